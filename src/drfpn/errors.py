@@ -1,0 +1,23 @@
+"""A user's mistake, told in one sentence."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend: a file, a key, a name, a level.
+
+    The message is one sentence that names the thing, what was found and what was expected.
+    The command line prints it without a traceback and exits with ``exit_code``:
+    1 where the work failed, 2 where the call was wrong.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the known word closest to ``word``, else an empty string."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{matches[0]}'?" if matches else ""
