@@ -1,0 +1,1 @@
+"""Better feature pyramids for object detection."""
