@@ -1,1 +1,35 @@
-"""Better feature pyramids for object detection."""
+"""Better feature pyramids for object detection: DRFPN, its detectors, training, evaluation and pictures.
+
+Names are imported when first used, so that ``drfpn --help`` does not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drfpn.detectors import build_detector, list_models, replace_neck
+    from drfpn.pyramids import DRFPN, FPN, PAFPN, load_release
+
+__version__ = "0.1.0"
+
+__all__ = ["DRFPN", "FPN", "PAFPN", "build_detector", "list_models", "load_release", "replace_neck"]
+
+_HOME = {
+    "DRFPN": "drfpn.pyramids",
+    "FPN": "drfpn.pyramids",
+    "PAFPN": "drfpn.pyramids",
+    "load_release": "drfpn.pyramids",
+    "build_detector": "drfpn.detectors",
+    "list_models": "drfpn.detectors",
+    "replace_neck": "drfpn.detectors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'drfpn' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

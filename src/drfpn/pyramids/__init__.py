@@ -1,0 +1,25 @@
+"""Feature pyramids: FPN, PAFPN and DRFPN, composed of top-down steps, bottom-up steps and a context module."""
+
+from drfpn.pyramids.base import Pyramid
+from drfpn.pyramids.context import PyramidPoolingModule
+from drfpn.pyramids.crb import ChannelRefinementBlock
+from drfpn.pyramids.drfpn import DRFPN
+from drfpn.pyramids.extra import ExtraConvs
+from drfpn.pyramids.fpn import FPN, PAFPN
+from drfpn.pyramids.release import load_release
+from drfpn.pyramids.srb import SpatialRefinementBlock
+
+PYRAMIDS: dict[str, type[Pyramid]] = {"fpn": FPN, "pafpn": PAFPN, "drfpn": DRFPN}
+
+__all__ = [
+    "DRFPN",
+    "FPN",
+    "PAFPN",
+    "PYRAMIDS",
+    "ChannelRefinementBlock",
+    "ExtraConvs",
+    "Pyramid",
+    "PyramidPoolingModule",
+    "SpatialRefinementBlock",
+    "load_release",
+]

@@ -1,0 +1,163 @@
+"""What all pyramids share: lateral convolutions, a top-down path, a bottom-up path and extra levels."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import overload
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+
+from drfpn.errors import UserError
+
+Step = Callable[[int], nn.Module]
+"""Makes the module that joins two neighbouring levels, for a number of channels."""
+
+
+def init_convs(module: nn.Module) -> None:
+    """Start every convolution inside of ``module`` with Kaiming's uniform law (a = 1) and its bias at zero."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_uniform_(layer.weight, a=1)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def fit(m: Tensor, like: Tensor) -> Tensor:
+    """Cut ``m``, which a stride rounded up, to the height and width of ``like``, which may be rounded down."""
+    return m[..., : like.shape[-2], : like.shape[-1]]
+
+
+class TopDownPath(nn.Module):
+    """Hands content from the coarsest level to the finest; ``steps[i]`` joins level i with i + 1."""
+
+    def __init__(self, steps: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+
+    def forward(self, laterals: list[Tensor]) -> list[Tensor]:
+        """Return the merged levels, finest first; a step maps (fine, coarse) to the merged fine map."""
+        p = list(laterals)
+        for i in reversed(range(len(self.steps))):
+            p[i] = self.steps[i](p[i], p[i + 1])
+        return p
+
+
+class BottomUpPath(nn.Module):
+    """Hands content from the finest level back to the coarsest, then smooths each level but the finest."""
+
+    def __init__(self, steps: Sequence[nn.Module], channels: int) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+        self.smooth = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in steps)
+
+    def forward(self, p: list[Tensor]) -> list[Tensor]:
+        """Return N2.. from P2..; a step maps (finer merged map, coarse) to the merged coarse map."""
+        n = list(p)
+        for i, step in enumerate(self.steps):
+            n[i + 1] = step(n[i], n[i + 1])
+        return [n[0], *(conv(m) for conv, m in zip(self.smooth, n[1:], strict=True))]
+
+
+class Pyramid(nn.Module):
+    """A feature pyramid, composed of parts.
+
+    ``lateral`` (1x1) and ``top`` bring the backbone's maps to one width, ``top_down`` joins neighbours, ``smooth``
+    (3x3) runs once on each level, ``bottom_up`` joins neighbours the other way, ``extra_blocks`` adds levels.
+    Every pyramid of this package, and each row of the paper's tables, is another choice of these parts. A pyramid
+    of your own is one step of your own::
+
+        class BilinearAdd(nn.Module):
+            def forward(self, fine, coarse):
+                return fine + F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
+
+        class MyPyramid(Pyramid):
+            def __init__(self, in_channels, out_channels=256, extra_blocks=None):
+                super().__init__(in_channels, out_channels, extra_blocks, top_down=lambda channels: BilinearAdd())
+
+    Args:
+        in_channels: channels of the backbone's maps, finest first.
+        out_channels: channels of every level that leaves.
+        extra_blocks: torchvision's ``ExtraFPNBlock``, called with (levels, backbone maps, names).
+        top: module in place of the 1x1 convolution on the coarsest map, such as a context module.
+        top_down: makes the step of the top-down path.
+        bottom_up: makes the step of the bottom-up path; ``None`` for none.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 256,
+        extra_blocks: ExtraFPNBlock | None = None,
+        *,
+        top: nn.Module | None = None,
+        top_down: Step,
+        bottom_up: Step | None = None,
+    ) -> None:
+        super().__init__()
+        if len(in_channels) < 2 or min(in_channels) < 1:
+            raise UserError(f"in_channels must give at least two positive numbers, finest first, not {in_channels}.")
+        self.in_channels = list(in_channels)
+        self.out_channels = out_channels
+        pairs = range(len(in_channels) - 1)
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for channels in in_channels[:-1])
+        self.top = nn.Conv2d(in_channels[-1], out_channels, 1) if top is None else top
+        self.smooth = nn.ModuleList(nn.Conv2d(out_channels, out_channels, 3, padding=1) for _ in in_channels)
+        for part in (self.lateral, self.smooth) if top is not None else (self.lateral, self.top, self.smooth):
+            init_convs(part)
+        self.top_down = TopDownPath([top_down(out_channels) for _ in pairs])
+        self.bottom_up: nn.Module = nn.Identity()
+        if bottom_up is not None:
+            self.bottom_up = BottomUpPath([bottom_up(out_channels) for _ in pairs], out_channels)
+            init_convs(self.bottom_up.smooth)
+        self.extra_blocks = extra_blocks
+
+    @overload
+    def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+
+    @overload
+    def forward(self, maps: Sequence[Tensor]) -> Sequence[Tensor]: ...
+
+    def forward(self, maps: Mapping[str, Tensor] | Sequence[Tensor]) -> dict[str, Tensor] | Sequence[Tensor]:
+        """Turn C2.. into N2.. (P2.. without a bottom-up path).
+
+        Args:
+            maps: the backbone's maps (N, C, H, W), finest first, by name or in order. Each level halves the one
+                before it, rounded up or down.
+
+        Returns:
+            The same kind of collection, each level with ``out_channels`` and its own size, extra levels behind.
+
+        Raises:
+            UserError: a level that is missing, has other channels, is out of order or does not halve.
+        """
+        names = list(maps) if isinstance(maps, Mapping) else [str(i) for i in range(len(maps))]
+        c = list(maps.values()) if isinstance(maps, Mapping) else list(maps)
+        if not torch.compiler.is_compiling():  # a traced graph has fixed levels, and guards on sizes would bind it
+            self._check(names, c)
+
+        laterals = [conv(m) for conv, m in zip(self.lateral, c, strict=False)]
+        p = self.top_down([*laterals, self.top(c[-1])])
+        p = [conv(m) for conv, m in zip(self.smooth, p, strict=True)]
+        n = self.bottom_up(p)
+        if self.extra_blocks is not None:
+            n, names = self.extra_blocks(n, c, names)
+
+        if isinstance(maps, Mapping):
+            return dict(zip(names, n, strict=True))
+        return tuple(n) if isinstance(maps, tuple) else n
+
+    def _check(self, names: list[str], c: list[Tensor]) -> None:
+        if len(c) != len(self.in_channels):
+            raise UserError(f"The pyramid was built for {len(self.in_channels)} levels but got {len(c)}: {names}.")
+        for name, m, channels in zip(names, c, self.in_channels, strict=True):
+            if m.ndim != 4 or m.shape[1] != channels:
+                raise UserError(f"Level '{name}' must be (N, {channels}, H, W) but is {tuple(m.shape)}.")
+        for i in range(1, len(c)):
+            fine, coarse = c[i - 1].shape[-2:], c[i].shape[-2:]
+            halves = all(b in (a // 2, (a + 1) // 2) for a, b in zip(fine, coarse, strict=True))
+            if not halves or min(coarse) < 1:
+                raise UserError(
+                    f"Level '{names[i]}' is {coarse[0]}x{coarse[1]} but must be half of level '{names[i - 1]}' "
+                    f"({fine[0]}x{fine[1]}), rounded up or down: give the maps finest first, each of twice the "
+                    "stride of the one before."
+                )

@@ -1,0 +1,89 @@
+"""Channel Refinement Block (CRB): the bottom-up step of DRFPN."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drfpn.pyramids.base import fit, init_convs
+
+
+class ChannelRefinementBlock(nn.Module):
+    r"""Adds a finer map to a coarser one whose channels the finer one weighs (CRB, Eqs. 5 and 6).
+
+    .. math::
+        \mathrm{CRB}(f, c) = \mathrm{conv}_5(c) \odot \alpha + \mathrm{down}(f), \quad
+        \alpha = \mathrm{conv}_4(\mathrm{GAP}(f))
+
+    ``conv_6`` of Eq. 6 follows in the pyramid. The text of the paper takes conv5 as 1x1 and conv6 as 3x3, its
+    formula the other way round; both are 3x3, which alone fits Table 7.
+
+    Convention: fine (N, C, H, W), coarse (N, C, h, w) of half its size, gate (N, C, 1, 1), result as coarse.
+
+    Make one with :meth:`paper` or :meth:`release`, or give the parts.
+
+    Args:
+        channels: width of both maps.
+        gate: maps GAP(fine) (N, C, 1, 1) to alpha (N, C, 1, 1).
+        refine: maps coarse to conv5(coarse), of the same shape.
+    """
+
+    def __init__(self, channels: int, gate: nn.Module, refine: nn.Module) -> None:
+        super().__init__()
+        self.gate = gate
+        self.refine = refine
+        self.down = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        init_convs(self)
+
+    @classmethod
+    def paper(cls, channels: int) -> "ChannelRefinementBlock":
+        """Make the block of Eqs. 5 and 6: no norm, no activation.
+
+        Starting values: the gate's weights are N(0, 0.01) and its bias 1, so every channel begins open and has a
+        gradient at once; ``down`` begins at 0.35 of Kaiming's standard deviation, since variances add up from
+        level to level along the path and the coarsest level would else leave with three times FPN's.
+        """
+        gate = nn.Conv2d(channels, channels, 1)
+        block = cls(channels, gate, refine=nn.Conv2d(channels, channels, 3, padding=1))
+        nn.init.normal_(gate.weight, std=0.01)
+        nn.init.constant_(gate.bias, 1)  # type: ignore[arg-type]  # typed as optional
+        block.down.weight.data.mul_(0.35)
+        return block
+
+    @classmethod
+    def release(cls, channels: int) -> "ChannelRefinementBlock":
+        """Make the block of the authors' release: convolution, BatchNorm and ReLU for the gate and for conv5.
+
+        Starting values: BatchNorm of the gate begins with scale 0.1 and shift 1, so that every gate begins open
+        near 1. As released (scale 1, shift 0) it normalises as many numbers as the batch has images, and with two
+        images exactly half of all gates are zero. BatchNorm of conv5 begins with scale 0.1, since its output has
+        the same size however small the maps are, and ``down`` at 0.7 of Kaiming's. No branch is dead: each scale,
+        shift and weight has a gradient at once.
+        """
+        gate_norm, refine_norm = GateNorm(channels), nn.BatchNorm2d(channels)
+        block = cls(
+            channels,
+            gate=nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), gate_norm, nn.ReLU()),
+            refine=nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), refine_norm, nn.ReLU()),
+        )
+        nn.init.constant_(gate_norm.weight, 0.1)
+        nn.init.ones_(gate_norm.bias)
+        nn.init.constant_(refine_norm.weight, 0.1)
+        block.down.weight.data.mul_(0.7)
+        return block
+
+    def gates(self, fine: Tensor) -> Tensor:
+        """Return alpha (N, C, 1, 1), the weight of each channel of the coarser map (Eq. 5)."""
+        return self.gate(fine.mean((2, 3), keepdim=True))
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Merge ``fine`` (N, C, H, W) into ``coarse`` (N, C, h, w)."""
+        return self.gates(fine) * self.refine(coarse) + fit(self.down(fine), coarse)
+
+
+class GateNorm(nn.BatchNorm2d):
+    """BatchNorm that takes its running statistics for a batch of one: one number has no variance."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x`` (N, C, 1, 1)."""
+        if self.training and x.shape[0] > 1:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
