@@ -1,0 +1,128 @@
+"""The annotations of a data set as flat arrays."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drfpn.data.segmentations import Segmentations
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """M images with N objects of K classes, whatever the format they were read from.
+
+    Everything is a numpy array, so worker processes that were forked share the memory instead of copying it
+    object by object. Objects are sorted by image: those of image i are ``starts[i]`` to ``starts[i + 1]``.
+    """
+
+    root: Path
+    """Folder that ``file_names`` are relative to."""
+    source: Path
+    """What was read: the JSON file, or the folder of XML files."""
+    classes: tuple[str, ...]
+    """Names of labels 1..K."""
+    category_ids: NDArray[np.int64]
+    """(K,) id of label k at k - 1."""
+    image_ids: NDArray[np.int64]
+    """(M,)"""
+    file_names: NDArray[np.str_]
+    """(M,)"""
+    sizes: NDArray[np.int64]
+    """(M, 2) height and width as annotated; 0, 0 where the annotation does not say."""
+    starts: NDArray[np.int64]
+    """(M + 1,)"""
+    boxes: NDArray[np.float64]
+    """(N, 4) x, y, width, height in pixels, exactly as written (COCO's convention)."""
+    labels: NDArray[np.int64]
+    """(N,) 1..K"""
+    areas: NDArray[np.float64]
+    """(N,) pixels"""
+    crowd: NDArray[np.bool_]
+    """(N,) regions that evaluation ignores and training does not see."""
+    annotation_ids: NDArray[np.int64]
+    """(N,) at least 1: COCO's evaluation takes 0 for "matched nothing"."""
+    segmentations: Segmentations | None = None
+    """As written, or ``None`` where no object has one."""
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def path(self, index: int) -> Path:
+        """Return the file of image ``index``."""
+        return self.root / str(self.file_names[index])
+
+    def source_of(self, index: int) -> Path:
+        """Return the file that annotates image ``index``."""
+        if self.source.suffix == ".json":
+            return self.source
+        return self.source / f"{Path(str(self.file_names[index])).stem}.xml"
+
+    def objects(self, index: int) -> slice:
+        """Return the range of image ``index`` in the arrays of objects."""
+        return slice(int(self.starts[index]), int(self.starts[index + 1]))
+
+    def image_of_object(self) -> NDArray[np.int64]:
+        """Return for each object the index of its image, (N,)."""
+        return np.repeat(np.arange(len(self)), np.diff(self.starts))
+
+    def first(self, count: int) -> "Annotations":
+        """Return the first ``count`` images with their objects."""
+        end = int(self.starts[min(count, len(self))])
+        images = replace(
+            self,
+            image_ids=self.image_ids[:count],
+            file_names=self.file_names[:count],
+            sizes=self.sizes[:count],
+        )
+        return replace(images, **self._objects_at(np.arange(end)), starts=self.starts[: count + 1])
+
+    def keep(self, mask: NDArray[np.bool_]) -> "Annotations":
+        """Return all images, with the objects where ``mask`` (N,) is true."""
+        starts = np.concatenate([[0], np.cumsum(mask)])[self.starts].astype(np.int64)
+        return replace(self, **self._objects_at(np.flatnonzero(mask)), starts=starts)
+
+    def to_coco(self) -> dict[str, Any]:
+        """Return the ground truth as a COCO dict, with the numbers that were read."""
+        images = [
+            {"id": image_id, "file_name": name, "height": height, "width": width}
+            for image_id, name, (height, width) in zip(
+                self.image_ids.tolist(), self.file_names.tolist(), self.sizes.tolist(), strict=True
+            )
+        ]
+        categories = [
+            {"id": category_id, "name": name}
+            for category_id, name in zip(self.category_ids.tolist(), self.classes, strict=True)
+        ]
+        return {"images": images, "annotations": list(self._coco_annotations()), "categories": categories}
+
+    def _objects_at(self, indices: NDArray[np.int64]) -> dict[str, Any]:
+        return {
+            "boxes": self.boxes[indices],
+            "labels": self.labels[indices],
+            "areas": self.areas[indices],
+            "crowd": self.crowd[indices],
+            "annotation_ids": self.annotation_ids[indices],
+            "segmentations": self.segmentations and self.segmentations.select(indices),
+        }
+
+    def _coco_annotations(self) -> Iterator[dict[str, Any]]:
+        image_ids = np.repeat(self.image_ids, np.diff(self.starts)).tolist()
+        category_ids = self.category_ids[self.labels - 1].tolist()
+        for index, image_id in enumerate(image_ids):
+            annotation = {
+                "id": int(self.annotation_ids[index]),
+                "image_id": image_id,
+                "category_id": category_ids[index],
+                "bbox": self.boxes[index].tolist(),
+                "area": float(self.areas[index]),
+                "iscrowd": int(self.crowd[index]),
+            }
+            if self.segmentations is not None:
+                segmentation = self.segmentations[index]
+                if segmentation is not None:
+                    annotation["segmentation"] = segmentation
+            yield annotation

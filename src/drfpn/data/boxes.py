@@ -1,0 +1,133 @@
+"""The rules for a usable box, and what to do with the others."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drfpn.data.annotations import Annotations
+from drfpn.data.problems import Problem
+from drfpn.errors import UserError
+
+OnBad = Literal["error", "skip", "fix"]
+
+OVERHANG = 1.0
+"""Pixels that a box may reach out of its image: what rounding and 1-based coordinates produce."""
+
+_EXPECTED = {
+    "box-nan": "four finite numbers",
+    "box-without-area": "a width and a height above 0",
+    "box-outside": "a box inside the image",
+    "box-reaches-out": f"a box that leaves the image by no more than {OVERHANG:g} px",
+}
+
+
+def find_bad_boxes(annotations: Annotations) -> dict[str, NDArray[np.bool_]]:
+    """Return for each kind of fault a mask (N,) of the boxes that have it; a box has at most one.
+
+    Boxes of images without a known size are only checked for what needs no size.
+    """
+    x1, y1, width, height = annotations.boxes.T
+    size = annotations.sizes[annotations.image_of_object()]
+    known = (size > 0).all(axis=1)
+    nan = ~np.isfinite(annotations.boxes).all(axis=1)
+    with np.errstate(invalid="ignore"):
+        x2, y2 = x1 + width, y1 + height
+        empty = ~nan & ((width <= 0) | (height <= 0))
+        usable = known & ~nan & ~empty
+        outside = usable & ((x2 <= 0) | (y2 <= 0) | (x1 >= size[:, 1]) | (y1 >= size[:, 0]))
+        over = np.stack([-x1, -y1, x2 - size[:, 1], y2 - size[:, 0]]).max(axis=0) > OVERHANG
+    return {
+        "box-nan": nan,
+        "box-without-area": empty,
+        "box-outside": outside,
+        "box-reaches-out": usable & ~outside & over,
+    }
+
+
+def box_problems(annotations: Annotations) -> Iterator[Problem]:
+    """Yield each bad box as a problem, in the order of the objects."""
+    bad = find_bad_boxes(annotations)
+    image_of = annotations.image_of_object()
+    kinds = np.select(list(bad.values()), list(range(1, len(bad) + 1)), default=0)
+    for index in np.flatnonzero(kinds).tolist():
+        yield _problem(annotations, index, int(image_of[index]), list(bad)[kinds[index] - 1])
+
+
+def clean(annotations: Annotations, on_bad: OnBad = "error") -> tuple[Annotations, list[str]]:
+    """Make sure that every box can be trained on.
+
+    Bad is a box that is not finite, has no area, lies outside its image, or reaches out of it by more than
+    1 px. A smaller overhang is left as it is (the training target clips it).
+
+    Args:
+        annotations: With sizes, as far as they are known.
+        on_bad: ``"error"`` raises for the first bad box, ``"skip"`` drops every bad box, ``"fix"`` clips
+            those that reach out of their image and drops the rest.
+
+    Returns:
+        The annotations, and one line for each thing that was done.
+
+    Raises:
+        UserError: ``on_bad`` is ``"error"`` and a box is bad, or ``on_bad`` is none of the three.
+    """
+    if on_bad not in ("error", "skip", "fix"):
+        raise UserError(f"--on-bad is '{on_bad}', expected 'error', 'skip' or 'fix'.", exit_code=2)
+    bad = find_bad_boxes(annotations)
+    count = sum(int(mask.sum()) for mask in bad.values())
+    if not count:
+        return annotations, []
+    if on_bad == "error":
+        first = next(box_problems(annotations))
+        these = "is bad" if count == 1 else "are bad"
+        raise UserError(
+            f"{first.where}: {first.found}, expected {first.expected} ({count} of {len(annotations.boxes)} "
+            f"boxes {these}; '--on-bad skip' or '--on-bad fix' goes on without them)."
+        )
+    lines = []
+    reaching = bad["box-reaches-out"]
+    if on_bad == "fix":
+        if reaching.any():
+            annotations = _clip(annotations, reaching)
+            lines.append(f"{annotations.source}: clipped {_boxes(reaching)} that reached out of the image.")
+        bad = {kind: mask for kind, mask in bad.items() if kind != "box-reaches-out"}
+    for kind, mask in bad.items():
+        if mask.any():
+            lines.append(f"{annotations.source}: dropped {_boxes(mask)} ({_EXPECTED[kind]} expected).")
+    drop = np.logical_or.reduce(list(bad.values()))
+    return annotations.keep(~drop), lines
+
+
+def clip_xywh(boxes: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cut boxes (N, 4: x, y, width, height) to images of ``sizes`` (N, 2: height, width)."""
+    limit = sizes[:, ::-1].astype(np.float64)
+    top_left = boxes[:, :2].clip(0, limit)
+    bottom_right = (boxes[:, :2] + boxes[:, 2:]).clip(0, limit)
+    return np.concatenate([top_left, bottom_right - top_left], axis=1)
+
+
+def _clip(annotations: Annotations, mask: NDArray[np.bool_]) -> Annotations:
+    boxes, areas = annotations.boxes.copy(), annotations.areas.copy()
+    boxes[mask] = clip_xywh(boxes[mask], annotations.sizes[annotations.image_of_object()[mask]])
+    areas[mask] = np.minimum(areas[mask], boxes[mask, 2] * boxes[mask, 3])
+    return replace(annotations, boxes=boxes, areas=areas)
+
+
+def _problem(annotations: Annotations, index: int, image: int, kind: str) -> Problem:
+    x, y, width, height = annotations.boxes[index].tolist()
+    rows, columns = annotations.sizes[image].tolist()
+    size = f"{columns} x {rows} px" if rows and columns else "size unknown"
+    where = f"{annotations.source_of(image)}: annotation {annotations.annotation_ids[index]} of image "
+    return Problem(
+        kind,
+        where + f"'{annotations.file_names[image]}' ({size})",
+        f"the box is x {x:g}, y {y:g}, width {width:g}, height {height:g}",
+        _EXPECTED[kind],
+    )
+
+
+def _boxes(mask: NDArray[np.bool_]) -> str:
+    count = int(mask.sum())
+    return f"{count} box" if count == 1 else f"{count} boxes"

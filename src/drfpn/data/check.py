@@ -1,0 +1,194 @@
+"""Finding every fault of a data set before a training run does."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from drfpn.data.annotations import Annotations
+from drfpn.data.boxes import box_problems, find_bad_boxes
+from drfpn.data.files import inspect_file
+from drfpn.data.layouts import Layout, find_layout
+from drfpn.data.problems import Problem
+from drfpn.data.shapes import LENGTHS
+
+Severity = Literal["error", "warning"]
+Progress = Callable[[int, int], None]
+
+EXAMPLES = 5
+
+MEANINGS: dict[str, tuple[Severity, str]] = {
+    "annotations-missing": ("error", "An annotation file is not where the layout of the folder has it."),
+    "not-coco": ("error", "A file of annotations is not in COCO's instances format."),
+    "not-voc": ("error", "An annotation of the VOC folder is not XML."),
+    "bad-record": ("error", "A record lacks a value or has one of the wrong type."),
+    "no-images": ("error", "A split has no images."),
+    "no-categories": ("error", "There are no classes."),
+    "classes-differ": ("error", "The splits do not have the same classes, so their labels disagree."),
+    "duplicate-category-id": ("error", "Two classes share an id."),
+    "duplicate-image-id": ("error", "Two images share an id, so their annotations cannot be told apart."),
+    "duplicate-annotation-id": ("error", "Two annotations share an id, which confuses COCO's evaluation."),
+    "unknown-image": ("error", "An annotation belongs to an image that is not in the file."),
+    "unknown-category": ("error", "An annotation has a class that is not in the file."),
+    "image-missing": ("error", "An annotated image is not on disk; training stops when it reaches it."),
+    "image-undecodable": ("error", "An image is damaged; training stops when it reaches it."),
+    "image-size": ("error", "An image is not of the annotated size, so its boxes may lie wrongly."),
+    "box-nan": ("error", "A box holds NaN or infinity and would make the loss so."),
+    "box-without-area": ("error", "A box has no positive width and height; losses of it are not finite."),
+    "box-outside": ("error", "A box lies wholly outside its image."),
+    "box-reaches-out": ("error", "A box leaves its image by more than 1 px."),
+    "box-convention": ("error", "The boxes look as if they were not x, y, width, height in pixels."),
+    "tiny-box": ("warning", "A box is at most 1 px wide or high: often a slip of the mouse."),
+    "exif-rotated": ("warning", "An image is stored turned; tools that ignore EXIF misplace its boxes."),
+    "class-without-objects": ("warning", "A class has no object in a split: nothing to learn or to judge."),
+    "image-without-objects": ("warning", "An image has no object: it is used as an example of background."),
+    "image-in-two-splits": ("warning", "An image is in two splits, so the evaluation is not independent."),
+}  # fmt: skip
+"""Severity and meaning of each kind of fault; ``error`` means that training would stop or go wrong."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """All faults of one kind in a data set."""
+
+    kind: str
+    """A key of ``MEANINGS``."""
+    severity: Severity
+    count: int
+    examples: tuple[str, ...]
+    """Up to five: file or annotation, and what was found."""
+    meaning: str
+
+
+class Findings:
+    """Collects problems by kind; the same problem is counted once."""
+
+    def __init__(self) -> None:
+        self._examples: dict[str, dict[str, None]] = {kind: {} for kind in MEANINGS}
+
+    def report(self, problem: Problem) -> None:
+        """Add a problem."""
+        self._examples[problem.kind][problem.example] = None
+
+    def collect(self) -> list[Finding]:
+        """Return one finding for each kind that occurred, errors first."""
+        return [
+            Finding(kind, severity, len(examples), tuple(examples)[:EXAMPLES], meaning)
+            for wanted in ("error", "warning")
+            for kind, (severity, meaning) in MEANINGS.items()
+            if severity == wanted and (examples := self._examples[kind])
+        ]
+
+
+def check_dataset(data: str, splits: Sequence[str] | None = None, progress: Progress | None = None) -> list[Finding]:
+    """Look at every annotation and decode every image of a data set, and return all that is wrong.
+
+    Args:
+        data: As for ``open_dataset``.
+        splits: Those to check; of ``train``, ``val`` and ``test`` those that are there unless told, or else
+            every split.
+        progress: Is called with the number of images decoded so far, and of all.
+
+    Raises:
+        UserError: There is no such folder, or it has no layout that is known.
+    """
+    if data == "shapes":
+        return []  # drawn, not stored
+    layout = find_layout(data)
+    findings = Findings()
+    parsed: dict[str, Annotations] = {}
+    for split in splits or [s for s in LENGTHS if s in layout.splits] or layout.splits:
+        annotations = _parse(layout, split, findings)
+        if annotations is not None:
+            parsed[split] = annotations
+    total, done = sum(map(len, parsed.values())), 0
+    for split, annotations in parsed.items():
+        sizes = []
+        for size in _decode(annotations, findings):
+            sizes.append(size)
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        unknown = (annotations.sizes <= 0).any(axis=1, keepdims=True)
+        known = np.where(unknown, np.array(sizes, dtype=np.int64).reshape(-1, 2), annotations.sizes)
+        for problem in _object_problems(split, replace(annotations, sizes=known)):
+            findings.report(problem)
+    for problem in _split_problems(parsed):
+        findings.report(problem)
+    return findings.collect()
+
+
+def _parse(layout: Layout, split: str, findings: Findings) -> Annotations | None:
+    if split in layout.splits:
+        return layout.parse(split, findings.report)
+    found = f"there is no split '{split}'"
+    there = ", ".join(layout.splits) or "a split"
+    findings.report(Problem("annotations-missing", str(layout.root), found, there))
+    return None
+
+
+def _decode(annotations: Annotations, findings: Findings) -> Iterator[tuple[int, int]]:
+    """Yield (height, width) of each image, 0, 0 for one that cannot be decoded."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for file in pool.map(lambda index: inspect_file(annotations, index), range(len(annotations))):
+            if file.problem is not None:
+                findings.report(file.problem)
+            yield file.size
+
+
+def _object_problems(split: str, annotations: Annotations) -> Iterator[Problem]:
+    yield from box_problems(annotations)
+    yield from _convention_problems(annotations)
+    source = annotations.source
+    sides = annotations.boxes[:, 2:].min(axis=1, initial=np.inf)
+    image_of = annotations.image_of_object()
+    for index in np.flatnonzero((sides > 0) & (sides <= 1)).tolist():
+        where = f"{annotations.source_of(image_of[index])}: annotation {annotations.annotation_ids[index]}"
+        width, height = annotations.boxes[index, 2:].tolist()
+        image = annotations.file_names[image_of[index]]
+        found = f"its box in '{image}' is {width:g} x {height:g} px"
+        yield Problem("tiny-box", where, found, "more than 1 px")
+    counts = np.bincount(annotations.labels[~annotations.crowd], minlength=len(annotations.classes) + 1)[1:]
+    for name, count in zip(annotations.classes, counts.tolist(), strict=True):
+        if not count:
+            found = f"class '{name}' has no object in {split}"
+            yield Problem("class-without-objects", str(source), found, "an object of each class")
+    for index in np.flatnonzero(np.diff(annotations.starts) == 0).tolist():
+        where = str(annotations.source_of(index))
+        found = f"image '{annotations.file_names[index]}' has no object"
+        yield Problem("image-without-objects", where, found, "objects")
+
+
+def _convention_problems(annotations: Annotations, at_least: int = 5) -> Iterator[Problem]:
+    """Recognise boxes in another convention than COCO's by what all of them have in common."""
+    boxes = annotations.boxes[np.isfinite(annotations.boxes).all(axis=1)]
+    if len(boxes) < at_least:
+        return
+    where, expected = str(annotations.source), "x, y, width, height in pixels"
+    if (boxes >= 0).all() and boxes.max() <= 1:
+        found = f"all {len(boxes)} boxes lie between 0 and 1, as if they were shares of the image"
+        yield Problem("box-convention", where, found, expected)
+        return
+    bad = find_bad_boxes(annotations)
+    out = int((bad["box-outside"] | bad["box-reaches-out"]).sum())
+    if (boxes[:, 2:] > boxes[:, :2]).all() and out > 0.2 * len(boxes):
+        found = (
+            f"{out} of {len(boxes)} boxes leave their image, and the last two numbers always exceed "
+            "the first two, as if they were x1, y1, x2, y2"
+        )
+        yield Problem("box-convention", where, found, expected)
+
+
+def _split_problems(parsed: dict[str, Annotations]) -> Iterator[Problem]:
+    for (first, a), (second, b) in combinations(parsed.items(), 2):
+        if a.classes != b.classes:
+            odd = sorted(set(a.classes) ^ set(b.classes)) or ["the order of the ids"]
+            found = f"the classes of {first} and {second} differ ({', '.join(odd[:5])})"
+            yield Problem("classes-differ", str(b.source), found, "the same classes")
+        shared = set(map(str, map(a.path, range(len(a))))) & set(map(str, map(b.path, range(len(b)))))
+        for path in sorted(shared):
+            yield Problem("image-in-two-splits", path, f"it is in {first} and {second}", "one split")

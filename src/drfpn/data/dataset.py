@@ -1,0 +1,151 @@
+"""From the name of a data set to a ``DetectionDataset``."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from drfpn.data.annotations import Annotations
+from drfpn.data.base import DetectionDataset, Target
+from drfpn.data.boxes import OnBad, clean, clip_xywh
+from drfpn.data.files import size_problem
+from drfpn.data.images import image_size, load_image
+from drfpn.data.layouts import find_layout
+from drfpn.data.problems import raise_problem
+from drfpn.data.shapes import ShapesDataset
+from drfpn.errors import UserError
+
+__all__ = ["AnnotatedDataset", "DetectionDataset", "Target", "open_dataset"]
+
+
+class AnnotatedDataset(DetectionDataset):
+    """Image files with ``Annotations``.
+
+    Boxes that overhang their image are clipped in the target, and left as annotated in the ground truth.
+    """
+
+    def __init__(self, annotations: Annotations) -> None:
+        """Make a data set of annotations that ``boxes.clean`` has accepted."""
+        self.annotations = annotations
+        self.classes = annotations.classes
+        self.category_ids = tuple(annotations.category_ids.tolist())
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        """Return image and target.
+
+        Raises:
+            UserError: The file is missing or damaged, or not of the annotated size.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        image = load_image(self.annotations.path(index))
+        found = int(image.shape[1]), int(image.shape[2])
+        problem = size_problem(self.annotations, index, found)
+        if problem is not None:
+            raise_problem(problem)
+        return image, self._target(index, found)
+
+    def name(self, index: int) -> str:
+        """Return the path of image ``index``."""
+        return str(self.annotations.path(index))
+
+    def image_id(self, index: int) -> int:
+        """Return the id of image ``index``."""
+        return int(self.annotations.image_ids[index])
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Return the annotated (height, width) of every image, (M, 2)."""
+        return self.annotations.sizes
+
+    def ground_truth(self) -> dict[str, Any]:
+        """Return the split as a COCO dict with the numbers as annotated."""
+        return self.annotations.to_coco()
+
+    def _target(self, index: int, size: tuple[int, int]) -> Target:
+        objects = self.annotations.objects(index)
+        boxes = self.annotations.boxes[objects]
+        boxes = clip_xywh(boxes, np.full((len(boxes), 2), size, dtype=np.int64))
+        boxes[:, 2:] += boxes[:, :2]
+        boxes = boxes.astype(np.float32)
+        # Also without boxes that float32 or clipping leaves empty: their losses are not finite.
+        keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & ~self.annotations.crowd[objects]
+        return {
+            "boxes": torch.from_numpy(boxes[keep]),
+            "labels": torch.from_numpy(self.annotations.labels[objects][keep]),
+            "image_id": torch.tensor(self.image_id(index)),
+            "area": torch.from_numpy(self.annotations.areas[objects][keep].astype(np.float32)),
+            "iscrowd": torch.zeros(int(keep.sum()), dtype=torch.int64),
+        }
+
+
+def open_dataset(
+    data: str,
+    split: str = "train",
+    *,
+    first: int | None = None,
+    on_bad: str = "error",
+    warn: Callable[[str], None] | None = None,
+) -> DetectionDataset:
+    """Open one split of a data set.
+
+    Args:
+        data: ``"shapes"``, or a folder in one of the layouts of ``layouts.find_layout``.
+        split: Its name; ``train``, ``val`` and ``test`` for shapes.
+        first: Take only so many images, from the start.
+        on_bad: What to do with boxes that cannot be trained on: ``"error"``, ``"skip"`` or ``"fix"``; see
+            ``boxes.clean``.
+        warn: Receives one line for each thing that was skipped or fixed.
+
+    Raises:
+        UserError: There is no such data set or split, or it has a fault.
+    """
+    if first is not None and first <= 0:
+        raise UserError(f"first is {first}, expected a number of images above 0.", exit_code=2)
+    if on_bad not in get_args(OnBad):
+        raise UserError(f"on_bad is '{on_bad}', expected 'error', 'skip' or 'fix'.", exit_code=2)
+    if data == "shapes":
+        shapes = ShapesDataset(split)
+        return shapes if first is None else ShapesDataset(split, min(first, len(shapes)))
+    annotations = find_layout(data).read(split, raise_problem)
+    assert annotations is not None  # the report raises where there is nothing to return
+    if first is not None:
+        annotations = annotations.first(first)
+    _require_images(annotations)
+    annotations, lines = clean(fill_sizes(annotations), cast(OnBad, on_bad))
+    for line in lines if warn else ():
+        cast(Callable[[str], None], warn)(line)
+    return AnnotatedDataset(annotations)
+
+
+def fill_sizes(annotations: Annotations) -> Annotations:
+    """Take the sizes that the annotations leave out from the headers of the images.
+
+    Raises:
+        UserError: One of these images is missing or damaged.
+    """
+    unknown = np.flatnonzero((annotations.sizes <= 0).any(axis=1)).tolist()
+    if not unknown:
+        return annotations
+    sizes = annotations.sizes.copy()
+    for index in unknown:
+        sizes[index] = image_size(annotations.path(index))
+    return replace(annotations, sizes=sizes)
+
+
+def _require_images(annotations: Annotations, tries: int = 20) -> None:
+    """Fail early where the folder of images is empty or another one; single missing files are found later."""
+    names = annotations.file_names[:tries].tolist()
+    if not any((annotations.root / name).is_file() for name in names):
+        state = "" if Path(annotations.root).is_dir() else " (there is no such folder)"
+        raise UserError(
+            f"{annotations.root} holds none of the first {len(names)} images that {annotations.source} "
+            f"lists{state}, expected '{names[0]}' and so on."
+        )

@@ -1,0 +1,52 @@
+"""The rules for the image files of a data set."""
+
+from dataclasses import dataclass
+
+from drfpn.data.annotations import Annotations
+from drfpn.data.images import load_image, read_header
+from drfpn.data.problems import Problem
+from drfpn.errors import UserError
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What decoding one image showed."""
+
+    size: tuple[int, int]
+    """(height, width) as decoded; 0, 0 where that failed."""
+    problem: Problem | None
+
+
+def size_problem(annotations: Annotations, index: int, found: tuple[int, int]) -> Problem | None:
+    """Return a problem if image ``index``, decoded to ``found`` (height, width), is annotated otherwise."""
+    height, width = annotations.sizes[index].tolist()
+    if (height, width) in (found, (0, 0)):
+        return None
+    turned = " (it may have been annotated without its EXIF orientation)" if found == (width, height) else ""
+    return Problem(
+        "image-size",
+        str(annotations.path(index)),
+        f"the image is {found[1]} x {found[0]} px{turned}",
+        f"{width} x {height} px as {annotations.source_of(index)} says",
+    )
+
+
+def inspect_file(annotations: Annotations, index: int) -> FileReport:
+    """Decode image ``index`` and return its size and the worst problem."""
+    path = annotations.path(index)
+    if not path.is_file():
+        problem = Problem("image-missing", str(path), "there is no such file", "an image")
+        return FileReport((0, 0), problem)
+    try:
+        _, orientation = read_header(path)
+        image = load_image(path)
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path} ").removesuffix(".")
+        problem = Problem("image-undecodable", str(path), reason, "an image that can be decoded")
+        return FileReport((0, 0), problem)
+    size = int(image.shape[1]), int(image.shape[2])
+    wrong_size = size_problem(annotations, index, size)
+    if wrong_size is None and orientation != 1:
+        found = f"its EXIF orientation is {orientation}"
+        return FileReport(size, Problem("exif-rotated", str(path), found, "pixels stored upright"))
+    return FileReport(size, wrong_size)

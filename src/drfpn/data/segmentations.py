@@ -1,0 +1,46 @@
+"""COCO segmentations of any form, in two flat arrays."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Segmentations:
+    """The segmentations of N annotations (polygons or RLE) as JSON text in one buffer.
+
+    Two arrays instead of N Python objects: worker processes that were forked share them, while reading an
+    object would copy its memory page.
+    """
+
+    text: NDArray[np.uint8]
+    """(L,) the JSON texts one after another."""
+    starts: NDArray[np.int64]
+    """(N + 1,) where each text begins; an empty text means that the annotation has none."""
+
+    @classmethod
+    def pack(cls, segmentations: Iterable[Any]) -> "Segmentations":
+        """Store JSON values; ``None`` for an annotation without one."""
+        texts = [b"" if value is None else json.dumps(value).encode() for value in segmentations]
+        starts = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(texts), dtype=np.uint8), starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, index: int) -> Any:
+        """Return the segmentation as it was in the file, or ``None``."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        text = self.text[self.starts[index] : self.starts[index + 1]].tobytes()
+        return json.loads(text) if text else None
+
+    def select(self, indices: NDArray[np.int64]) -> "Segmentations":
+        """Return those at ``indices``, in that order."""
+        pieces = [self.text[self.starts[i] : self.starts[i + 1]] for i in indices.tolist()]
+        starts = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
+        return Segmentations(np.concatenate([self.text[:0], *pieces]), starts)

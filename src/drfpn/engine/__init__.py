@@ -1,0 +1,22 @@
+"""Training, evaluation and prediction."""
+
+from drfpn.engine.checkpoint import Card, load_detector, save_detector
+from drfpn.engine.config import RunConfig, resolve
+from drfpn.engine.evaluate import Metrics, detect, score
+from drfpn.engine.predict import Detections, find_images, predict
+from drfpn.engine.train import train
+
+__all__ = [
+    "Card",
+    "Detections",
+    "Metrics",
+    "RunConfig",
+    "detect",
+    "find_images",
+    "load_detector",
+    "predict",
+    "resolve",
+    "save_detector",
+    "score",
+    "train",
+]

@@ -1,0 +1,140 @@
+"""Weights with their card (safetensors) and training state (tensors and numbers only)."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from drfpn.detectors import build_detector
+from drfpn.engine.config import RunConfig
+from drfpn.errors import UserError
+
+
+class Card(BaseModel):
+    """What travels with the weights, so that they can be used without the run they come from."""
+
+    config: RunConfig
+    classes: tuple[str, ...]
+    """Class names; label k is ``classes[k - 1]``."""
+    category_ids: tuple[int, ...]
+    """The data set's own id of each class, for result files."""
+    epoch: int = 0
+    metrics: dict[str, float] = {}
+    """COCO's box numbers on the validation split, 0..1."""
+    versions: dict[str, str] = {}
+
+
+def build(card: Card, *, pretrained: bool = False) -> nn.Module:
+    """Build the detector of a card; ``pretrained`` also gives its backbone the weights that the run begins with."""
+    config = card.config
+    return build_detector(
+        config.model,
+        len(card.classes),
+        weights_backbone=config.weights_backbone if pretrained else None,
+        neck_options=config.neck_options,
+        width=config.width,
+        frozen_stages=config.frozen_stages,
+        norm_eval=config.norm_eval,
+        min_size=config.min_size,
+        max_size=config.max_size,
+        **config.detector_options,
+    )
+
+
+def write_atomically(file: Path, data: bytes) -> None:
+    """Write ``file`` so that at any moment it is either the old one or the new one, whole."""
+    part = file.with_name(file.name + ".part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(
+            f"{file} could not be written ({error.strerror}); what was there before is untouched."
+        ) from error
+
+
+def save_detector(file: Path, model: nn.Module, card: Card) -> None:
+    """Write the weights of ``model`` and its card to a .safetensors file."""
+    tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+    write_atomically(file, save(tensors, metadata={"drfpn": card.model_dump_json()}))
+
+
+def find_weights(run_or_file: Path) -> Path:
+    """Return the weights of a run folder (the best, else the last) or the file itself."""
+    if run_or_file.is_file():
+        return run_or_file
+    for name in ("best.safetensors", "last.safetensors"):
+        if (run_or_file / name).is_file():
+            return run_or_file / name
+    if run_or_file.is_dir():
+        raise UserError(f"{run_or_file} is not a run: it holds neither best.safetensors nor last.safetensors.")
+    raise UserError(f"There is no run or weights file {run_or_file}.")
+
+
+def load_detector(run_or_file: str | Path) -> tuple[nn.Module, Card]:
+    """Load a trained detector in evaluation mode.
+
+    Args:
+        run_or_file: a run folder or a .safetensors file that a run wrote.
+
+    Raises:
+        UserError: no such file, a file of another kind (nothing in it is ever run), or weights that do not fit.
+    """
+    file = find_weights(Path(run_or_file))
+    try:
+        with safe_open(file, "pt") as stream:
+            metadata = stream.metadata() or {}
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  # not a dict
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is not a safetensors file that can be read: {error}.") from error
+    try:
+        card = Card.model_validate_json(metadata["drfpn"])
+    except (KeyError, ValidationError) as error:
+        raise UserError(f"{file} holds no card of a drfpn detector, so its model and classes are not known.") from error
+    model = build(card)
+    _load_exactly(model, tensors, file)
+    return model.eval().to(memory_format=torch.channels_last), card  # type: ignore[call-overload]
+
+
+def _load_exactly(model: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
+    own = model.state_dict()
+    for name in sorted(own.keys() ^ tensors.keys()):
+        raise UserError(f"{file} {'lacks' if name in own else 'has no place for'} '{name}': it is of another version.")
+    for name, value in tensors.items():
+        if value.shape != own[name].shape:
+            raise UserError(f"{file}: '{name}' is {tuple(value.shape)} but must be {tuple(own[name].shape)}.")
+    model.load_state_dict(tensors)
+
+
+def save_state(file: Path, state: Mapping[str, Any]) -> None:
+    """Write what training needs to go on: tensors, numbers and text in plain dicts and lists."""
+    part = file.with_name(file.name + ".new")
+    torch.save(dict(state), part)
+    part.replace(file)
+
+
+def load_state(file: Path) -> dict[str, Any]:
+    """Read what :func:`save_state` wrote; a file that would run code is refused."""
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"There is nothing to resume: {file} is missing.") from error
+    except Exception as error:  # torch.load raises whatever the bytes lead it to
+        raise UserError(f"{file} is not a training state that can be read safely ({type(error).__name__}).") from error
+    return dict(state)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write ``value`` as JSON, atomically."""
+    write_atomically(file, (json.dumps(value, indent=2) + "\n").encode())

@@ -1,0 +1,182 @@
+"""The settings of a run: checked, with units, saved beside its weights."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from drfpn.backbones import BACKBONES, pypi_weights_file
+from drfpn.detectors import parse_name
+from drfpn.errors import UserError, nearest
+
+
+class RunConfig(BaseModel):
+    """Everything that decides what a training run does; the same settings and data give the same weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    data: str
+    train_split: str = "train"
+    val_split: str = "val"
+    first: int | None = Field(None, ge=1, description="take the first N training images only")
+    on_bad: Literal["error", "skip", "fix"] = Field("error", description="what to do about boxes that cannot be")
+
+    scale: Literal["small", "paper"] = "paper"
+    weights_backbone: bool | str | None = None
+    neck_options: dict[str, Any] = {}
+    detector_options: dict[str, Any] = {}
+    width: int = Field(256, ge=8, description="channels of the pyramid")
+    min_size: int = Field(800, ge=32, description="shorter side of the image, pixels")
+    max_size: int = Field(1333, ge=32, description="longest longer side, pixels")
+    frozen_stages: int = Field(1, ge=-1, le=4, description="-1 none, 0 stem, 1 stem and stage of C2")
+    norm_eval: bool = Field(True, description="the backbone's BatchNorm keeps its statistics")
+
+    epochs: int = Field(12, ge=1)
+    milestones: list[int] = Field([8, 11], description="epochs after which the rate is divided by 10")
+    batch_size: int = Field(16, ge=1, description="images a step")
+    lr_per_16: float = Field(0.02, gt=0, description="learning rate at 16 images a step; scaled by the real batch")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    warmup_steps: int = Field(500, ge=0, description="steps of linear warm-up, at most a quarter of the run")
+    clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
+    seed: int = Field(0, ge=0)
+    workers: int = Field(min(4, max(0, (os.cpu_count() or 1) - 1)), ge=0, description="processes that read images")
+    eval_every: int = Field(1, ge=0, description="epochs between evaluations; 0: only after the last")
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of this batch size by the linear rule."""
+        return self.lr_per_16 * self.batch_size / 16
+
+    def to_yaml(self) -> str:
+        """Return all settings as YAML, one a line, in the order of this class."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+SCALES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "small": {
+        "width": 64,
+        "min_size": 240,
+        "max_size": 320,
+        "batch_size": 8,
+        "lr_per_16": 0.01,
+        "warmup_steps": 50,
+        "detector_options": {
+            "anchor_scale": 4,
+            "representation_size": 256,
+            "rpn_pre_nms_top_n_train": 500,
+            "rpn_pre_nms_top_n_test": 500,
+            "rpn_post_nms_top_n_train": 500,
+            "rpn_post_nms_top_n_test": 300,
+            "box_batch_size_per_image": 128,
+        },
+    },
+}
+"""What a scale sets: ``paper`` is the paper's protocol, ``small`` trains on two CPU cores in minutes."""
+
+SCHEDULES = {"1x": (12, [8, 11]), "2x": (24, [16, 22])}
+"""Epochs and milestones of the paper's schedules."""
+
+_SMALL_BACKBONES = {"lite0", BACKBONES["lite0"], "r18", BACKBONES["r18"], "regnety_004"}
+
+
+def resolve(
+    model: str,
+    data: str,
+    *,
+    scale: str | None = None,
+    schedule: str | None = None,
+    epochs: int | None = None,
+    overrides: Sequence[str] = (),
+    **settings: Any,
+) -> RunConfig:
+    """Make the settings of a run: the scale's, then the schedule's, then what the user says.
+
+    Args:
+        model: name of a model.
+        data: name of a data set.
+        scale: ``"small"``, ``"paper"``, or ``None`` for the one that suits the backbone.
+        schedule: ``"1x"`` or ``"2x"``.
+        epochs: their number; the milestones move along.
+        overrides: ``key=value`` with dots for keys inside (``neck_options.convention=release``), values as YAML.
+        settings: fields of ``RunConfig``.
+
+    Raises:
+        UserError: an unknown key (with the nearest) or a value out of range.
+    """
+    _, body, _ = parse_name(model)
+    scale = scale or ("small" if body in _SMALL_BACKBONES else "paper")
+    if scale not in SCALES:
+        raise UserError(f"scale must be one of {', '.join(SCALES)}, not '{scale}'.", exit_code=2)
+    values: dict[str, Any] = {"model": model, "data": data, "scale": scale} | SCALES[scale]
+    if schedule is not None:
+        if schedule not in SCHEDULES:
+            raise UserError(f"schedule must be one of {', '.join(SCHEDULES)}, not '{schedule}'.", exit_code=2)
+        values["epochs"], values["milestones"] = SCHEDULES[schedule]
+    if epochs is not None:
+        values["epochs"] = epochs
+        values["milestones"] = [max(1, round(epochs * part)) for part in (8 / 12, 11 / 12)]
+    if body in ("lite0", BACKBONES["lite0"]) and pypi_weights_file() is not None:
+        values["weights_backbone"] = "pypi"
+    values = _merge(values, {key: value for key, value in settings.items() if value is not None})
+    for override in overrides:
+        values = _merge(values, _parse_override(override))
+    if values.get("weights_backbone") in (None, False):
+        # a random backbone must learn everywhere, and its BatchNorm needs statistics
+        values = {"frozen_stages": -1, "norm_eval": False} | values
+    return check_config(values)
+
+
+def check_config(values: Mapping[str, Any]) -> RunConfig:
+    """Check settings, with one sentence for the first that is wrong."""
+    for key in values:
+        if key not in RunConfig.model_fields:
+            raise UserError(f"Unknown setting '{key}'.{nearest(key, RunConfig.model_fields)}", exit_code=2)
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"Setting '{key}' is {first['input']!r}: {first['msg']}.", exit_code=2) from error
+
+
+def read_config(file: Path) -> RunConfig:
+    """Read the settings that a run saved."""
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{file} cannot be read as the settings of a run ({type(error).__name__}).") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{file} must hold settings as 'key: value', found {type(values).__name__}.")
+    return check_config(values)
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"-o takes key=value, not '{text}'.", exit_code=2)
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"-o {key}: '{value}' is not a value that YAML can read.", exit_code=2) from error
+    if isinstance(parsed, str):
+        with suppress(ValueError):
+            parsed = float(parsed)  # YAML reads 1e-4 as text
+    for part in reversed(key.split(".")):
+        parsed = {part: parsed}
+    return dict(parsed)
+
+
+def _merge(values: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, value in more.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged

@@ -1,0 +1,131 @@
+"""COCO's numbers for a detector, through hotcoco."""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import hotcoco
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from drfpn.data import DetectionDataset
+from drfpn.engine.progress import bar
+
+NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""COCO's twelve, in pycocotools' order; fractions 0..1, -1 where the data has no such object."""
+
+Result = dict[str, Any]
+"""One detection in COCO's results format: image_id, category_id, bbox (x, y, width, height) and score."""
+
+
+class Metrics(BaseModel):
+    """What an evaluation found."""
+
+    engine: str
+    split: str
+    images: int
+    detections: int
+    box: dict[str, float]
+    """COCO's twelve numbers by name."""
+    per_class: dict[str, dict[str, float]]
+    """AP and AP50 by class name."""
+
+
+class _Images(Dataset[tuple[Tensor, int]]):
+    """Images with their ids, for workers."""
+
+    def __init__(self, dataset: DetectionDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.dataset[index][0], self.dataset.image_id(index)
+
+
+def detect(
+    model: nn.Module,
+    dataset: DetectionDataset,
+    *,
+    category_ids: Sequence[int],
+    batch_size: int = 8,
+    workers: int = 0,
+    device: torch.device | str = "cpu",
+) -> list[Result]:
+    """Run a detector over a data set and return its detections in COCO's results format.
+
+    Args:
+        model: a detector; left in evaluation mode.
+        dataset: the images.
+        category_ids: the data set's id of each label.
+        batch_size: images at once.
+        workers: processes that read images.
+        device: where the model is.
+    """
+    loader = DataLoader(_Images(dataset), batch_size=batch_size, num_workers=workers, collate_fn=_as_lists)
+    model.eval()
+    results: list[Result] = []
+    with bar("evaluating", len(loader)) as progress, torch.inference_mode():
+        for images, ids in loader:
+            outputs = model([image.to(device).float().div(255) for image in images])
+            for image_id, output in zip(ids, outputs, strict=True):
+                results += to_results(output, image_id, category_ids)
+            progress.advance()
+    return results
+
+
+def _as_lists(batch: Sequence[tuple[Tensor, int]]) -> tuple[list[Tensor], list[int]]:
+    images, ids = zip(*batch, strict=True)
+    return list(images), list(ids)
+
+
+def to_results(output: Mapping[str, Tensor], image_id: int, category_ids: Sequence[int]) -> list[Result]:
+    """Turn what a model says of one image into COCO's results format."""
+    boxes = output["boxes"].double().cpu()
+    boxes[:, 2:] -= boxes[:, :2]
+    rows = zip(boxes.tolist(), output["labels"].tolist(), output["scores"].tolist(), strict=True)
+    return [
+        {"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": confidence}
+        for box, label, confidence in rows
+    ]
+
+
+def score(ground_truth: Mapping[str, Any], results: Sequence[Result], *, split: str = "") -> Metrics:
+    """Compare detections with the ground truth.
+
+    Args:
+        ground_truth: a COCO dict, crowd regions included.
+        results: detections in COCO's results format; none at all scores zero.
+        split: what to call the data.
+    """
+    truth = hotcoco.COCO(dict(ground_truth))
+    evaluation = hotcoco.COCOeval(truth, truth.load_res(list(results)), "bbox")
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its table, and stdout is the caller's
+        evaluation.run()
+    numbers = evaluation.get_results()
+    assert evaluation.eval is not None
+    precision = evaluation.eval["precision"]  # (10 IoUs, 101 recalls, classes, areas, max detections)
+    names = {category["id"]: category["name"] for category in ground_truth["categories"]}
+    return Metrics(
+        engine=f"hotcoco {version('hotcoco')}",
+        split=split,
+        images=len(ground_truth["images"]),
+        detections=len(results),
+        box={name: float(numbers[name]) for name in NUMBERS},
+        per_class={
+            names[category]: {"AP": _mean(precision[:, :, k, 0, -1]), "AP50": _mean(precision[0, :, k, 0, -1])}
+            for k, category in enumerate(evaluation.params.cat_ids)
+        },
+    )
+
+
+def _mean(precision: np.ndarray[Any, Any]) -> float:
+    """Average the entries that exist; -1 where there is no object of the class."""
+    valid = precision[precision > -1]
+    return float(valid.mean()) if valid.size else -1.0
