@@ -21,3 +21,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the known word closest to ``word``, else an empty string."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{matches[0]}'?" if matches else ""
+
+
+def sentence(error: UserError) -> str:
+    """Return the message alone: an error from a loader's worker arrives with the worker's traceback around it."""
+    return str(error).rsplit(f"{UserError.__name__}: ", 1)[-1].strip()

@@ -101,11 +101,6 @@ def corner() -> Outline:
     return [[(-0.7, -0.9), (-0.05, -0.9), (-0.05, 0.25), (0.8, 0.25), (0.8, 0.9), (-0.7, 0.9)]]
 
 
-def wedge() -> Outline:
-    """Return a right-angled, narrow triangle."""
-    return [[(-0.35, -0.95), (-0.35, 0.6), (0.45, 0.6)]]
-
-
 OBJECTS: dict[str, Callable[[], Outline]] = {
     "cross": cross,
     "disc": disc,
@@ -114,10 +109,7 @@ OBJECTS: dict[str, Callable[[], Outline]] = {
     "star": star,
     "triangle": triangle,
 }
-CLUTTER: tuple[Callable[[], Outline], ...] = (
-    *(ellipse, bar, pentagon, hexagon, arc),
-    *(half_disc, burst, kite, corner, wedge),
-)
+CLUTTER: tuple[Callable[[], Outline], ...] = (ellipse, bar, pentagon, hexagon, arc, half_disc, burst, kite, corner)
 
 
 def _turn(start: float, end: float, count: int) -> list[float]:

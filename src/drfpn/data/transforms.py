@@ -15,7 +15,10 @@ Sample = tuple[Tensor, Target, str]
 
 
 def basic(flip: float = 0.5) -> v2.Transform:
-    """Return the paper's pipeline: a horizontal flip with probability ``flip``; boxes are clipped, those under a pixel dropped."""
+    """Return the paper's pipeline: a horizontal flip with probability ``flip``.
+
+    Boxes are clipped to the image, and those under a pixel are dropped.
+    """
     return v2.Compose(
         [
             v2.RandomHorizontalFlip(flip),

@@ -3,7 +3,7 @@
 from drfpn.engine.checkpoint import Card, load_detector, save_detector
 from drfpn.engine.config import RunConfig, resolve
 from drfpn.engine.evaluate import Metrics, detect, score
-from drfpn.engine.predict import Detections, find_images, predict
+from drfpn.engine.predict import Detections, find_images, predict_file
 from drfpn.engine.train import train
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "detect",
     "find_images",
     "load_detector",
-    "predict",
+    "predict_file",
     "resolve",
     "save_detector",
     "score",

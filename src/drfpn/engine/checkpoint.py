@@ -104,7 +104,7 @@ def load_detector(run_or_file: str | Path) -> tuple[nn.Module, Card]:
         raise UserError(f"{file} holds no card of a drfpn detector, so its model and classes are not known.") from error
     model = build(card)
     _load_exactly(model, tensors, file)
-    return model.eval().to(memory_format=torch.channels_last), card  # type: ignore[call-overload]
+    return model.eval().to(memory_format=torch.channels_last), card
 
 
 def _load_exactly(model: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:

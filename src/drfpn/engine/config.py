@@ -66,8 +66,8 @@ SCALES: dict[str, dict[str, Any]] = {
         "min_size": 240,
         "max_size": 320,
         "batch_size": 8,
-        "lr_per_16": 0.01,
         "warmup_steps": 50,
+        "clip_norm": 10.0,
         "detector_options": {
             "anchor_scale": 4,
             "representation_size": 256,

@@ -1,6 +1,6 @@
 """Detections on image files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,11 @@ class Detections:
     """(D,), 1..K."""
     scores: Tensor
     """(D,), 0..1."""
+
+    def above(self, score: float) -> "Detections":
+        """Return those with at least ``score``."""
+        keep = self.scores >= score
+        return Detections(self.file, self.image, self.boxes[keep], self.labels[keep], self.scores[keep])
 
     def to_coco(self, image_id: int, category_ids: Sequence[int]) -> list[Result]:
         """Return COCO's results format."""
@@ -59,26 +64,12 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def predict(
-    model: nn.Module, files: Sequence[Path], *, min_score: float = 0.5, device: torch.device | str = "cpu"
-) -> Iterator[Detections]:
-    """Yield the detections of each file, one image in memory at a time.
-
-    Args:
-        model: a detector in evaluation mode.
-        files: images.
-        min_score: detections below are left out.
-        device: where the model is.
-    """
-    model.eval()
-    for file in files:
-        image = load_image(file)
-        with torch.inference_mode():
-            output = model([image.to(device).float().div(255)])[0]
-        keep = output["scores"] >= min_score
-        yield Detections(
-            file, image, output["boxes"][keep].cpu(), output["labels"][keep].cpu(), output["scores"][keep].cpu()
-        )
+def predict_file(model: nn.Module, file: Path, *, device: torch.device | str = "cpu") -> Detections:
+    """Run a detector (in evaluation mode, on ``device``) on one image file."""
+    image = load_image(file)
+    with torch.inference_mode():
+        output = model([image.to(device).float().div(255)])[0]
+    return Detections(file, image, output["boxes"].cpu(), output["labels"].cpu(), output["scores"].cpu())
 
 
 def image_ids(files: Sequence[Path]) -> list[int]:

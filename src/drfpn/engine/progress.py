@@ -22,6 +22,10 @@ class Bar:
         self.done = 0
         self._start = self._last = time.monotonic()
 
+    def set_total(self, total: int) -> None:
+        """Say how many there are where that was not known at first."""
+        self.total = total
+
     def advance(self, note: str = "") -> None:
         """Count one more, with losses or the like as ``note``."""
         self.done += 1
@@ -37,6 +41,10 @@ class _RichBar(Bar):
         super().__init__(title, total)
         self._progress = progress
         self._task = progress.add_task(title, total=total, note="")
+
+    def set_total(self, total: int) -> None:
+        super().set_total(total)
+        self._progress.update(self._task, total=total)
 
     def advance(self, note: str = "") -> None:
         self.done += 1

@@ -5,7 +5,8 @@ Convention, here and in all that builds on it:
 - positions are ``(x, y)`` and normalised: -1 and 1 are the outer borders of the map (``align_corners=False``),
   so the map of W pixels spans 2 units and one of its pixels 2 / W;
 - grids are made from ``torch.arange``, since an exported ``linspace`` with a symbolic size fails at other sizes;
-- positions are computed in float32 at least: bfloat16 cannot tell neighbouring pixels of a map of 300 apart.
+- positions are computed in float32 at least, under autocast too, which lowers none of the operations used here:
+  bfloat16 cannot tell neighbouring pixels of a map of 300 apart.
 """
 
 from typing import Literal
@@ -108,10 +109,9 @@ def warp(coarse: Tensor, offset: Tensor) -> Tensor:
     Returns:
         (N, C, H, W).
     """
-    with torch.autocast(offset.device.type, enabled=False):
-        delta = _at_least_float32(offset)
-        height, width = delta.shape[-2:]
-        return sample(coarse, _positions(pixel_grid(height, width, delta), delta * 2 / (height + width)))
+    delta = _at_least_float32(offset)
+    height, width = delta.shape[-2:]
+    return sample(coarse, _positions(pixel_grid(height, width, delta), delta * 2 / (height + width)))
 
 
 def warp_released(coarse: Tensor, offset: Tensor) -> Tensor:
@@ -124,8 +124,7 @@ def warp_released(coarse: Tensor, offset: Tensor) -> Tensor:
 
     Args and result as in :func:`warp`.
     """
-    with torch.autocast(offset.device.type, enabled=False):
-        delta = _at_least_float32(offset)
-        height, width = delta.shape[-2:]
-        shift = torch.stack([delta[:, 0] / width, delta[:, 1] / height], dim=1)
-        return sample(coarse, _positions(corner_grid(height, width, delta), shift), padding="zeros")
+    delta = _at_least_float32(offset)
+    height, width = delta.shape[-2:]
+    shift = torch.stack([delta[:, 0] / width, delta[:, 1] / height], dim=1)
+    return sample(coarse, _positions(corner_grid(height, width, delta), shift), padding="zeros")

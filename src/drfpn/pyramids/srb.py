@@ -26,9 +26,12 @@ class SpatialRefinementBlock(nn.Module):
     Differs from the paper: Eq. 1 has one 3x3 convolution for omega, here 1x1 + ReLU + 3x3 as in the release
     (Table 7's parameters fit only this).
 
-    Starting values: the last convolutions of delta and omega are zero, so the block begins as FPN's step and
-    cannot throw the loss. Both learn all the same: omega's last convolution has a gradient at once, since
-    ``sample`` is not zero, and delta and all below from the second step on, when omega is not zero any more.
+    Starting values: the last convolutions of delta and omega are zero, so the block begins as FPN's step. Both
+    learn all the same: omega's last convolution has a gradient at once, since ``sample`` is not zero, and delta
+    and all below from the second step on, when omega is not zero any more. The projections begin at a tenth of
+    Kaiming's size: a step of omega and delta grows with the square of what they read, and on the maps of a
+    backbone with linear outputs (EfficientNet's have a standard deviation of 7) omega would else pass 5 within
+    ten steps and throw the loss.
 
     Args:
         channels: width of both maps.
@@ -46,6 +49,8 @@ class SpatialRefinementBlock(nn.Module):
         last = nn.Conv2d(hidden, 1, 3, padding=1)
         self.weight = nn.Sequential(nn.Conv2d(2 * hidden, hidden, 1, bias=False), nn.ReLU(), last)
         init_convs(self)
+        for projection in (self.project_coarse, self.project_fine):
+            projection.weight.data.mul_(0.1)
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(last.weight)
 

@@ -1,0 +1,33 @@
+"""Curves of a run: losses, AP and learning rate over epochs."""
+
+import json
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from drfpn.analysis.draw import PALETTE
+
+
+def save_curves(log: Path, picture: Path) -> None:
+    """Draw ``log.jsonl`` of a run: the loss and its terms beside AP and AP50."""
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line]
+    epochs = [row["epoch"] for row in rows]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, precision = figure.subplots(1, 2)
+    terms = [key for key in rows[0] if key == "loss" or key.startswith("loss_")]
+    for colour, key in zip(PALETTE[::-1], terms, strict=False):
+        losses.plot(epochs, [row[key] for row in rows], color=colour, marker="o", markersize=3, label=key)
+    losses.set(xlabel="epoch", ylabel="mean training loss", ylim=(0, None))
+    for colour, key in zip(PALETTE, ("AP", "AP50"), strict=False):
+        measured = [row for row in rows if key in row]
+        values = [100 * row[key] for row in measured]
+        precision.plot([row["epoch"] for row in measured], values, color=colour, marker="o", markersize=3, label=key)
+    precision.set(xlabel="epoch", ylabel="box AP on the validation split, %", ylim=(0, 100))
+    for axes in (losses, precision):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.savefig(picture, dpi=110)

@@ -1,0 +1,52 @@
+"""All commands under one name, and what becomes of a user's mistake."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from drfpn.cli import data, doctor, evaluate, inspect, predict, train
+from drfpn.errors import UserError, sentence
+
+app = typer.Typer(
+    name="drfpn",
+    help="Train, measure and use object detectors with a better feature pyramid.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("info")(inspect.info)
+app.command("models")(inspect.models)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(train.demo)
+app.add_typer(data.app, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from drfpn import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence on stderr and exit code 1 or 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"drfpn: {sentence(error)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("drfpn: stopped", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,93 @@
+"""``drfpn data check``, ``stats`` and ``show``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drfpn.cli.common import Json, print_json, print_rows
+
+app = typer.Typer(help="Look into a data set before training on it.", no_args_is_help=True)
+
+DataArgument = Annotated[str, typer.Argument(help="Folder in COCO or VOC layout, or 'shapes'.", metavar="DATA")]
+
+
+@app.command("check")
+def check(data: DataArgument, json: Json = False) -> None:
+    """List what is wrong with a data set; exit code 1 if training would fail on it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from drfpn.data import check_dataset
+    from drfpn.engine.progress import bar
+
+    with bar("reading images", 1) as progress:
+
+        def advance(done: int, total: int) -> None:
+            progress.set_total(total)
+            if done > progress.done:
+                progress.advance()
+
+        findings = check_dataset(data, progress=advance)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if json:
+        from dataclasses import asdict
+
+        print_json({"data": data, "ok": not errors, "findings": [asdict(finding) for finding in findings]})
+    elif not findings:
+        typer.echo(f"{data}: nothing found")
+    else:
+        table = Table(title=data, title_justify="left", show_lines=True)
+        for column in ("", "what", "count", "meaning and examples"):
+            table.add_column(column, overflow="fold")
+        for finding in findings:
+            text = "\n".join([finding.meaning, *(f"- {example}" for example in finding.examples)])
+            table.add_row(finding.severity, finding.kind, str(finding.count), text)
+        Console().print(table, markup=False)
+        typer.echo("Training would fail." if errors else "Training can go ahead.")
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command("stats")
+def stats(
+    data: DataArgument, split: Annotated[str, typer.Option(help="Split to count.")] = "train", json: Json = False
+) -> None:
+    """Count images and objects by class and size."""
+    from drfpn.data import open_dataset
+    from drfpn.data import stats as count
+
+    numbers = count(open_dataset(data, split, on_bad="skip"))
+    if json:
+        print_json(numbers)
+        return
+    rows = {name: str(value) for name, value in numbers.items() if not isinstance(value, dict)}
+    rows |= {f"objects of '{name}'": str(value) for name, value in numbers["objects_per_class"].items()}
+    print_rows(f"{data}, {split}", rows)
+
+
+@app.command("show")
+def show(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option(help="Picture to write (.png or .jpg).")] = Path("batch.jpg"),
+    split: Annotated[str, typer.Option(help="Split to show.")] = "train",
+    images: Annotated[int, typer.Option(min=1, max=64, help="How many.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Which.")] = 0,
+) -> None:
+    """Draw training images with their boxes as the model sees them, transforms included."""
+    from itertools import islice
+
+    from drfpn.analysis import contact_sheet, draw
+    from drfpn.data import open_dataset
+    from drfpn.data.transforms import TransformedDataset, basic
+    from drfpn.engine.loader import SeededSampler
+
+    dataset = open_dataset(data, split, on_bad="skip")
+    seen = TransformedDataset(dataset, basic())
+    pictures = []
+    for key in islice(SeededSampler(len(dataset), seed), images):
+        image, target, _ = seen[key]
+        pixels = image.mul(255).round().byte()
+        pictures.append(draw(pixels, target["boxes"], target["labels"], dataset.classes, min_side=360))
+    contact_sheet(pictures).save(out)
+    typer.echo(f"{len(pictures)} images in {out}")

