@@ -1,0 +1,5 @@
+"""Let ``python -m drfpn`` run the command line."""
+
+from drfpn.cli import main
+
+main()

@@ -1,0 +1,75 @@
+import json
+
+import pytest
+import torch
+
+from drfpn import build_detector
+from drfpn.analysis import contact_sheet, count, draw, save_curves
+
+
+def test_multiply_adds_of_the_pyramid_follow_from_its_layers() -> None:
+    model = build_detector("faster_rcnn_r18_fpn", 3, width=64)
+    counts = count(model, 64, 96)
+    pixels = [16 * 24, 8 * 12, 4 * 6, 2 * 3]  # of C2..C5
+    lateral = sum(n * c * 64 for n, c in zip(pixels, (64, 128, 256, 512), strict=True))
+    smooth = sum(n * 9 * 64 * 64 for n in pixels)
+    assert counts.neck_macs == lateral + smooth
+    assert counts.params == sum(p.numel() for p in model.parameters())
+    assert counts.neck_params == sum(p.numel() for p in model.backbone.neck.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("neck", "giga"), [("fpn", 58.0), ("drfpn", 105.3)])
+def test_multiply_adds_at_paper_size(neck: str, giga: float) -> None:
+    counts = count(build_detector(f"faster_rcnn_r50_{neck}"), 800, 1280)
+    assert counts.neck_macs / 1e9 == pytest.approx(giga, abs=0.05)
+
+
+def test_drawing_keeps_small_images_legible_and_marks_boxes() -> None:
+    image = torch.zeros(3, 60, 80, dtype=torch.uint8)
+    picture = draw(image, torch.tensor([[20.0, 20, 60, 50]]), torch.tensor([1]), ["cat"], torch.tensor([0.9]))
+    assert min(picture.size) >= 480
+    zoom = picture.width / 80
+    assert picture.getpixel((round(40 * zoom), round(20 * zoom))) != (0, 0, 0)  # the upper edge
+    assert picture.getpixel((round(40 * zoom), round(35 * zoom))) == (0, 0, 0)  # the inside
+
+
+def test_drawing_nothing_is_the_image() -> None:
+    image = torch.randint(256, (3, 480, 500), dtype=torch.uint8)
+    picture = draw(image, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), [])
+    assert picture.tobytes() == image.permute(1, 2, 0).contiguous().numpy().tobytes()
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    from drfpn.analysis import draw as module
+
+    taken: list[tuple[float, ...]] = []
+    original = module.__globals__["_write"]
+
+    def spy(*args):
+        original(*args)
+        taken[:] = args[-1]
+
+    module.__globals__["_write"] = spy
+    try:
+        boxes = torch.tensor([[100.0, 100, 200, 200]]).repeat(4, 1) + torch.arange(4)[:, None]
+        draw(torch.zeros(3, 480, 480, dtype=torch.uint8), boxes, torch.ones(4, dtype=torch.int64), ["cat"])
+    finally:
+        module.__globals__["_write"] = original
+    assert len(taken) >= 2
+    for i, a in enumerate(taken):
+        for b in taken[:i]:
+            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+def test_a_contact_sheet_has_room_for_all() -> None:
+    picture = draw(torch.zeros(3, 480, 480, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0), [])
+    sheet = contact_sheet([picture] * 5, columns=2, gap=0)
+    assert sheet.size == (960, 3 * 480)
+
+
+def test_curves_cope_with_epochs_that_were_not_measured(tmp_path) -> None:
+    rows = [{"epoch": 1, "loss": 2.0, "loss_a": 1.0}, {"epoch": 2, "loss": 1.0, "loss_a": 0.5, "AP": 0.3, "AP50": 0.5}]
+    (tmp_path / "log.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    save_curves(tmp_path / "log.jsonl", tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5000

@@ -1,0 +1,80 @@
+import pytest
+import yaml
+
+from drfpn.engine.config import RunConfig, check_config, read_config, resolve
+from drfpn.errors import UserError
+
+
+def test_the_learning_rate_follows_the_linear_rule() -> None:
+    assert resolve("faster_rcnn_r50_drfpn", "shapes", overrides=["batch_size=24"]).lr == pytest.approx(0.03)
+
+
+def test_the_papers_schedules() -> None:
+    once = resolve("faster_rcnn_r50_fpn", "shapes", schedule="1x")
+    twice = resolve("faster_rcnn_r50_fpn", "shapes", schedule="2x")
+    assert (once.epochs, once.milestones) == (12, [8, 11])
+    assert (twice.epochs, twice.milestones) == (24, [16, 22])
+
+
+def test_milestones_move_with_the_number_of_epochs() -> None:
+    assert resolve("faster_rcnn_r50_fpn", "shapes", epochs=24).milestones == [16, 22]
+
+
+def test_the_scale_follows_the_backbone_unless_said_otherwise() -> None:
+    assert resolve("faster_rcnn_lite0_fpn", "shapes").scale == "small"
+    assert resolve("faster_rcnn_r50_fpn", "shapes").scale == "paper"
+    assert resolve("faster_rcnn_r50_fpn", "shapes", scale="small").width == 64
+
+
+def test_a_random_backbone_learns_everywhere() -> None:
+    scratch = resolve("faster_rcnn_r50_fpn", "shapes")
+    assert (scratch.frozen_stages, scratch.norm_eval) == (-1, False)
+    with_weights = resolve("faster_rcnn_r50_fpn", "shapes", overrides=["weights_backbone=some.pth"])
+    assert (with_weights.frozen_stages, with_weights.norm_eval) == (1, True)
+
+
+def test_dotted_overrides_reach_inside() -> None:
+    config = resolve(
+        "faster_rcnn_lite0_drfpn",
+        "shapes",
+        overrides=["neck_options.convention=release", "detector_options.anchor_scale=8", "weight_decay=1e-3"],
+    )
+    assert config.neck_options == {"convention": "release"}
+    assert config.detector_options["anchor_scale"] == 8
+    assert config.detector_options["representation_size"] == 256  # the scale's, still there
+    assert config.weight_decay == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("epoch=3", "Unknown setting 'epoch'. Did you mean 'epochs'?"),
+        ("epochs", "-o takes key=value"),
+        ("epochs=0", "Setting 'epochs' is 0"),
+        ("batch_size=many", "Setting 'batch_size' is 'many'"),
+        ("flip=2", "Setting 'flip' is 2"),
+        ("width=[", "not a value that YAML can read"),
+    ],
+)
+def test_a_wrong_override_is_one_sentence(override: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve("faster_rcnn_lite0_fpn", "shapes", overrides=[override])
+    assert said in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_settings_survive_their_file(tmp_path) -> None:
+    config = resolve("faster_rcnn_lite0_drfpn", "shapes", epochs=3, overrides=["neck_options.context=null"])
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml())
+    assert read_config(file) == config
+    assert list(yaml.safe_load(config.to_yaml())) == list(RunConfig.model_fields)
+
+
+def test_a_file_that_is_no_settings_is_refused(tmp_path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("- a list")
+    with pytest.raises(UserError, match="must hold settings"):
+        read_config(file)
+    with pytest.raises(UserError, match="Unknown setting"):
+        check_config({"modle": "x"})
