@@ -23,7 +23,7 @@ class RunConfig(BaseModel):
     data: str
     train_split: str = "train"
     val_split: str = "val"
-    first: int | None = Field(None, ge=1, description="take the first N training images only")
+    first: int | None = Field(None, ge=1, description="take the first N images of the training split only")
     on_bad: Literal["error", "skip", "fix"] = Field("error", description="what to do about boxes that cannot be")
 
     scale: Literal["small", "paper"] = "paper"
@@ -40,6 +40,7 @@ class RunConfig(BaseModel):
     milestones: list[int] = Field([8, 11], description="epochs after which the rate is divided by 10")
     batch_size: int = Field(16, ge=1, description="images a step")
     lr_per_16: float = Field(0.02, gt=0, description="learning rate at 16 images a step; scaled by the real batch")
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
     warmup_steps: int = Field(500, ge=0, description="steps of linear warm-up, at most a quarter of the run")

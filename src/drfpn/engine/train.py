@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader
 
 from drfpn.data import DetectionDataset
@@ -72,6 +72,14 @@ def train_one_epoch(
     return {name: total / len(loader) for name, total in totals.items()}
 
 
+def make_optimizer(model: nn.Module, config: RunConfig) -> Optimizer:
+    """Return the optimizer of a run, over the parameters that learn."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if config.optimizer == "adamw":
+        return AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
 def train(
     config: RunConfig,
     train_set: DetectionDataset,
@@ -108,12 +116,7 @@ def train(
         versions={"python": platform.python_version(), "torch": torch.__version__},
     )
     model = build(card, pretrained=not resume).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = SGD(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-    )
+    optimizer = make_optimizer(model, config)
     sampler = SeededSampler(len(train_set), config.seed)
     loader = DataLoader(
         TransformedDataset(train_set, basic(config.flip)),
@@ -122,7 +125,7 @@ def train(
         num_workers=config.workers,
         collate_fn=collate,
         pin_memory=device.type == "cuda",
-        persistent_workers=False,
+        persistent_workers=config.workers > 0,
     )
     steps = len(loader)
     warmup = min(config.warmup_steps, steps * config.epochs // 4)
