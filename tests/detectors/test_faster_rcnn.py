@@ -1,0 +1,118 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+
+from drfpn import FPN, build_detector
+
+SMALL = {"width": 16, "min_size": 96, "max_size": 160, "representation_size": 32, "rpn_post_nms_top_n_test": 50}
+
+
+def scene(*sizes: tuple[int, int], objects: int = 2) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.rand(3, *size, generator=generator) for size in sizes]
+    targets = []
+    for height, width in sizes:
+        corner = torch.rand(objects, 2, generator=generator) * torch.tensor([width / 2, height / 2])
+        boxes = torch.cat([corner, corner + torch.tensor([width / 3, height / 3])], dim=1)
+        targets.append({"boxes": boxes, "labels": torch.arange(objects) % 3 + 1})
+    return images, targets
+
+
+@pytest.mark.slow
+def test_trainable_parameters_of_table_7() -> None:
+    def trainable(neck: str, **options: object) -> int:
+        model = build_detector(f"faster_rcnn_r50_{neck}", neck_options=options)
+        return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+    assert trainable("fpn") == 41_527_712
+    assert trainable("drfpn", convention="release", context=None) == 47_792_291
+    assert trainable("drfpn", convention="release") == 48_382_371
+
+
+@pytest.mark.parametrize("neck", ["fpn", "pafpn", "drfpn"])
+def test_it_keeps_torchvisions_contract(neck) -> None:
+    torch.manual_seed(0)
+    model = build_detector(f"faster_rcnn_lite0_{neck}", 3, **SMALL, box_score_thresh=0.0)
+    images, targets = scene((70, 90), (120, 50))
+    losses = model.train()(images, targets)
+    assert set(losses) == {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    for image, output in zip(images, model.eval()(images), strict=True):
+        assert set(output) == {"boxes", "labels", "scores"}
+        assert len(output["boxes"])
+        assert set(output["labels"].tolist()) <= {1, 2, 3}
+        height, width = image.shape[-2:]
+        assert output["boxes"][:, [0, 2]].max() <= width
+        assert output["boxes"][:, [1, 3]].max() <= height
+        assert (output["scores"][:-1] >= output["scores"][1:]).all()
+
+
+def test_images_without_objects_train() -> None:
+    model = build_detector("faster_rcnn_lite0_drfpn", 3, **SMALL).train()
+    images, targets = scene((64, 64), (64, 96))
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    for batch in ([empty, targets[1]], [empty, empty]):
+        losses = model(images, batch)
+        total = sum(losses.values())
+        total.backward()
+        assert total.isfinite()
+
+
+def theirs_with_weights_of(ours: FasterRCNN) -> FasterRCNN:
+    """Put the same weights into torchvision's own classes; the background's deltas become zeros."""
+    theirs = copy.deepcopy(ours)
+    predictor = ours.roi_heads.box_predictor
+    hidden = predictor.cls_score.in_features
+    theirs.roi_heads.box_head = TwoMLPHead(ours.roi_heads.box_head.fc6.in_features, hidden)
+    theirs.roi_heads.box_head.load_state_dict(ours.roi_heads.box_head.state_dict())
+    theirs.roi_heads.box_predictor = FastRCNNPredictor(hidden, predictor.cls_score.out_features)
+    theirs.roi_heads.box_predictor.cls_score.load_state_dict(predictor.cls_score.state_dict())
+    with torch.no_grad():
+        regression = theirs.roi_heads.box_predictor.bbox_pred
+        regression.weight.zero_()[4:] = predictor.bbox_pred.weight
+        regression.bias.zero_()[4:] = predictor.bbox_pred.bias
+    return theirs
+
+
+def test_losses_and_detections_equal_torchvisions_with_the_same_weights() -> None:
+    torch.manual_seed(0)
+    ours = build_detector("faster_rcnn_lite0_fpn", 3, **SMALL, box_score_thresh=0.0)
+    theirs = theirs_with_weights_of(ours)
+    images, targets = scene((70, 90), (120, 50))
+    values = []
+    for model in (ours, theirs):
+        torch.manual_seed(1)  # of the samplers
+        values.append(model.train()(images, targets))
+    assert_close(*values)
+    for a, b in zip(ours.eval()(images), theirs.eval()(images), strict=True):
+        assert_close(a, b, rtol=1e-5, atol=1e-4)
+
+
+def test_weights_of_the_pyramid_are_found_under_neck() -> None:
+    model = build_detector("faster_rcnn_lite0_fpn", 3, **SMALL)
+    assert isinstance(model.backbone.neck, FPN)
+    assert model.transform.image_mean == [127 / 255] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("neck", ["fpn", "pafpn", "drfpn"])
+def test_it_learns_two_images_by_heart(neck) -> None:
+    torch.manual_seed(0)
+    options = SMALL | {"width": 32, "box_batch_size_per_image": 64, "anchor_scale": 4}
+    model = build_detector(f"faster_rcnn_lite0_{neck}", 3, frozen_stages=-1, norm_eval=False, **options).train()
+    images, targets = scene((96, 128), (128, 96))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    history = []
+    for _ in range(40):
+        loss = sum(model(images, targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(loss.item())
+    assert sum(history[-5:]) < 0.4 * sum(history[:5])

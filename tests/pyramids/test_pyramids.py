@@ -1,0 +1,215 @@
+"""What holds for every pyramid."""
+
+from collections import OrderedDict
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.testing import assert_close
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from drfpn import DRFPN, FPN, PAFPN
+from drfpn.errors import UserError
+from drfpn.pyramids import ExtraConvs, Pyramid
+
+C = (4, 6, 8, 10)
+WIDTH = 8
+PYRAMIDS = {
+    "fpn": FPN,
+    "pafpn": PAFPN,
+    "drfpn": DRFPN,
+    "drfpn, release": partial(DRFPN, convention="release"),
+    "drfpn, no context": partial(DRFPN, context=None),
+}
+every_pyramid = pytest.mark.parametrize("make", PYRAMIDS.values(), ids=PYRAMIDS.keys())
+
+
+def awake(pyramid: nn.Module) -> nn.Module:
+    """Give offset and weight of SRB values, so that sampling does something."""
+    for name, parameter in pyramid.named_parameters():
+        if "offset" in name or "weight.2" in name:
+            nn.init.normal_(parameter, std=0.3)
+    return pyramid
+
+
+@every_pyramid
+@pytest.mark.parametrize("rounded_up", [True, False])
+@pytest.mark.parametrize("size", [(32, 48), (75, 53), (8, 8), (9, 100)])
+def test_any_sizes_that_halve_keep_names_and_sizes(make, size, rounded_up, pyramid_maps) -> None:
+    maps = dict(zip("abcd", pyramid_maps(C, *size, rounded_up=rounded_up), strict=True))
+    out = awake(make(C, WIDTH))(maps)
+    assert {name: m.shape for name, m in out.items()} == {name: (2, WIDTH, *m.shape[-2:]) for name, m in maps.items()}
+    assert list(out) == list("abcd")
+
+
+@every_pyramid
+def test_the_same_kind_of_collection_comes_out(make, pyramid_maps) -> None:
+    maps = pyramid_maps(C)
+    pyramid = make(C, WIDTH).eval()
+    as_list, as_tuple = pyramid(maps), pyramid(tuple(maps))
+    as_mapping = pyramid(OrderedDict(zip(("z", "x", "pool2", "0"), maps, strict=True)))
+    assert isinstance(as_list, list)
+    assert isinstance(as_tuple, tuple)
+    assert list(as_mapping) == ["z", "x", "pool2", "0"]
+    for a, b, c in zip(as_list, as_tuple, as_mapping.values(), strict=True):
+        assert_close(a, b)
+        assert_close(a, c)
+
+
+@every_pyramid
+def test_extra_levels_are_named_as_torchvision_does(make, pyramid_maps) -> None:
+    maps = dict(zip("0123", pyramid_maps(C), strict=True))
+    pooled = make(C, WIDTH, LastLevelMaxPool())(maps)
+    assert list(pooled) == ["0", "1", "2", "3", "pool"]
+    convolved = make(C, WIDTH, LastLevelP6P7(C[-1], WIDTH))(maps)
+    assert list(convolved) == ["0", "1", "2", "3", "p6", "p7"]
+    assert len(make(C, WIDTH, LastLevelMaxPool())(list(maps.values()))) == 5
+
+
+@every_pyramid
+def test_every_parameter_gets_a_gradient_by_the_second_step(make, pyramid_maps) -> None:
+    torch.manual_seed(0)
+    pyramid = make(C, WIDTH)
+    optimizer = torch.optim.SGD(pyramid.parameters(), lr=0.01)
+    touched: set[str] = set()
+    for seed in range(2):
+        optimizer.zero_grad()
+        sum(m.square().mean() for m in pyramid(pyramid_maps(C, seed=seed))).backward()
+        touched |= {name for name, p in pyramid.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+        optimizer.step()
+    assert touched == {name for name, _ in pyramid.named_parameters()}
+
+
+@every_pyramid
+def test_a_batch_of_one_trains(make, pyramid_maps) -> None:
+    pyramid = make(C, WIDTH).train()
+    sum(m.sum() for m in pyramid(pyramid_maps(C, batch=1))).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in pyramid.parameters())
+
+
+@every_pyramid
+def test_float32_is_float64_rounded(make, pyramid_maps) -> None:
+    torch.manual_seed(0)
+    pyramid = awake(make(C, WIDTH)).eval()
+    maps = pyramid_maps(C, dtype=torch.float64)
+    single = pyramid([m.float() for m in maps])
+    for a, b in zip(single, pyramid.double()(maps), strict=True):
+        assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
+
+
+@every_pyramid
+def test_bfloat16_autocast_runs_both_ways(make, pyramid_maps) -> None:
+    pyramid = awake(make(C, WIDTH))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = pyramid(pyramid_maps(C))
+    sum(m.float().sum() for m in out).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in pyramid.parameters())
+
+
+@every_pyramid
+def test_it_compiles_without_a_graph_break(make, pyramid_maps) -> None:
+    torch.compiler.reset()
+    pyramid = awake(make(C, WIDTH)).eval()
+    maps = pyramid_maps(C, 9, 14)
+    compiled = torch.compile(pyramid, fullgraph=True, backend="eager")(maps)
+    for a, b in zip(compiled, pyramid(maps), strict=True):
+        assert_close(a, b)
+
+
+class Backbone(nn.Module):
+    """Strided convolutions, as real backbones have them, with a pyramid on top."""
+
+    def __init__(self, pyramid: nn.Module) -> None:
+        super().__init__()
+        pairs = zip((3, *C), C, strict=False)
+        self.stages = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
+        self.pyramid = pyramid
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps = {}
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            maps[str(i)] = x
+        return self.pyramid(maps)
+
+
+@every_pyramid
+def test_it_exports_with_any_height_and_width(make) -> None:
+    torch.manual_seed(0)
+    model = Backbone(awake(make(C, WIDTH, LastLevelMaxPool()))).eval()
+    sizes = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    exported = torch.export.export(model, (torch.randn(1, 3, 120, 184),), dynamic_shapes=(sizes,)).module()
+    for size in [(120, 184), (64, 64), (133, 207), (34, 97)]:
+        image = torch.randn(1, 3, *size)
+        expected = model(image)
+        for name, m in exported(image).items():
+            assert_close(m, expected[name])
+
+
+WRONG = {
+    "too few": (lambda c: c[:3], "built for 4 levels but got 3"),
+    "channels": (lambda c: [c[0], c[1][:, :5], *c[2:]], r"Level '1' must be \(N, 6, H, W\) but is \(2, 5,"),
+    "no batch": (lambda c: [c[0][0], *c[1:]], r"Level '0' must be \(N, 4, H, W\)"),
+    "stride": (lambda c: [c[0], F.interpolate(c[1], scale_factor=2), *c[2:]], "Level '1' is 32x48 but must be half"),
+    "coarser still": (lambda c: [*c[:3], F.avg_pool2d(c[3], 2)], "Level '3' is 2x3 but must be half of level '2'"),
+}
+
+
+@every_pyramid
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_maps_are_named_in_one_sentence(make, wrong, pyramid_maps) -> None:
+    change, said = WRONG[wrong]
+    with pytest.raises(UserError, match=said) as caught:
+        make(C, WIDTH)(change(pyramid_maps(C)))
+    assert "\n" not in str(caught.value)
+
+
+def test_maps_in_the_wrong_order_are_named(pyramid_maps) -> None:
+    same = (4, 4, 4, 4)
+    maps = dict(zip("3210", reversed(pyramid_maps(same)), strict=True))
+    with pytest.raises(UserError, match=r"Level '2' is 8x12 but must be half of level '3' \(4x6\).*finest first"):
+        FPN(same, WIDTH)(maps)
+
+
+def test_fpn_is_torchvisions_with_the_same_weights(pyramid_maps) -> None:
+    theirs = FeaturePyramidNetwork(list(C), WIDTH, LastLevelMaxPool())
+    ours = FPN(C, WIDTH, LastLevelMaxPool())
+    convs = [*theirs.inner_blocks, *theirs.layer_blocks]
+    for mine, other in zip([*ours.lateral, ours.top, *ours.smooth], convs, strict=True):
+        mine.load_state_dict(other[0].state_dict())
+    maps = OrderedDict(zip("0123", pyramid_maps(C, 37, 50), strict=True))
+    expected = theirs(maps)
+    actual = ours(maps)
+    assert list(actual) == list(expected)
+    for name, m in actual.items():
+        assert_close(m, expected[name])
+
+
+def test_a_pyramid_of_ones_own_is_one_step(pyramid_maps) -> None:
+    class BilinearAdd(nn.Module):
+        def forward(self, fine, coarse):
+            return fine + F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
+
+    out = Pyramid(C, WIDTH, top_down=lambda _: BilinearAdd())(pyramid_maps(C))
+    assert [m.shape[-2:] for m in out] == [m.shape[-2:] for m in pyramid_maps(C)]
+
+
+def test_extra_convs_read_what_they_are_told() -> None:
+    c5, n5 = torch.randn(1, 6, 8, 8), torch.randn(1, 4, 8, 8)
+    on_input, on_output = ExtraConvs(6, 4), ExtraConvs(4, 4, "output", relu=True)
+    (_, p6, p7), names = on_input([n5], [c5], ["n5"])
+    assert names == ["n5", "p6", "p7"]
+    assert_close(p6, on_input.p6(c5))
+    assert_close(p7, on_input.p7(p6))
+    (_, p6, p7), _ = on_output([n5], [c5], ["n5"])
+    assert_close(p6, on_output.p6(n5))
+    assert_close(p7, on_output.p7(p6.relu()))
+
+
+@pytest.mark.parametrize("channels", [(4,), (), (4, 0)])
+def test_too_few_or_empty_levels_cannot_be_built(channels) -> None:
+    with pytest.raises(UserError, match="at least two positive numbers"):
+        FPN(channels)
