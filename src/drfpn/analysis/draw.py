@@ -72,7 +72,8 @@ def _write(
 ) -> None:
     """Write ``text`` at a corner of ``box`` where no other text stands; leave it out if all are taken."""
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
-    width, height = right - left + 6, bottom - top + 6
+    left, top = int(left), int(top)
+    width, height = int(right) - left + 7, int(bottom) - top + 7
     for x, y in (
         (box[0], box[1] - height),
         (box[0], box[3]),
@@ -80,8 +81,9 @@ def _write(
         (box[2] - width, box[3] - height),
         (box[2] - width, box[1] - height),
     ):
-        x = min(max(x, 0), size[0] - width)
-        y = min(max(y, 0), size[1] - height)
+        # whole pixels: Pillow cuts glyphs off at fractions
+        x = round(min(max(x, 0), size[0] - width))
+        y = round(min(max(y, 0), size[1] - height))
         label = (x, y, x + width, y + height)
         if all(_apart(label, other) for other in taken):
             taken.append(label)

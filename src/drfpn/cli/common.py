@@ -44,14 +44,17 @@ def print_metrics(metrics: "Metrics") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    title = f"{metrics.images} images of '{metrics.split}', {metrics.detections} detections ({metrics.engine}), in %"
-    table = Table(title=title, title_justify="left")
+    console = Console(highlight=False)
+    console.print(
+        f"COCO's numbers in %, {metrics.images} images of '{metrics.split}', "
+        f"{metrics.detections} detections ({metrics.engine})"
+    )
+    table = Table()
     for name in list(metrics.box)[:6]:
         table.add_column(name, justify="right")
     table.add_row(*(percent(metrics.box[name]) for name in list(metrics.box)[:6]))
     console.print(table)
-    by_class = Table(title="by class", title_justify="left")
+    by_class = Table()
     by_class.add_column("class")
     by_class.add_column("AP", justify="right")
     by_class.add_column("AP50", justify="right")
@@ -70,9 +73,11 @@ def print_rows(title: str, rows: Mapping[str, str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", show_header=False)
+    console = Console(highlight=False)
+    console.print(title)
+    table = Table(show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value)
-    Console().print(table)
+    console.print(table)

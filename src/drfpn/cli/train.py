@@ -1,6 +1,7 @@
 """``drfpn train`` and ``drfpn demo``."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,6 +103,8 @@ def run(config: "RunConfig", out: Path | None, *, resume: bool = False, device: 
     finally:
         if fresh and folder.exists() and not (folder / "last.safetensors").exists():
             shutil.rmtree(folder)
+            with suppress(OSError):  # not empty: other runs are in it
+                folder.parent.rmdir()
     _draw(folder, val_set, device)
     return metrics, folder
 
