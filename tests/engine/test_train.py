@@ -83,13 +83,12 @@ def test_splits_of_other_classes_are_refused(tmp_path, tiny_config) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("neck", ["fpn", "pafpn", "drfpn"])
-def test_a_detector_learns_four_images_by_heart(tmp_path, tiny_config, neck) -> None:
+def test_a_detector_learns_four_images_by_heart(tmp_path, tiny_config) -> None:
+    """Weak as a test of accuracy, strong as one of wiring: data, loss, anchors, pyramid, decoding and metric agree."""
     config = tiny_config(
-        *("width=32", "min_size=160", "max_size=224", "batch_size=4", "flip=0", "eval_every=0", "lr_per_16=0.08"),
-        *("weights_backbone=null", "detector_options.box_score_thresh=0.3"),
-        model=f"faster_rcnn_lite0_{neck}",
-        epochs=60,
+        *("width=32", "min_size=160", "max_size=224", "batch_size=4", "flip=0", "eval_every=0"),
+        *("optimizer=adamw", "lr_per_16=0.008", "warmup_steps=10"),
+        epochs=80,
     )
     four = shapes("train", 4)
     metrics = train(config, four, four, tmp_path)
