@@ -2,25 +2,14 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor
 from torch.testing import assert_close
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
 from drfpn import FPN, build_detector
+from tests.detectors.scenes import scene
 
 SMALL = {"width": 16, "min_size": 96, "max_size": 160, "representation_size": 32, "rpn_post_nms_top_n_test": 50}
-
-
-def scene(*sizes: tuple[int, int], objects: int = 2) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    generator = torch.Generator().manual_seed(0)
-    images = [torch.rand(3, *size, generator=generator) for size in sizes]
-    targets = []
-    for height, width in sizes:
-        corner = torch.rand(objects, 2, generator=generator) * torch.tensor([width / 2, height / 2])
-        boxes = torch.cat([corner, corner + torch.tensor([width / 3, height / 3])], dim=1)
-        targets.append({"boxes": boxes, "labels": torch.arange(objects) % 3 + 1})
-    return images, targets
 
 
 @pytest.mark.slow

@@ -17,7 +17,8 @@ def save_curves(log: Path, picture: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     losses, precision = figure.subplots(1, 2)
-    terms = [key for key in rows[0] if key == "loss" or key.startswith("loss_")]
+    keys = list(rows[0])
+    terms = keys[keys.index("loss") : keys.index("AP") if "AP" in keys else len(keys)]
     for colour, key in zip(PALETTE[::-1], terms, strict=False):
         losses.plot(epochs, [row[key] for row in rows], color=colour, marker="o", markersize=3, label=key)
     losses.set(xlabel="epoch", ylabel="mean training loss", ylim=(0, None))

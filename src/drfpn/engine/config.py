@@ -69,18 +69,24 @@ SCALES: dict[str, dict[str, Any]] = {
         "batch_size": 8,
         "warmup_steps": 50,
         "clip_norm": 10.0,
-        "detector_options": {
-            "anchor_scale": 4,
-            "representation_size": 256,
-            "rpn_pre_nms_top_n_train": 500,
-            "rpn_pre_nms_top_n_test": 500,
-            "rpn_post_nms_top_n_train": 500,
-            "rpn_post_nms_top_n_test": 300,
-            "box_batch_size_per_image": 128,
-        },
     },
 }
 """What a scale sets: ``paper`` is the paper's protocol, ``small`` trains on two CPU cores in minutes."""
+
+SMALL_DETECTORS: dict[str, dict[str, Any]] = {
+    "faster_rcnn": {
+        "anchor_scale": 4,
+        "representation_size": 256,
+        "rpn_pre_nms_top_n_train": 500,
+        "rpn_pre_nms_top_n_test": 500,
+        "rpn_post_nms_top_n_train": 500,
+        "rpn_post_nms_top_n_test": 300,
+        "box_batch_size_per_image": 128,
+    },
+    "retinanet": {"anchor_scale": 2},
+    "fcos": {},
+}
+"""What the scale ``small`` sets in each detector."""
 
 SCHEDULES = {"1x": (12, [8, 11]), "2x": (24, [16, 22])}
 """Epochs and milestones of the paper's schedules."""
@@ -112,11 +118,13 @@ def resolve(
     Raises:
         UserError: an unknown key (with the nearest) or a value out of range.
     """
-    _, body, _ = parse_name(model)
+    detector, body, _ = parse_name(model)
     scale = scale or ("small" if body in _SMALL_BACKBONES else "paper")
     if scale not in SCALES:
         raise UserError(f"scale must be one of {', '.join(SCALES)}, not '{scale}'.", exit_code=2)
     values: dict[str, Any] = {"model": model, "data": data, "scale": scale} | SCALES[scale]
+    if scale == "small":
+        values["detector_options"] = SMALL_DETECTORS[detector]
     if schedule is not None:
         if schedule not in SCHEDULES:
             raise UserError(f"schedule must be one of {', '.join(SCHEDULES)}, not '{schedule}'.", exit_code=2)

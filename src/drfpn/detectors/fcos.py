@@ -1,0 +1,92 @@
+"""FCOS (Tian et al., ICCV 2019) on torchvision's classes."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import detection
+from torchvision.models.detection.fcos import FCOSHead
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+
+from drfpn.backbones import TimmBackbone
+from drfpn.detectors.backbone import PyramidBackbone
+from drfpn.detectors.labels import LabelsFromOne
+from drfpn.pyramids import ExtraConvs, Pyramid
+
+FIRST_LEVEL = 3
+
+
+class FCOS(LabelsFromOne, detection.FCOS):
+    """torchvision's FCOS with labels 1..K."""
+
+
+class IoUHead(FCOSHead):
+    """torchvision's head (GroupNorm, centre-ness beside the box) with the paper's IoU loss in place of GIoU."""
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, Tensor]],
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Return the three loss terms; ``matched_idxs`` (points,) an image name an object or are negative."""
+        losses: dict[str, Tensor] = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
+        matched = torch.stack(matched_idxs)  # (N, points)
+        wanted = torch.stack([_boxes_of(t["boxes"], index) for t, index in zip(targets, matched_idxs, strict=True)])
+        foreground = matched >= 0
+        found = self.box_coder.decode(head_outputs["bbox_regression"].float(), torch.stack(anchors))
+        losses["bbox_regression"] = iou_loss(found[foreground], wanted[foreground]).sum() / foreground.sum().clamp(
+            min=1
+        )
+        return losses
+
+
+def _boxes_of(boxes: Tensor, index: Tensor) -> Tensor:
+    return boxes[index.clamp(min=0)] if len(boxes) else boxes.new_zeros(len(index), 4)
+
+
+def iou_loss(found: Tensor, wanted: Tensor) -> Tensor:
+    """Return -log(IoU) of each pair of boxes, (P, 4) and (P, 4) -> (P,) (UnitBox; Eq. 2 of FCOS)."""
+    corner = torch.minimum(found[:, 2:], wanted[:, 2:]) - torch.maximum(found[:, :2], wanted[:, :2])
+    shared = corner.clamp(min=0).prod(1)
+    area = (found[:, 2:] - found[:, :2]).prod(1) + (wanted[:, 2:] - wanted[:, :2]).prod(1) - shared
+    return -(shared / area.clamp(min=1e-6)).clamp(min=1e-6).log()
+
+
+def p6_p7_from_n5(body: TimmBackbone, width: int) -> ExtraFPNBlock:
+    """Return what FCOS adds to a pyramid: P6 and P7 from its coarsest level, with a ReLU between."""
+    return ExtraConvs(width, width, source="output", relu=True)
+
+
+def fcos(
+    body: TimmBackbone,
+    neck: Pyramid,
+    num_classes: int,
+    *,
+    centre_sampling: float | None = None,
+    giou: bool = False,
+    **options: Any,
+) -> nn.Module:
+    """Assemble FCOS from a backbone and its pyramid.
+
+    Args:
+        body: the backbone, from C3.
+        neck: its pyramid, with P6 and P7.
+        num_classes: foreground classes; labels are 1..num_classes.
+        centre_sampling: only points within so many strides of an object's centre belong to it; ``None``: all points
+            inside of its box, as in the release.
+        giou: regress boxes by generalised IoU; the release takes -log(IoU).
+        options: handed to ``torchvision.models.detection.FCOS``, such as ``min_size`` (800), ``max_size`` (1333),
+            ``score_thresh`` (0.05), ``nms_thresh`` (0.5).
+    """
+    head = (FCOSHead if giou else IoUHead)(neck.out_channels, 1, num_classes)
+    defaults = {"image_mean": list(body.mean), "image_std": list(body.std), "score_thresh": 0.05, "nms_thresh": 0.5}
+    return FCOS(
+        PyramidBackbone(body, neck, neck.out_channels),
+        num_classes,
+        head=head,
+        center_sampling_radius=math.inf if centre_sampling is None else centre_sampling,
+        **defaults | options,
+    )

@@ -1,0 +1,49 @@
+"""RetinaNet (Lin et al., ICCV 2017) on torchvision's classes."""
+
+from typing import Any
+
+from torch import nn
+from torchvision.models import detection
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+
+from drfpn.backbones import TimmBackbone
+from drfpn.detectors.backbone import PyramidBackbone
+from drfpn.detectors.labels import LabelsFromOne
+from drfpn.pyramids import ExtraConvs, Pyramid
+
+FIRST_LEVEL = 3
+
+
+class RetinaNet(LabelsFromOne, detection.RetinaNet):
+    """torchvision's RetinaNet with labels 1..K."""
+
+
+def p6_p7_from_c5(body: TimmBackbone, width: int) -> ExtraFPNBlock:
+    """Return what RetinaNet adds to a pyramid: P6 and P7 from C5, no ReLU between, as mmdetection."""
+    return ExtraConvs(body.channels[-1], width, source="input")
+
+
+def retinanet(
+    body: TimmBackbone, neck: Pyramid, num_classes: int, *, anchor_scale: float = 4, **options: Any
+) -> nn.Module:
+    """Assemble RetinaNet from a backbone and its pyramid.
+
+    Args:
+        body: the backbone, from C3.
+        neck: its pyramid, with P6 and P7.
+        num_classes: foreground classes; labels are 1..num_classes.
+        anchor_scale: side of a level's smallest anchors in strides of that level (4: 32 px on P3); each place has
+            three sizes, a third of an octave apart, in three shapes.
+        options: handed to ``torchvision.models.detection.RetinaNet``, such as ``min_size`` (800), ``max_size``
+            (1333), ``score_thresh`` (0.05), ``detections_per_img`` (100).
+    """
+    strides = [*body.strides, 64, 128]
+    sizes = tuple(tuple(int(anchor_scale * stride * 2 ** (k / 3)) for k in range(3)) for stride in strides)
+    options = {"image_mean": list(body.mean), "image_std": list(body.std), "detections_per_img": 100} | options
+    return RetinaNet(
+        PyramidBackbone(body, neck, neck.out_channels),
+        num_classes,
+        anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(strides)),
+        **options,
+    )

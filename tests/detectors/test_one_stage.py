@@ -1,0 +1,133 @@
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+from torchvision.models import detection
+from torchvision.ops import box_iou
+
+from drfpn import build_detector
+from drfpn.detectors.fcos import iou_loss
+from tests.detectors.scenes import scene
+
+SMALL = {"width": 32, "min_size": 96, "max_size": 160}
+LOSSES = {
+    "retinanet": {"classification", "bbox_regression"},
+    "fcos": {"classification", "bbox_regression", "bbox_ctrness"},
+}
+each = pytest.mark.parametrize("name", LOSSES)
+
+
+def trainable(name: str, **options: object) -> int:
+    model = build_detector(name, neck_options=options)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.slow
+def test_trainable_parameters_of_retinanet() -> None:
+    assert trainable("retinanet_r50_fpn") == 37_743_348
+    assert trainable("retinanet_r50_drfpn", convention="release") == 42_509_814
+
+
+@pytest.mark.slow
+def test_fcos_with_frozen_batchnorm_has_32_02_million() -> None:
+    body = build_detector("fcos_r50_fpn").backbone.body
+    norms = sum(p.numel() for m in body.modules() if isinstance(m, torch.nn.BatchNorm2d) for p in m.parameters())
+    frozen = sum(
+        p.numel() for n, p in body.named_parameters() if "bn" in n or "downsample.1" in n if not p.requires_grad
+    )
+    assert round((trainable("fcos_r50_fpn") - (norms - frozen)) / 1e4) == 3202
+
+
+@each
+@pytest.mark.parametrize("neck", ["fpn", "pafpn", "drfpn"])
+def test_it_keeps_torchvisions_contract_with_labels_from_one(name, neck) -> None:
+    torch.manual_seed(0)
+    model = build_detector(f"{name}_lite0_{neck}", 3, **SMALL, score_thresh=0.0)
+    images, targets = scene((70, 90), (120, 50))
+    given = [target["labels"].clone() for target in targets]
+    losses = model.train()(images, targets)
+    assert set(losses) == LOSSES[name]
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert_close([target["labels"] for target in targets], given)  # the caller's stay as they are
+    for output in model.eval()(images):
+        assert set(output) == {"boxes", "labels", "scores"}
+        assert len(output["boxes"])
+        assert set(output["labels"].tolist()) <= {1, 2, 3}
+
+
+@each
+def test_images_without_objects_train(name) -> None:
+    model = build_detector(f"{name}_lite0_drfpn", 3, **SMALL).train()
+    images, targets = scene((64, 64), (64, 96))
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    for batch in ([empty, targets[1]], [empty, empty]):
+        total = sum(model(images, batch).values())
+        total.backward()
+        assert total.isfinite()
+
+
+@pytest.mark.parametrize("objects", [1, 500])
+@each
+def test_tiny_and_many_objects_train(name, objects) -> None:
+    model = build_detector(f"{name}_lite0_fpn", 3, **SMALL).train()
+    images, targets = scene((33, 200), (96, 96), objects=objects)
+    for target in targets:
+        target["boxes"][:, 2:] = target["boxes"][:, :2] + 1
+    total = sum(model(images, targets).values())
+    assert total.isfinite()
+
+
+@each
+def test_label_k_is_torchvisions_label_k_minus_one(name) -> None:
+    """The same weights in torchvision's own class, told labels from 0, give the same losses and boxes."""
+    torch.manual_seed(0)
+    options = {"giou": True, "centre_sampling": 1.5} if name == "fcos" else {}
+    ours = build_detector(f"{name}_lite0_fpn", 3, **SMALL, score_thresh=0.0, **options)
+    make = {"retinanet": detection.RetinaNet, "fcos": detection.FCOS}[name]
+    theirs = make(
+        ours.backbone,
+        3,
+        anchor_generator=ours.anchor_generator,
+        score_thresh=0.0,
+        nms_thresh=0.5,
+        detections_per_img=100,
+        min_size=96,
+        max_size=160,
+        image_mean=ours.transform.image_mean,
+        image_std=ours.transform.image_std,
+    )
+    theirs.head.load_state_dict(ours.head.state_dict())
+    images, targets = scene((70, 90), (120, 50))
+    from_zero = [target | {"labels": target["labels"] - 1} for target in targets]
+    assert_close(ours.train()(images, targets), theirs.train()(images, from_zero))
+    for a, b in zip(ours.eval()(images), theirs.eval()(images), strict=True):
+        assert_close(a["boxes"], b["boxes"])
+        assert_close(a["labels"], b["labels"] + 1)
+
+
+def test_iou_loss_is_minus_log_iou() -> None:
+    a = torch.tensor([[0.0, 0, 4, 4], [1, 1, 3, 5], [0, 0, 2, 2]])
+    b = torch.tensor([[0.0, 0, 4, 4], [1, 2, 4, 5], [5, 5, 6, 6]])
+    expected = -box_iou(a, b).diagonal()[:2].log()
+    assert_close(iou_loss(a, b)[:2], expected)
+    assert_close(iou_loss(a, b)[2], torch.tensor(-math.log(1e-6)))  # apart: large, but finite
+
+
+@pytest.mark.slow
+@each
+def test_it_learns_two_images_by_heart(name) -> None:
+    torch.manual_seed(0)
+    options = {"anchor_scale": 2} if name == "retinanet" else {}
+    model = build_detector(f"{name}_lite0_drfpn", 3, frozen_stages=-1, norm_eval=False, **SMALL, **options).train()
+    images, targets = scene((96, 128), (128, 96))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    history = []
+    for _ in range(40):
+        loss = sum(model(images, targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(loss.item())
+    assert sum(history[-5:]) < 0.5 * sum(history[:5]), history
