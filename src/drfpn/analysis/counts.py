@@ -55,10 +55,12 @@ def count(model: nn.Module, height: int = 800, width: int = 1280) -> Counts:
 def _head_macs(ghost: Any, levels: list[Tensor]) -> int:
     if hasattr(ghost, "head"):
         return _macs(ghost.head, levels)
-    roi_heads = ghost.roi_heads
-    regions = levels[0].new_empty(PROPOSALS, levels[0].shape[1], *roi_heads.box_roi_pool.output_size)
-    box = nn.Sequential(roi_heads.box_head, roi_heads.box_predictor)
-    return _macs(ghost.rpn.head, levels) + _macs(box, regions)
+    stages = getattr(ghost.roi_heads, "stages", [ghost.roi_heads])
+    macs = _macs(ghost.rpn.head, levels)
+    for stage in stages:
+        regions = levels[0].new_empty(PROPOSALS, levels[0].shape[1], *stage.box_roi_pool.output_size)
+        macs += _macs(nn.Sequential(stage.box_head, stage.box_predictor), regions)
+    return macs
 
 
 def _macs(module: nn.Module, *inputs: Any) -> int:

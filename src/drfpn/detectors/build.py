@@ -10,6 +10,7 @@ from torchvision.models import detection
 from drfpn.backbones import BACKBONES, TimmBackbone
 from drfpn.backbones.timm import Weights
 from drfpn.detectors import fcos, retinanet
+from drfpn.detectors.cascade_rcnn import cascade_rcnn
 from drfpn.detectors.faster_rcnn import faster_rcnn, pooled_level
 from drfpn.errors import UserError, nearest
 from drfpn.pyramids import PYRAMIDS
@@ -22,16 +23,17 @@ class Detector(NamedTuple):
     """(body, neck, num_classes, **options) -> model."""
     extra_levels: Callable[..., Any]
     """(body, width) -> ExtraFPNBlock for its pyramid."""
-    model: type[nn.Module]
-    """Class whose keywords ``**options`` may hold besides those of ``assemble``."""
+    options_of: tuple[Callable[..., nn.Module], ...]
+    """Whose keywords ``**options`` may hold besides those of ``assemble``."""
     first_level: int
     """2 where the pyramid begins at C2, 3 where at C3."""
 
 
 DETECTORS: dict[str, Detector] = {
-    "faster_rcnn": Detector(faster_rcnn, pooled_level, detection.FasterRCNN, 2),
-    "retinanet": Detector(retinanet.retinanet, retinanet.p6_p7_from_c5, detection.RetinaNet, retinanet.FIRST_LEVEL),
-    "fcos": Detector(fcos.fcos, fcos.p6_p7_from_n5, detection.FCOS, fcos.FIRST_LEVEL),
+    "faster_rcnn": Detector(faster_rcnn, pooled_level, (detection.FasterRCNN,), 2),
+    "cascade_rcnn": Detector(cascade_rcnn, pooled_level, (faster_rcnn, detection.FasterRCNN), 2),
+    "retinanet": Detector(retinanet.retinanet, retinanet.p6_p7_from_c5, (detection.RetinaNet,), retinanet.FIRST_LEVEL),
+    "fcos": Detector(fcos.fcos, fcos.p6_p7_from_n5, (detection.FCOS,), fcos.FIRST_LEVEL),
 }
 
 
@@ -93,13 +95,13 @@ def build_detector(
         UserError: an unknown name or keyword, or weights that cannot be had.
     """
     detector, body_name, neck_name = parse_name(name)
-    assemble, extra, model, first_level = DETECTORS[detector]
+    assemble, extra, options_of, first_level = DETECTORS[detector]
     if num_classes < 1:
         raise UserError(f"num_classes counts foreground classes and must be at least 1, not {num_classes}.")
     neck = neck or PYRAMIDS[neck_name]
     neck_options = dict(neck_options or {})
     _check_keywords(neck_options, f"option of the pyramid '{neck_name}'", neck)
-    _check_keywords(overrides, f"option of '{detector}'", assemble, model)
+    _check_keywords(overrides, f"option of '{detector}'", assemble, *options_of)
 
     body = TimmBackbone(
         body_name, weights_backbone, frozen_stages=frozen_stages, norm_eval=norm_eval, first_level=first_level

@@ -73,16 +73,18 @@ SCALES: dict[str, dict[str, Any]] = {
 }
 """What a scale sets: ``paper`` is the paper's protocol, ``small`` trains on two CPU cores in minutes."""
 
+_SMALL_TWO_STAGE = {
+    "anchor_scale": 4,
+    "representation_size": 256,
+    "rpn_pre_nms_top_n_train": 500,
+    "rpn_pre_nms_top_n_test": 500,
+    "rpn_post_nms_top_n_train": 500,
+    "rpn_post_nms_top_n_test": 300,
+    "box_batch_size_per_image": 128,
+}
 SMALL_DETECTORS: dict[str, dict[str, Any]] = {
-    "faster_rcnn": {
-        "anchor_scale": 4,
-        "representation_size": 256,
-        "rpn_pre_nms_top_n_train": 500,
-        "rpn_pre_nms_top_n_test": 500,
-        "rpn_post_nms_top_n_train": 500,
-        "rpn_post_nms_top_n_test": 300,
-        "box_batch_size_per_image": 128,
-    },
+    "faster_rcnn": _SMALL_TWO_STAGE,
+    "cascade_rcnn": _SMALL_TWO_STAGE,
     "retinanet": {"anchor_scale": 2},
     "fcos": {},
 }
