@@ -88,7 +88,7 @@ def demo(
         "faster_rcnn_lite0_drfpn",
         "shapes",
         scale="small",
-        epochs=epochs or (16 if scratch else 4),
+        epochs=epochs or (16 if scratch else 3),
         overrides=FROM_SCRATCH if scratch else (),
     )
     metrics, folder = run(config, out)
