@@ -1,5 +1,5 @@
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def scene(*sizes: tuple[int, int], objects: int = 2) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
@@ -11,3 +11,17 @@ def scene(*sizes: tuple[int, int], objects: int = 2) -> tuple[list[Tensor], list
         boxes = torch.cat([corner, corner + torch.tensor([width / 3, height / 3])], dim=1)
         targets.append({"boxes": boxes, "labels": torch.arange(objects) % 3 + 1})
     return images, targets
+
+
+def loss_history(model: nn.Module, steps: int = 40) -> list[float]:
+    """Train on the same two images and return the loss of each step."""
+    images, targets = scene((96, 128), (128, 96))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    history = []
+    for _ in range(steps):
+        loss = sum(model(images, targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(loss.item())
+    return history

@@ -4,7 +4,7 @@ from torch.testing import assert_close
 
 from drfpn import build_detector
 from drfpn.detectors.cascade_rcnn import STAGES, AgnosticBoxPredictor, _contains
-from tests.detectors.scenes import scene
+from tests.detectors.scenes import loss_history, scene
 
 SMALL = {"width": 16, "min_size": 96, "max_size": 160, "representation_size": 32, "rpn_post_nms_top_n_test": 50}
 
@@ -98,13 +98,5 @@ def test_it_learns_two_images_by_heart() -> None:
     torch.manual_seed(0)
     options = SMALL | {"width": 32, "box_batch_size_per_image": 64, "anchor_scale": 4}
     model = build_detector("cascade_rcnn_lite0_drfpn", 3, frozen_stages=-1, norm_eval=False, **options).train()
-    images, targets = scene((96, 128), (128, 96))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    history = []
-    for _ in range(40):
-        loss = sum(model(images, targets).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        history.append(loss.item())
+    history = loss_history(model)
     assert sum(history[-5:]) < 0.5 * sum(history[:5]), history

@@ -8,7 +8,7 @@ from torchvision.ops import box_iou
 
 from drfpn import build_detector
 from drfpn.detectors.fcos import iou_loss
-from tests.detectors.scenes import scene
+from tests.detectors.scenes import loss_history, scene
 
 SMALL = {"width": 32, "min_size": 96, "max_size": 160}
 LOSSES = {
@@ -121,13 +121,5 @@ def test_it_learns_two_images_by_heart(name) -> None:
     torch.manual_seed(0)
     options = {"anchor_scale": 2} if name == "retinanet" else {}
     model = build_detector(f"{name}_lite0_drfpn", 3, frozen_stages=-1, norm_eval=False, **SMALL, **options).train()
-    images, targets = scene((96, 128), (128, 96))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    history = []
-    for _ in range(40):
-        loss = sum(model(images, targets).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        history.append(loss.item())
+    history = loss_history(model)
     assert sum(history[-5:]) < 0.5 * sum(history[:5]), history

@@ -68,7 +68,13 @@ def detect(
         workers: processes that read images.
         device: where the model is.
     """
-    loader = DataLoader(_Images(dataset), batch_size=batch_size, num_workers=workers, collate_fn=_as_lists)
+    loader = DataLoader(
+        _Images(dataset),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=_as_lists,
+        generator=torch.Generator(),  # of its own: evaluating must not move the generator of a training run
+    )
     model.eval()
     results: list[Result] = []
     with bar("evaluating", len(loader)) as progress, torch.inference_mode():

@@ -80,6 +80,20 @@ def make_optimizer(model: nn.Module, config: RunConfig) -> Optimizer:
     return SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
+def make_loader(dataset: DetectionDataset, config: RunConfig, device: torch.device) -> DataLoader[Any]:
+    """Return the batches of a run; ``loader.sampler.epoch`` says which epoch's order comes next."""
+    return DataLoader(
+        TransformedDataset(dataset, basic(config.flip)),
+        batch_size=config.batch_size,
+        sampler=SeededSampler(len(dataset), config.seed),
+        num_workers=config.workers,
+        collate_fn=collate,
+        pin_memory=device.type == "cuda",
+        persistent_workers=config.workers > 0,
+        generator=torch.Generator(),  # of its own: how often a loader draws depends on its workers
+    )
+
+
 def train(
     config: RunConfig,
     train_set: DetectionDataset,
@@ -117,64 +131,61 @@ def train(
     )
     model = build(card, pretrained=not resume).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, config)
-    sampler = SeededSampler(len(train_set), config.seed)
-    loader = DataLoader(
-        TransformedDataset(train_set, basic(config.flip)),
-        batch_size=config.batch_size,
-        sampler=sampler,
-        num_workers=config.workers,
-        collate_fn=collate,
-        pin_memory=device.type == "cuda",
-        persistent_workers=config.workers > 0,
-    )
-    steps = len(loader)
-    warmup = min(config.warmup_steps, steps * config.epochs // 4)
-
-    def learning_rate(step: int) -> float:
-        return config.lr * lr_factor(step, steps_per_epoch=steps, warmup_steps=warmup, milestones=config.milestones)
-
+    loader = make_loader(train_set, config, device)
+    learning_rate = plan_learning_rate(config, len(loader))
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "config.yaml", config.to_yaml().encode())
-    say(
-        f"learning rate {config.lr:g} ({config.lr_per_16:g} at 16 images a step, here {config.batch_size}), "
-        f"{config.epochs} epochs of {steps} steps, warm-up {warmup} steps, /10 after epochs {config.milestones}"
-    )
 
     start, best = 0, -1.0
     if resume:
         start, best = _restore(load_state(out / "state.pt"), model, optimizer, out)
         say(f"going on after epoch {start}")
-    metrics: Metrics | None = None
-    for epoch in range(start, config.epochs):
-        sampler.epoch = epoch
+    for epoch in range(start + 1, config.epochs + 1):
+        loader.sampler.epoch = epoch - 1  # type: ignore[attr-defined]  # typed as any sampler
         began = time.monotonic()
-        with bar(f"epoch {epoch + 1}/{config.epochs}", steps) as progress:
+        with bar(f"epoch {epoch}/{config.epochs}", len(loader)) as progress:
             losses = train_one_epoch(
                 model,
                 optimizer,
                 loader,
                 learning_rate,
-                first_step=epoch * steps,
+                first_step=(epoch - 1) * len(loader),
                 device=device,
                 clip_norm=config.clip_norm,
                 progress=progress,
             )
         seconds = time.monotonic() - began
-        last = epoch + 1 == config.epochs
-        due = last or (config.eval_every > 0 and (epoch + 1) % config.eval_every == 0)
-        if due:
-            metrics = evaluate(model, val_set, config, device)
-            write_json(out / "metrics.json", metrics.model_dump())
-        card = card.model_copy(update={"epoch": epoch + 1, "metrics": metrics.box if metrics and due else {}})
-        save_detector(out / "last.safetensors", model, card)
-        if due and metrics is not None and metrics.box["AP"] > best:
-            best = metrics.box["AP"]
-            save_detector(out / "best.safetensors", model, card)
-        _log(out, epoch + 1, losses, learning_rate((epoch + 1) * steps - 1), seconds, metrics if due else None)
-        save_state(out / "state.pt", _state(model, optimizer, epoch + 1, best))
-    if metrics is None:  # resumed after the last epoch
-        metrics = Metrics.model_validate_json((out / "metrics.json").read_text(encoding="utf-8"))
-    return metrics
+        due = epoch == config.epochs or (config.eval_every > 0 and epoch % config.eval_every == 0)
+        metrics = evaluate(model, val_set, config, device) if due else None
+        best = _save(out, model, card.model_copy(update={"epoch": epoch}), metrics, best)
+        _log(out, epoch, losses, learning_rate(epoch * len(loader) - 1), seconds, metrics)
+        save_state(out / "state.pt", _state(model, optimizer, epoch, best))
+    return Metrics.model_validate_json((out / "metrics.json").read_text(encoding="utf-8"))
+
+
+def plan_learning_rate(config: RunConfig, steps_per_epoch: int) -> Callable[[int], float]:
+    """Return the learning rate as a function of the step, and tell the user what it will be."""
+    warmup = min(config.warmup_steps, steps_per_epoch * config.epochs // 4)
+    say(
+        f"learning rate {config.lr:g} ({config.lr_per_16:g} at 16 images a step, here {config.batch_size}), "
+        f"{config.epochs} epochs of {steps_per_epoch} steps, warm-up {warmup} steps, "
+        f"/10 after epochs {config.milestones}"
+    )
+    return lambda step: (
+        config.lr * lr_factor(step, steps_per_epoch=steps_per_epoch, warmup_steps=warmup, milestones=config.milestones)
+    )
+
+
+def _save(out: Path, model: nn.Module, card: Card, metrics: Metrics | None, best: float) -> float:
+    """Write weights and numbers of an epoch; returns the best AP so far."""
+    if metrics is not None:
+        write_json(out / "metrics.json", metrics.model_dump())
+        card = card.model_copy(update={"metrics": metrics.box})
+    save_detector(out / "last.safetensors", model, card)
+    if metrics is None or metrics.box["AP"] <= best:
+        return best
+    save_detector(out / "best.safetensors", model, card)
+    return metrics.box["AP"]
 
 
 def evaluate(model: nn.Module, dataset: DetectionDataset, config: RunConfig, device: torch.device) -> Metrics:
