@@ -15,7 +15,7 @@ def by_kind(findings: list[Finding]) -> dict[str, Finding]:
 
 
 def test_sound_data_set_has_no_errors(folder: Any, coco_dict: Any) -> None:
-    findings = by_kind(check_dataset(folder.coco(coco_dict)))
+    findings = by_kind(check_dataset(folder.coco(coco_dict), ["train"]))
     assert set(findings) == {"image-without-objects", "class-without-objects"}  # bottle is a crowd only
     assert "'7.png' has no object" in findings["image-without-objects"].examples[0]
     assert "class 'bottle' has no object in train" in findings["class-without-objects"].examples[0]
@@ -49,7 +49,7 @@ def test_every_fault_is_found_in_one_go(folder: Any, coco_dict: Any) -> None:
     exif = Image.Exif()
     exif[274] = 6
     folder.image("train2017/103.png", 30, 20, exif=exif)  # turned to 20 x 30, as annotated
-    findings = by_kind(check_dataset(data))
+    findings = by_kind(check_dataset(data, ["train"]))
     expected = {
         "duplicate-image-id": 1,
         "duplicate-annotation-id": 1,
@@ -101,10 +101,18 @@ def test_unreadable_split_does_not_hide_the_other(folder: Any, coco_dict: Any, t
 
 def test_empty_and_missing_splits_are_errors(folder: Any, coco_dict: Any) -> None:
     data = folder.coco({**coco_dict, "images": [], "annotations": []})
-    assert set(by_kind(check_dataset(data))) == {"no-images"}
+    assert set(by_kind(check_dataset(data, ["train"]))) == {"no-images"}
     assert set(by_kind(check_dataset(data, ["val"]))) == {"annotations-missing"}
+    assert set(by_kind(check_dataset(data))) == {"no-images", "annotations-missing"}
     with pytest.raises(UserError, match="does not exist"):
         check_dataset(f"{data}/none")
+
+
+@pytest.mark.parametrize(("splits", "missing"), [("train val", 0), ("train test", 0), ("train", 1), ("val", 1)])
+def test_training_needs_a_split_to_train_on_and_one_to_measure_on(folder: Any, splits: str, missing: int) -> None:
+    data = folder.voc({"a": folder.voc_object("cat", (2, 3, 10, 12))}, **{split: ["a"] for split in splits.split()})
+    found = by_kind(check_dataset(data))
+    assert ("annotations-missing" in found) is bool(missing)
 
 
 def test_splits_are_compared(folder: Any, coco_dict: Any) -> None:

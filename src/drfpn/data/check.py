@@ -89,8 +89,8 @@ def check_dataset(data: str, splits: Sequence[str] | None = None, progress: Prog
 
     Args:
         data: As for ``open_dataset``.
-        splits: Those to check; of ``train``, ``val`` and ``test`` those that are there unless told, or else
-            every split.
+        splits: Those to check; of ``train``, ``val`` and ``test`` those that are there unless told. ``train`` must
+            be, and one of the others.
         progress: Is called with the number of images decoded so far, and of all.
 
     Raises:
@@ -101,7 +101,7 @@ def check_dataset(data: str, splits: Sequence[str] | None = None, progress: Prog
     layout = find_layout(data)
     findings = Findings()
     parsed: dict[str, Annotations] = {}
-    for split in splits or [s for s in LENGTHS if s in layout.splits] or layout.splits:
+    for split in splits or _splits_to_check(layout):
         annotations = _parse(layout, split, findings)
         if annotations is not None:
             parsed[split] = annotations
@@ -120,6 +120,12 @@ def check_dataset(data: str, splits: Sequence[str] | None = None, progress: Prog
     for problem in _split_problems(parsed):
         findings.report(problem)
     return findings.collect()
+
+
+def _splits_to_check(layout: Layout) -> list[str]:
+    """Return the splits that are there, and those that training needs though they are not."""
+    needed = ["train"] if "test" in layout.splits else ["train", "val"]
+    return [split for split in LENGTHS if split in layout.splits or split in needed]
 
 
 def _parse(layout: Layout, split: str, findings: Findings) -> Annotations | None:
