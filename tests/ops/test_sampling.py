@@ -14,6 +14,7 @@ def test_a_zero_offset_is_bilinear_upsampling(coarse, fine) -> None:
     image = torch.randn(2, 3, *coarse, dtype=torch.float64)
     expected = F.interpolate(image, size=fine, mode="bilinear", align_corners=False)
     assert_close(warp(image, torch.zeros(2, 2, *fine, dtype=torch.float64)), expected)
+    assert_close(warp(image.float(), torch.zeros(2, 2, *fine)), expected.float())
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -42,15 +43,14 @@ def test_an_offset_of_one_fine_pixel_reads_the_neighbour() -> None:
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_the_releases_offset_of_two_moves_one_fine_pixel(axis) -> None:
-    # on its own size the corner grid spaces positions by size / (size - 1): a ramp tells the distance
-    size = (12, 20)
-    x = torch.arange(size[1], dtype=torch.float64).expand(size) if axis == 0 else None
-    image = (x if x is not None else torch.arange(size[0], dtype=torch.float64)[:, None].expand(size))[None, None]
-    offset = torch.zeros(1, 2, *size, dtype=torch.float64)
-    still = warp_released(image.contiguous(), offset)
+    """On a ramp in fine pixels, whatever the spacing of the corner grid, a step of one pixel adds one."""
+    rows, columns = torch.meshgrid(torch.arange(6.0) * 2, torch.arange(10.0) * 2, indexing="ij")
+    image = (columns, rows)[axis].double()[None, None]
+    offset = torch.zeros(1, 2, 12, 20, dtype=torch.float64)
+    still = warp_released(image, offset)
     offset[:, axis] = 2
     inner = (slice(None), slice(None), slice(3, -3), slice(3, -3))
-    assert_close(warp_released(image.contiguous(), offset)[inner], still[inner] + 1)
+    assert_close(warp_released(image, offset)[inner], still[inner] + 1)
 
 
 def test_the_release_fades_the_border_to_a_half_and_the_corners_to_a_quarter() -> None:
@@ -63,9 +63,9 @@ def test_the_release_fades_the_border_to_a_half_and_the_corners_to_a_quarter() -
 
 
 @pytest.mark.parametrize("padding", ["border", "zeros"])
-def test_gathers_equal_grid_sample_in_value_and_gradient(padding) -> None:
-    torch.manual_seed(0)
-    image = torch.randn(2, 3, 5, 7, dtype=torch.float64, requires_grad=True)
+@pytest.mark.parametrize("size", [(5, 7), (1, 6), (1, 1)])
+def test_gathers_equal_grid_sample_in_value_and_gradient(size, padding) -> None:
+    image = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
     positions = (torch.rand(2, 9, 11, 2, dtype=torch.float64) * 3 - 1.5).requires_grad_()  # a third lies outside
     weight = torch.randn(2, 3, 9, 11, dtype=torch.float64)
     values, gradients = [], []
@@ -77,9 +77,17 @@ def test_gathers_equal_grid_sample_in_value_and_gradient(padding) -> None:
     assert_close(*gradients)
 
 
+@pytest.mark.parametrize("function", [sample, sample_by_gathers])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_samplers_keep_the_dtype_of_the_image(function, dtype) -> None:
+    image, positions = torch.randn(1, 2, 4, 5, dtype=dtype), torch.rand(1, 3, 4, 2) * 2 - 1
+    exact = F.grid_sample(image.double(), positions.double(), padding_mode="border", align_corners=False)
+    tolerance = 1e-2 if dtype == torch.bfloat16 else 1e-5
+    assert_close(function(image, positions), exact.to(dtype), rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("function", [warp, warp_released])
 def test_warps_pass_gradcheck(function) -> None:
-    torch.manual_seed(0)
     image = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
     offset = torch.randn(1, 2, 7, 8, dtype=torch.float64, requires_grad=True)
     assert gradcheck(function, (image, offset), fast_mode=True)
@@ -87,20 +95,24 @@ def test_warps_pass_gradcheck(function) -> None:
 
 @pytest.mark.parametrize("padding", ["border", "zeros"])
 def test_gathers_pass_gradcheck(padding) -> None:
-    torch.manual_seed(0)
     image = torch.randn(1, 2, 4, 5, dtype=torch.float64, requires_grad=True)
     positions = (torch.rand(1, 3, 4, 2, dtype=torch.float64) * 2.4 - 1.2).requires_grad_()
     assert gradcheck(lambda a, b: sample_by_gathers(a, b, padding), (image, positions), fast_mode=True)
 
 
-def test_positions_are_float32_however_low_the_offset() -> None:
+@pytest.mark.parametrize("function", [warp, warp_released])
+@pytest.mark.parametrize("value", [0.0, 1.5])
+def test_positions_are_float32_however_low_the_offset(function, value) -> None:
     """In bfloat16, positions of a map 400 wide would fall together."""
     image = torch.arange(200, dtype=torch.float32).expand(1, 1, 4, 200).contiguous()
-    exact = warp(image, torch.zeros(1, 2, 8, 400))
+    offset = torch.full((1, 2, 8, 400), value)
+    exact = function(image, offset)
     with torch.autocast("cpu", torch.bfloat16):
-        low = warp(image, torch.zeros(1, 2, 8, 400, dtype=torch.bfloat16))
+        low = function(image, offset.bfloat16())
+        lowest = function(image.bfloat16(), offset.bfloat16())
     assert_close(low, exact)
-    assert warp(image.bfloat16(), torch.zeros(1, 2, 8, 400, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    assert low[0, 0, 4, 4:-4].diff().min() > 0.4  # neighbours are half a coarse pixel apart
+    assert_close(lowest, exact.bfloat16(), rtol=1e-2, atol=1e-2)
 
 
 def test_the_pixel_grid_is_that_of_affine_grid() -> None:

@@ -1,5 +1,6 @@
 """What holds for every pyramid."""
 
+import textwrap
 from collections import OrderedDict
 from functools import partial
 
@@ -39,10 +40,22 @@ def awake(pyramid: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("rounded_up", [True, False])
 @pytest.mark.parametrize("size", [(32, 48), (75, 53), (8, 8), (9, 100)])
 def test_any_sizes_that_halve_keep_names_and_sizes(make, size, rounded_up, pyramid_maps) -> None:
-    maps = dict(zip("abcd", pyramid_maps(C, *size, rounded_up=rounded_up), strict=True))
-    out = awake(make(C, WIDTH))(maps)
+    check_names_and_sizes(awake(make(C, WIDTH)), pyramid_maps(C, *size, rounded_up=rounded_up))
+
+
+@every_pyramid
+@pytest.mark.parametrize("size", [(1, 1), (5, 1), (3, 7)])
+def test_maps_that_end_in_one_pixel_keep_names_and_sizes(make, size, pyramid_maps) -> None:
+    check_names_and_sizes(awake(make(C, WIDTH)), pyramid_maps(C, *size))
+
+
+def check_names_and_sizes(pyramid: nn.Module, levels: list[torch.Tensor]) -> None:
+    maps = dict(zip("cabd", levels, strict=True))
+    out = pyramid(maps)
     assert {name: m.shape for name, m in out.items()} == {name: (2, WIDTH, *m.shape[-2:]) for name, m in maps.items()}
-    assert list(out) == list("abcd")
+    assert list(out) == list("cabd")
+    sum(m.sum() for m in out.values()).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in pyramid.parameters())
 
 
 @every_pyramid
@@ -60,39 +73,57 @@ def test_the_same_kind_of_collection_comes_out(make, pyramid_maps) -> None:
 
 
 @every_pyramid
+def test_what_is_given_stays_as_it_was(make, pyramid_maps) -> None:
+    maps = pyramid_maps(C)
+    make(C, WIDTH, LastLevelMaxPool())(maps)
+    assert_close(maps, pyramid_maps(C), rtol=0, atol=0)
+
+
+@every_pyramid
 def test_extra_levels_are_named_as_torchvision_does(make, pyramid_maps) -> None:
     maps = dict(zip("0123", pyramid_maps(C), strict=True))
     pooled = make(C, WIDTH, LastLevelMaxPool())(maps)
     assert list(pooled) == ["0", "1", "2", "3", "pool"]
     convolved = make(C, WIDTH, LastLevelP6P7(C[-1], WIDTH))(maps)
     assert list(convolved) == ["0", "1", "2", "3", "p6", "p7"]
-    assert len(make(C, WIDTH, LastLevelMaxPool())(list(maps.values()))) == 5
+    assert_close(pooled["pool"], F.max_pool2d(pooled["3"], 1, stride=2))
+    for kind in (list, tuple):
+        levels = make(C, WIDTH, LastLevelMaxPool())(kind(maps.values()))
+        assert isinstance(levels, kind)
+        assert len(levels) == 5
 
 
 @every_pyramid
-def test_every_parameter_gets_a_gradient_by_the_second_step(make, pyramid_maps) -> None:
-    torch.manual_seed(0)
+def test_every_parameter_gets_a_gradient_after_one_step(make, pyramid_maps) -> None:
+    """The first step wakes what starts at zero."""
     pyramid = make(C, WIDTH)
     optimizer = torch.optim.SGD(pyramid.parameters(), lr=0.01)
-    touched: set[str] = set()
     for seed in range(2):
         optimizer.zero_grad()
         sum(m.square().mean() for m in pyramid(pyramid_maps(C, seed=seed))).backward()
-        touched |= {name for name, p in pyramid.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
         optimizer.step()
-    assert touched == {name for name, _ in pyramid.named_parameters()}
+    assert [name for name, p in pyramid.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
 @every_pyramid
-def test_a_batch_of_one_trains(make, pyramid_maps) -> None:
+@pytest.mark.parametrize("size", [(32, 48), (8, 8)], ids=["usual", "one pixel on top"])
+def test_a_batch_of_one_trains(make, size, pyramid_maps) -> None:
     pyramid = make(C, WIDTH).train()
-    sum(m.sum() for m in pyramid(pyramid_maps(C, batch=1))).backward()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in pyramid.parameters())
+    optimizer = torch.optim.SGD(pyramid.parameters(), lr=0.01)
+    maps = pyramid_maps(C, *size, batch=1)
+    losses = []
+    for _ in range(4):
+        loss = sum(m.square().mean() for m in pyramid(maps))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0], losses
+    assert all(tensor.isfinite().all() for tensor in pyramid.state_dict().values())
 
 
 @every_pyramid
 def test_float32_is_float64_rounded(make, pyramid_maps) -> None:
-    torch.manual_seed(0)
     pyramid = awake(make(C, WIDTH)).eval()
     maps = pyramid_maps(C, dtype=torch.float64)
     single = pyramid([m.float() for m in maps])
@@ -103,12 +134,16 @@ def test_float32_is_float64_rounded(make, pyramid_maps) -> None:
 @every_pyramid
 def test_bfloat16_autocast_runs_both_ways(make, pyramid_maps) -> None:
     pyramid = awake(make(C, WIDTH))
+    exact = pyramid(pyramid_maps(C))
     with torch.autocast("cpu", torch.bfloat16):
         out = pyramid(pyramid_maps(C))
+    for low, high in zip(out, exact, strict=True):
+        assert (low.float() - high).std() < 0.05 * high.std()
     sum(m.float().sum() for m in out).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in pyramid.parameters())
 
 
+@pytest.mark.slow
 @every_pyramid
 def test_it_compiles_without_a_graph_break(make, pyramid_maps) -> None:
     torch.compiler.reset()
@@ -117,6 +152,19 @@ def test_it_compiles_without_a_graph_break(make, pyramid_maps) -> None:
     compiled = torch.compile(pyramid, fullgraph=True, backend="eager")(maps)
     for a, b in zip(compiled, pyramid(maps), strict=True):
         assert_close(a, b)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("convention", ["paper", "release"])
+def test_it_compiles_for_training(convention, pyramid_maps) -> None:
+    torch.compiler.reset()
+    pyramid = awake(DRFPN(C, WIDTH, convention=convention)).train()
+    gradients = []
+    for function in (torch.compile(pyramid, fullgraph=True, backend="eager"), pyramid):
+        pyramid.zero_grad()
+        sum(m.square().mean() for m in function(pyramid_maps(C))).backward()
+        gradients.append({name: p.grad.clone() for name, p in pyramid.named_parameters()})
+    assert_close(*gradients)
 
 
 class Backbone(nn.Module):
@@ -136,9 +184,9 @@ class Backbone(nn.Module):
         return self.pyramid(maps)
 
 
+@pytest.mark.slow
 @every_pyramid
 def test_it_exports_with_any_height_and_width(make) -> None:
-    torch.manual_seed(0)
     model = Backbone(awake(make(C, WIDTH, LastLevelMaxPool()))).eval()
     sizes = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     exported = torch.export.export(model, (torch.randn(1, 3, 120, 184),), dynamic_shapes=(sizes,)).module()
@@ -151,6 +199,8 @@ def test_it_exports_with_any_height_and_width(make) -> None:
 
 WRONG = {
     "too few": (lambda c: c[:3], "built for 4 levels but got 3"),
+    "too many": (lambda c: [*c, c[3]], "built for 4 levels but got 5"),
+    "order": (lambda c: c[::-1], r"Level '0' must be \(N, 4, H, W\) but is \(2, 10, 4, 6\)"),
     "channels": (lambda c: [c[0], c[1][:, :5], *c[2:]], r"Level '1' must be \(N, 6, H, W\) but is \(2, 5,"),
     "no batch": (lambda c: [c[0][0], *c[1:]], r"Level '0' must be \(N, 4, H, W\)"),
     "stride": (lambda c: [c[0], F.interpolate(c[1], scale_factor=2), *c[2:]], "Level '1' is 32x48 but must be half"),
@@ -164,14 +214,18 @@ def test_wrong_maps_are_named_in_one_sentence(make, wrong, pyramid_maps) -> None
     change, said = WRONG[wrong]
     with pytest.raises(UserError, match=said) as caught:
         make(C, WIDTH)(change(pyramid_maps(C)))
-    assert "\n" not in str(caught.value)
+    one_sentence = str(caught.value)
+    assert "\n" not in one_sentence
+    assert one_sentence.endswith(".")
+    assert ". " not in one_sentence
 
 
-def test_maps_in_the_wrong_order_are_named(pyramid_maps) -> None:
+@every_pyramid
+def test_maps_in_the_wrong_order_are_named(make, pyramid_maps) -> None:
     same = (4, 4, 4, 4)
     maps = dict(zip("3210", reversed(pyramid_maps(same)), strict=True))
     with pytest.raises(UserError, match=r"Level '2' is 8x12 but must be half of level '3' \(4x6\).*finest first"):
-        FPN(same, WIDTH)(maps)
+        make(same, WIDTH)(maps)
 
 
 def test_fpn_is_torchvisions_with_the_same_weights(pyramid_maps) -> None:
@@ -188,13 +242,18 @@ def test_fpn_is_torchvisions_with_the_same_weights(pyramid_maps) -> None:
         assert_close(m, expected[name])
 
 
-def test_a_pyramid_of_ones_own_is_one_step(pyramid_maps) -> None:
-    class BilinearAdd(nn.Module):
-        def forward(self, fine, coarse):
-            return fine + F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
-
-    out = Pyramid(C, WIDTH, top_down=lambda _: BilinearAdd())(pyramid_maps(C))
-    assert [m.shape[-2:] for m in out] == [m.shape[-2:] for m in pyramid_maps(C)]
+def test_the_pyramid_of_ones_own_in_the_docstring_works(pyramid_maps) -> None:
+    example = Pyramid.__doc__.split("::\n")[1].split("    Args:")[0]
+    names = {"nn": nn, "F": F, "Pyramid": Pyramid}
+    exec(textwrap.dedent(example), names)
+    own = names["MyPyramid"](C, WIDTH)
+    maps = pyramid_maps(C, 21, 34)
+    p = own.top(maps[3])
+    expected = [own.smooth[3](p)]
+    for i in (2, 1, 0):
+        p = own.lateral[i](maps[i]) + F.interpolate(p, size=maps[i].shape[-2:], mode="bilinear")
+        expected.insert(0, own.smooth[i](p))
+    assert_close(own(maps), expected)
 
 
 def test_extra_convs_read_what_they_are_told() -> None:
