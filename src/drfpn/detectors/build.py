@@ -1,6 +1,5 @@
 """Detectors by name: ``{detector}_{backbone}_{pyramid}``."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,9 +8,11 @@ from torchvision.models import detection
 
 from drfpn.backbones import BACKBONES, TimmBackbone
 from drfpn.backbones.timm import Weights
-from drfpn.detectors import fcos, retinanet
 from drfpn.detectors.cascade_rcnn import cascade_rcnn
 from drfpn.detectors.faster_rcnn import faster_rcnn, pooled_level
+from drfpn.detectors.fcos import fcos, p6_p7_from_n5
+from drfpn.detectors.options import check_keywords
+from drfpn.detectors.retinanet import p6_p7_from_c5, retinanet
 from drfpn.errors import UserError, nearest
 from drfpn.pyramids import PYRAMIDS
 
@@ -32,8 +33,8 @@ class Detector(NamedTuple):
 DETECTORS: dict[str, Detector] = {
     "faster_rcnn": Detector(faster_rcnn, pooled_level, (detection.FasterRCNN,), 2),
     "cascade_rcnn": Detector(cascade_rcnn, pooled_level, (faster_rcnn, detection.FasterRCNN), 2),
-    "retinanet": Detector(retinanet.retinanet, retinanet.p6_p7_from_c5, (detection.RetinaNet,), retinanet.FIRST_LEVEL),
-    "fcos": Detector(fcos.fcos, fcos.p6_p7_from_n5, (detection.FCOS,), fcos.FIRST_LEVEL),
+    "retinanet": Detector(retinanet, p6_p7_from_c5, (detection.RetinaNet,), 3),
+    "fcos": Detector(fcos, p6_p7_from_n5, (detection.FCOS,), 3),
 }
 
 
@@ -100,23 +101,11 @@ def build_detector(
         raise UserError(f"num_classes counts foreground classes and must be at least 1, not {num_classes}.")
     neck = neck or PYRAMIDS[neck_name]
     neck_options = dict(neck_options or {})
-    _check_keywords(neck_options, f"option of the pyramid '{neck_name}'", neck)
-    _check_keywords(overrides, f"option of '{detector}'", assemble, *options_of)
+    check_keywords(neck_options, f"option of the pyramid '{neck_name}'", neck)
+    check_keywords(overrides, f"option of '{detector}'", assemble, *options_of)
 
     body = TimmBackbone(
         body_name, weights_backbone, frozen_stages=frozen_stages, norm_eval=norm_eval, first_level=first_level
     )
     pyramid = neck(body.channels, width, extra(body, width), **neck_options)
     return assemble(body, pyramid, num_classes, **overrides)
-
-
-def _check_keywords(given: Mapping[str, Any], what: str, *accepting: Callable[..., Any]) -> None:
-    known = {
-        parameter.name
-        for call in accepting
-        for parameter in inspect.signature(call).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    }
-    for key in given:
-        if key not in known:
-            raise UserError(f"'{key}' is not an {what}.{nearest(key, known)}", exit_code=2)

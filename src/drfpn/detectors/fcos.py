@@ -14,8 +14,6 @@ from drfpn.detectors.backbone import PyramidBackbone
 from drfpn.detectors.labels import LabelsFromOne
 from drfpn.pyramids import ExtraConvs, Pyramid
 
-FIRST_LEVEL = 3
-
 
 class FCOS(LabelsFromOne, detection.FCOS):
     """torchvision's FCOS with labels 1..K."""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from drfpn.detectors.options import check_keywords
 from drfpn.errors import UserError, nearest
 from drfpn.pyramids import PYRAMIDS
 
@@ -27,7 +28,7 @@ def replace_neck(model: Model, neck: str | Callable[..., nn.Module] = "drfpn", *
         options: keywords of the pyramid, such as ``convention="release"``.
 
     Raises:
-        UserError: a model without a torchvision pyramid, an unknown neck, or levels that do not halve.
+        UserError: a model without a torchvision pyramid, an unknown neck or option, or levels that do not halve.
     """
     if isinstance(neck, str) and neck not in PYRAMIDS:
         raise UserError(f"Unknown pyramid '{neck}': choose one of {', '.join(PYRAMIDS)}.{nearest(neck, PYRAMIDS)}")
@@ -37,6 +38,7 @@ def replace_neck(model: Model, neck: str | Callable[..., nn.Module] = "drfpn", *
     if backbone is None or fpn is None or not hasattr(fpn, "inner_blocks"):
         raise UserError(f"{type(model).__name__} has no torchvision pyramid at 'backbone.fpn' that could be replaced.")
 
+    check_keywords(options, f"option of the pyramid '{getattr(make, '__name__', neck)}'", make)
     in_channels = [block[0].in_channels for block in fpn.inner_blocks]
     out_channels = fpn.layer_blocks[0][0].out_channels
     like = next(fpn.parameters())
@@ -48,11 +50,12 @@ def replace_neck(model: Model, neck: str | Callable[..., nn.Module] = "drfpn", *
 
 def _check_levels(backbone: nn.Module, like: torch.Tensor) -> None:
     """Pass a small image through the backbone: what is wrong with its levels is better said now than in training."""
-    training = backbone.training
+    training = {module: module.training for module in backbone.modules()}  # layers may differ
     backbone.eval()
     with torch.no_grad():
         maps = backbone.get_submodule("body")(like.new_zeros(1, 3, 64, 64))
-    backbone.train(training)
+    for module, mode in training.items():
+        module.training = mode
     sizes = {name: m.shape[-1] for name, m in maps.items()}
     names = list(sizes)
     for fine, coarse in pairwise(names):

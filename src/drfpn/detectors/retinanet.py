@@ -12,8 +12,6 @@ from drfpn.detectors.backbone import PyramidBackbone
 from drfpn.detectors.labels import LabelsFromOne
 from drfpn.pyramids import ExtraConvs, Pyramid
 
-FIRST_LEVEL = 3
-
 
 class RetinaNet(LabelsFromOne, detection.RetinaNet):
     """torchvision's RetinaNet with labels 1..K."""

@@ -37,13 +37,14 @@ class ChannelRefinementBlock(nn.Module):
     def paper(cls, channels: int) -> "ChannelRefinementBlock":
         """Make the block of Eqs. 5 and 6: no norm, no activation.
 
-        Starting values: the gate's weights are N(0, 0.01) and its bias 1, so every channel begins open and has a
-        gradient at once; ``down`` begins at 0.35 of Kaiming's standard deviation, since variances add up from
-        level to level along the path and the coarsest level would else leave with three times FPN's.
+        Starting values: the gate's weights are N(0, 0.001) and its bias 1, so every channel begins open and has a
+        gradient at once, also where it sums hundreds of large averages; ``down`` begins at 0.35 of Kaiming's
+        standard deviation, since variances add up from level to level along the path and the coarsest level would
+        else leave with three times FPN's.
         """
         gate = nn.Conv2d(channels, channels, 1)
         block = cls(channels, gate, refine=nn.Conv2d(channels, channels, 3, padding=1))
-        nn.init.normal_(gate.weight, std=0.01)
+        nn.init.normal_(gate.weight, std=0.001)
         nn.init.constant_(gate.bias, 1)  # type: ignore[arg-type]  # typed as optional
         block.down.weight.data.mul_(0.35)
         return block
@@ -58,7 +59,7 @@ class ChannelRefinementBlock(nn.Module):
         the same size however small the maps are, and ``down`` at 0.7 of Kaiming's. No branch is dead: each scale,
         shift and weight has a gradient at once.
         """
-        gate_norm, refine_norm = GateNorm(channels), nn.BatchNorm2d(channels)
+        gate_norm, refine_norm = BatchNorm(channels), BatchNorm(channels)
         block = cls(
             channels,
             gate=nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), gate_norm, nn.ReLU()),
@@ -79,11 +80,11 @@ class ChannelRefinementBlock(nn.Module):
         return self.gates(fine) * self.refine(coarse) + fit(self.down(fine), coarse)
 
 
-class GateNorm(nn.BatchNorm2d):
-    """BatchNorm that takes its running statistics for a batch of one: one number has no variance."""
+class BatchNorm(nn.BatchNorm2d):
+    """BatchNorm that takes its running statistics where a channel has one value: one number has no variance."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``x`` (N, C, 1, 1)."""
-        if self.training and x.shape[0] > 1:
+        """Normalise ``x`` (N, C, H, W)."""
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] > 1:
             return super().forward(x)
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)

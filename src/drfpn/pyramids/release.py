@@ -107,7 +107,7 @@ def _rename(name: str, names: Mapping[str, str]) -> str:
 
 def _load(pyramid: DRFPN, weights: Mapping[str, Tensor]) -> None:
     own = pyramid.state_dict()
-    for name in own.keys() ^ weights.keys():
+    for name in sorted(own.keys() ^ weights.keys()):
         raise UserError(f"The weights {'lack' if name in own else 'have no place for'} '{name}'.")
     for name, value in weights.items():
         if value.shape != own[name].shape:

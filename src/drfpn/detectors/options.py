@@ -1,0 +1,30 @@
+"""Keywords that a user may set, and those that a detector decides itself."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from drfpn.errors import UserError, nearest
+
+_DECIDED = {
+    *("self", "body", "neck", "backbone", "num_classes", "in_channels", "out_channels", "extra_blocks"),
+    *("rpn_anchor_generator", "rpn_head", "box_roi_pool", "box_head", "box_predictor", "anchor_generator", "head"),
+}
+"""Parameters that are parts or sizes, which follow from the model's name and its other arguments."""
+
+
+def check_keywords(given: Mapping[str, Any], what: str, *accepting: Callable[..., Any]) -> None:
+    """Check that each key of ``given`` is a keyword of one of the ``accepting`` calls.
+
+    Raises:
+        UserError: a key that is not, with the nearest that is.
+    """
+    known = {
+        parameter.name
+        for call in accepting
+        for parameter in inspect.signature(call).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    } - _DECIDED
+    for key in given:
+        if key not in known:
+            raise UserError(f"'{key}' is not an {what}.{nearest(key, known)}", exit_code=2)
