@@ -74,6 +74,11 @@ def test_a_class_or_another_name_will_do() -> None:
     assert isinstance(replace_neck(Small(), Mine).backbone.fpn, Mine)
 
 
+def test_a_pyramid_that_was_put_in_can_be_replaced_again() -> None:
+    model = replace_neck(replace_neck(Small(), "drfpn"), "pafpn")
+    assert isinstance(model.backbone.fpn, PAFPN)
+
+
 def test_the_new_pyramid_takes_dtype_and_channels_of_the_old_one() -> None:
     fpn = replace_neck(Small().double()).backbone.fpn
     assert {p.dtype for p in fpn.parameters()} == {torch.float64}

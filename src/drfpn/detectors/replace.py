@@ -9,7 +9,7 @@ from torch import nn
 
 from drfpn.detectors.options import check_keywords
 from drfpn.errors import UserError, nearest
-from drfpn.pyramids import PYRAMIDS
+from drfpn.pyramids import PYRAMIDS, Pyramid
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -33,14 +33,16 @@ def replace_neck(model: Model, neck: str | Callable[..., nn.Module] = "drfpn", *
     if isinstance(neck, str) and neck not in PYRAMIDS:
         raise UserError(f"Unknown pyramid '{neck}': choose one of {', '.join(PYRAMIDS)}.{nearest(neck, PYRAMIDS)}")
     make = PYRAMIDS[neck] if isinstance(neck, str) else neck
-    backbone = getattr(model, "backbone", None)
-    fpn = getattr(backbone, "fpn", None)
-    if backbone is None or fpn is None or not hasattr(fpn, "inner_blocks"):
+    backbone: Any = getattr(model, "backbone", None)
+    fpn: Any = getattr(backbone, "fpn", None)
+    if isinstance(fpn, Pyramid):  # replaced before
+        in_channels, out_channels = fpn.in_channels, fpn.out_channels
+    elif hasattr(fpn, "inner_blocks"):
+        in_channels = [block[0].in_channels for block in fpn.inner_blocks]
+        out_channels = fpn.layer_blocks[0][0].out_channels
+    else:
         raise UserError(f"{type(model).__name__} has no torchvision pyramid at 'backbone.fpn' that could be replaced.")
-
     check_keywords(options, f"option of the pyramid '{getattr(make, '__name__', neck)}'", make)
-    in_channels = [block[0].in_channels for block in fpn.inner_blocks]
-    out_channels = fpn.layer_blocks[0][0].out_channels
     like = next(fpn.parameters())
     _check_levels(backbone, like)
     new = make(in_channels, out_channels, fpn.extra_blocks, **options)
