@@ -39,9 +39,9 @@ def info(
             "parameters": f"{counts.params:,}",
             "of these trainable": f"{counts.trainable_params:,}",
             "frozen": counts.frozen,
-            "of these in the pyramid": f"{counts.neck_params:,}",
+            "parameters of the pyramid": f"{counts.neck_params:,}",
             f"multiply-adds at {size}, {PROPOSALS} proposals": f"{counts.macs / 1e9:.1f} G",
-            "of these in the pyramid ": f"{counts.neck_macs / 1e9:.1f} G",
+            "multiply-adds of the pyramid": f"{counts.neck_macs / 1e9:.1f} G",
         },
     )
 
