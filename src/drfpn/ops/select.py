@@ -1,0 +1,51 @@
+"""Choosing the best of many boxes with tensors whose sizes do not depend on values, so that graphs can be exported."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import nms
+
+NOTHING = -1.0
+"""Score of an entry that only fills a tensor up."""
+
+
+def top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the best ``count`` of the last dimension, or all where there are fewer, best first.
+
+    A traced graph cannot know which of the two it will be, so it gets ``count`` in any case, filled up with
+    ``NOTHING``.
+
+    Args:
+        scores: (..., n), at least ``NOTHING``.
+        count: how many.
+
+    Returns:
+        Scores and indices, (..., count); the indices of fillers are valid but mean nothing.
+    """
+    if not torch.compiler.is_compiling():
+        return scores.topk(min(count, scores.shape[-1]))
+    best, index = F.pad(scores, (0, count), value=NOTHING).topk(count)
+    return best, index.clamp(max=scores.shape[-1] - 1)
+
+
+def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, count: int) -> tuple[Tensor, Tensor]:
+    """Return the best ``count`` boxes that no better box of their group overlaps by more than ``iou``.
+
+    Args:
+        boxes: (n, 4), x1, y1, x2, y2, none negative.
+        scores: (n,), ``NOTHING`` for those that are not to be returned.
+        groups: (n,) integers from 0; boxes of different groups do not suppress each other.
+        iou: overlap allowed.
+        count: how many.
+
+    Returns:
+        Scores and indices as :func:`top` does.
+    """
+    # Every group has a square of the plane to itself: 32 in a row keep coordinates small, since float32 resolves
+    # 1/128 px at 100,000. Fillers share one place, where the first removes the others at once.
+    side = boxes.amax() + 1
+    corner = torch.stack((groups % 32, groups // 32), dim=-1) * side
+    real = scores > NOTHING
+    spread = torch.where(real[:, None], boxes + corner.repeat(1, 2), -boxes.new_tensor([2.0, 2.0, 1.0, 1.0]))
+    kept = torch.zeros_like(scores).index_fill(0, nms(spread, scores, iou), 1.0)
+    return top(torch.where((kept > 0) & real, scores, NOTHING), count)
