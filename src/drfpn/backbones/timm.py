@@ -12,6 +12,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from drfpn.backbones.same import use_same_conv2d
 from drfpn.errors import UserError, nearest
 
 BACKBONES = {
@@ -84,6 +85,7 @@ class TimmBackbone(nn.Module):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.body, info = _features(timm_name, first_level - 2, fetch=weights is True)
+        use_same_conv2d(self.body)
         self.names = [str(i) for i in range(first_level - 2, len(_STRIDES))]
         self.strides = _STRIDES[first_level - 2 :]
         self.channels: list[int] = [level["num_chs"] for level in info[first_level - 2 :]]
