@@ -1,16 +1,68 @@
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+
+Target = dict[str, Tensor]
+
+SMALL_REGIONS = {"width": 16, "min_size": 96, "max_size": 160, "representation_size": 32, "rpn_post_nms_top_n_test": 50}
+"""Options that make two-stage detectors fast."""
+SMALL = {
+    "faster_rcnn": SMALL_REGIONS,
+    "mask_rcnn": SMALL_REGIONS,
+    "cascade_rcnn": SMALL_REGIONS,
+    "cascade_mask_rcnn": SMALL_REGIONS,
+    "retinanet": {"width": 32, "min_size": 96, "max_size": 160},
+    "fcos": {"width": 64, "min_size": 96, "max_size": 160},
+}
+"""Options that make each detector fast."""
 
 
-def scene(*sizes: tuple[int, int], objects: int = 2) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+def all_scores(name: str) -> dict[str, float]:
+    """Return the option that hands on every detection, however unlikely."""
+    return {"score_thresh" if name in ("retinanet", "fcos") else "box_score_thresh": 0.0}
+
+
+def scene(*sizes: tuple[int, int], objects: int = 2) -> tuple[list[Tensor], list[Target]]:
+    """Return noise with objects of three classes that fill their boxes."""
     generator = torch.Generator().manual_seed(0)
     images = [torch.rand(3, *size, generator=generator) for size in sizes]
     targets = []
     for height, width in sizes:
         corner = torch.rand(objects, 2, generator=generator) * torch.tensor([width / 2, height / 2])
         boxes = torch.cat([corner, corner + torch.tensor([width / 3, height / 3])], dim=1)
-        targets.append({"boxes": boxes, "labels": torch.arange(objects) % 3 + 1})
+        labels = torch.arange(objects) % 3 + 1
+        targets.append({"boxes": boxes, "labels": labels, "masks": filled(boxes, height, width)})
     return images, targets
+
+
+def filled(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Return the masks (N, H, W) of boxes."""
+    y, x = torch.arange(height)[:, None] + 0.5, torch.arange(width) + 0.5
+    x1, y1, x2, y2 = boxes[:, :, None, None].unbind(1)
+    return ((x > x1) & (x < x2) & (y > y1) & (y < y2)).to(torch.uint8)
+
+
+def nothing(height: int, width: int) -> Target:
+    """Return the target of an image without objects."""
+    return {
+        "boxes": torch.zeros(0, 4),
+        "labels": torch.zeros(0, dtype=torch.int64),
+        "masks": torch.zeros(0, height, width, dtype=torch.uint8),
+    }
+
+
+def trained(model: nn.Module, steps: int = 10) -> nn.Module:
+    """Train a little: at random weights many scores are equal, and what ties give is nobody's promise."""
+    loss_history(model.train(), steps)
+    return model.eval()
+
+
+def regions_of_a_blank_scene(side: int = 128) -> tuple[dict[str, Tensor], Tensor, Tensor, ImageList]:
+    """Return what heads look at: levels, three regions of which the last only fills up, and the batch."""
+    features = {str(i): torch.randn(1, 16, side // 4 >> i, side // 4 >> i) for i in range(4)}
+    regions = torch.tensor([[[4.0, 4, 60, 60], [10, 20, 90, 110], [0, 0, 127, 127]]])
+    real = torch.tensor([[True, True, False]])
+    return features, regions, real, ImageList(torch.zeros(1, 3, side, side), [(side, side)])
 
 
 def loss_history(model: nn.Module, steps: int = 40) -> list[float]:

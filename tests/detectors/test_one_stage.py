@@ -8,14 +8,10 @@ from torchvision.ops import box_iou
 
 from drfpn import build_detector
 from drfpn.detectors.fcos import iou_loss
-from tests.detectors.scenes import loss_history, scene
+from tests.detectors.scenes import loss_history, scene, trained
 
 SMALL = {"width": 32, "min_size": 96, "max_size": 160}
-LOSSES = {
-    "retinanet": {"classification", "bbox_regression"},
-    "fcos": {"classification", "bbox_regression", "bbox_ctrness"},
-}
-each = pytest.mark.parametrize("name", LOSSES)
+each = pytest.mark.parametrize("name", ["retinanet", "fcos"])
 
 
 def trainable(name: str, **options: object) -> int:
@@ -40,46 +36,6 @@ def test_fcos_with_frozen_batchnorm_has_32_02_million() -> None:
 
 
 @each
-@pytest.mark.parametrize("neck", ["fpn", "pafpn", "drfpn"])
-def test_it_keeps_torchvisions_contract_with_labels_from_one(name, neck) -> None:
-    torch.manual_seed(0)
-    model = build_detector(f"{name}_lite0_{neck}", 3, **SMALL, score_thresh=0.0)
-    images, targets = scene((70, 90), (120, 50))
-    given = [target["labels"].clone() for target in targets]
-    losses = model.train()(images, targets)
-    assert set(losses) == LOSSES[name]
-    sum(losses.values()).backward()
-    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
-    assert_close([target["labels"] for target in targets], given)  # the caller's stay as they are
-    for output in model.eval()(images):
-        assert set(output) == {"boxes", "labels", "scores"}
-        assert len(output["boxes"])
-        assert set(output["labels"].tolist()) <= {1, 2, 3}
-
-
-@each
-def test_images_without_objects_train(name) -> None:
-    model = build_detector(f"{name}_lite0_drfpn", 3, **SMALL).train()
-    images, targets = scene((64, 64), (64, 96))
-    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
-    for batch in ([empty, targets[1]], [empty, empty]):
-        total = sum(model(images, batch).values())
-        total.backward()
-        assert total.isfinite()
-
-
-@pytest.mark.parametrize("objects", [1, 500])
-@each
-def test_tiny_and_many_objects_train(name, objects) -> None:
-    model = build_detector(f"{name}_lite0_fpn", 3, **SMALL).train()
-    images, targets = scene((33, 200), (96, 96), objects=objects)
-    for target in targets:
-        target["boxes"][:, 2:] = target["boxes"][:, :2] + 1
-    total = sum(model(images, targets).values())
-    assert total.isfinite()
-
-
-@each
 def test_label_k_is_torchvisions_label_k_minus_one(name) -> None:
     """The same weights in torchvision's own class, told labels from 0, give the same losses and boxes."""
     torch.manual_seed(0)
@@ -98,7 +54,7 @@ def test_label_k_is_torchvisions_label_k_minus_one(name) -> None:
         image_mean=ours.transform.image_mean,
         image_std=ours.transform.image_std,
     )
-    theirs.head.load_state_dict(ours.head.state_dict())
+    theirs.head.load_state_dict(trained(ours).head.state_dict())
     images, targets = scene((70, 90), (120, 50))
     from_zero = [target | {"labels": target["labels"] - 1} for target in targets]
     assert_close(ours.train()(images, targets), theirs.train()(images, from_zero))

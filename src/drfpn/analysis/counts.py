@@ -60,6 +60,9 @@ def _head_macs(ghost: Any, levels: list[Tensor]) -> int:
     for stage in stages:
         regions = levels[0].new_empty(PROPOSALS, levels[0].shape[1], *stage.box_roi_pool.output_size)
         macs += _macs(nn.Sequential(stage.box_head, stage.box_predictor), regions)
+        if stage.has_mask():
+            found = levels[0].new_empty(stage.detections_per_img, levels[0].shape[1], *stage.mask_roi_pool.output_size)
+            macs += _macs(nn.Sequential(stage.mask_head, stage.mask_predictor), found)
     return macs
 
 

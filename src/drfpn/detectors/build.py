@@ -8,9 +8,10 @@ from torchvision.models import detection
 
 from drfpn.backbones import BACKBONES, TimmBackbone
 from drfpn.backbones.timm import Weights
-from drfpn.detectors.cascade_rcnn import cascade_rcnn
+from drfpn.detectors.cascade_rcnn import cascade_mask_rcnn, cascade_rcnn
 from drfpn.detectors.faster_rcnn import faster_rcnn, pooled_level
 from drfpn.detectors.fcos import fcos, p6_p7_from_n5
+from drfpn.detectors.mask_rcnn import mask_rcnn
 from drfpn.detectors.options import check_keywords
 from drfpn.detectors.retinanet import p6_p7_from_c5, retinanet
 from drfpn.errors import UserError, nearest
@@ -32,7 +33,9 @@ class Detector(NamedTuple):
 
 DETECTORS: dict[str, Detector] = {
     "faster_rcnn": Detector(faster_rcnn, pooled_level, (detection.FasterRCNN,), 2),
+    "mask_rcnn": Detector(mask_rcnn, pooled_level, (faster_rcnn, detection.FasterRCNN), 2),
     "cascade_rcnn": Detector(cascade_rcnn, pooled_level, (faster_rcnn, detection.FasterRCNN), 2),
+    "cascade_mask_rcnn": Detector(cascade_mask_rcnn, pooled_level, (faster_rcnn, detection.FasterRCNN), 2),
     "retinanet": Detector(retinanet, p6_p7_from_c5, (detection.RetinaNet,), 3),
     "fcos": Detector(fcos, p6_p7_from_n5, (detection.FCOS,), 3),
 }

@@ -1,16 +1,20 @@
-"""Cascade R-CNN (Cai and Vasconcelos, CVPR 2018) with mmdetection's head sizes, on torchvision's classes."""
+"""Cascade R-CNN (Cai and Vasconcelos, CVPR 2018), with masks too, with mmdetection's head sizes."""
 
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image
 
 from drfpn.backbones import TimmBackbone
-from drfpn.detectors.faster_rcnn import faster_rcnn
+from drfpn.detectors.faster_rcnn import FasterRCNN, faster_rcnn, region_heads
+from drfpn.detectors.inference import Found
+from drfpn.detectors.mask_rcnn import add_masks
+from drfpn.detectors.proposals import decode
+from drfpn.detectors.regions import RegionHeads
+from drfpn.ops import NOTHING
 from drfpn.pyramids import Pyramid
 
 
@@ -36,7 +40,7 @@ STAGES = (
 class AgnosticBoxPredictor(nn.Module):
     """Class scores and one set of box deltas of a region, whatever its class.
 
-    The deltas are handed on once for each class, since torchvision's losses and post-processing choose by class.
+    The deltas are handed on once for each class, since torchvision's loss chooses by class.
 
     Args:
         in_channels: length of a region's feature vector.
@@ -55,17 +59,18 @@ class AgnosticBoxPredictor(nn.Module):
 
 
 class CascadeHeads(nn.Module):
-    """A series of RoIHeads, each of which sees the boxes that the one before it refined.
+    """A series of heads, each of which sees the boxes that the one before it refined.
 
     In training each stage matches and samples its regions anew; boxes added from the annotations are not refined,
-    as in mmdetection. At test the scores are the mean of all stages' and the boxes those of the last.
+    as in mmdetection. At test the scores are the mean of all stages', the boxes those of the last, and the masks
+    the mean of all stages' on these boxes.
 
     Args:
         stages: heads with an ``AgnosticBoxPredictor``.
         weights: of each stage's losses.
     """
 
-    def __init__(self, stages: list[RoIHeads], weights: list[float]) -> None:
+    def __init__(self, stages: list[RegionHeads], weights: list[float]) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.weights = weights
@@ -77,57 +82,44 @@ class CascadeHeads(nn.Module):
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Return detections (in evaluation) and losses (in training), as ``RoIHeads`` does."""
-        if self.training:
-            assert targets is not None
-            return [], self._losses(features, proposals, image_shapes, targets)
-        scores: list[Tensor] = []
-        refined = proposals
-        for stage in self.stages:
-            proposals = refined
-            logits, deltas = _predict(stage, features, proposals, image_shapes)
-            scores.append(logits.softmax(-1))
-            refined = _refine(stage, deltas, proposals, image_shapes)
-        mean = torch.stack(scores).mean(0).log()  # the softmax that follows gives it back
-        last: Any = self.stages[-1]
-        boxes, scored, labels = last.postprocess_detections(mean, deltas, proposals, image_shapes)
-        found = zip(boxes, labels, scored, strict=True)
-        return [{"boxes": box, "labels": label, "scores": score} for box, label, score in found], {}
-
-    def _losses(
-        self,
-        features: dict[str, Tensor],
-        proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-        targets: list[dict[str, Tensor]],
-    ) -> dict[str, Tensor]:
+        """Return the losses of a batch in training."""
+        assert targets is not None
         losses: dict[str, Tensor] = {}
         stage: Any
         for i, (stage, weight) in enumerate(zip(self.stages, self.weights, strict=True)):
-            sampled, _, labels, wanted = stage.select_training_samples(proposals, targets)
-            logits, deltas = _predict(stage, features, sampled, image_shapes)
-            classifier, box_reg = fastrcnn_loss(logits, deltas, labels, wanted)
-            losses |= {f"loss_classifier_{i}": weight * classifier, f"loss_box_reg_{i}": weight * box_reg}
-            refined = _refine(stage, deltas.detach(), sampled, image_shapes)
+            terms, sampled, deltas = stage.losses(features, proposals, image_shapes, targets)
+            losses |= {f"{name}_{i}": weight * value for name, value in terms.items()}
+            per_image = deltas.detach()[:, :4].split([len(regions) for regions in sampled])
             proposals = [
-                boxes[~_contains(target["boxes"], before)]
-                for boxes, before, target in zip(refined, sampled, targets, strict=True)
+                refine(stage, delta, regions, shape)[~_contains(target["boxes"], regions)]
+                for delta, regions, shape, target in zip(per_image, sampled, image_shapes, targets, strict=True)
             ]
-        return losses
+        return [], losses
+
+    def find(self, features: dict[str, Tensor], regions: Tensor, real: Tensor, images: ImageList) -> Found:
+        """Return what the regions (N, R, 4) show; ``real`` (N, R) says which of them do not only fill up."""
+        scores = []
+        stage: Any
+        refined = regions
+        for stage in self.stages:
+            regions = refined
+            logits, deltas = stage.predict(features, list(regions), images.image_sizes)
+            deltas = deltas[:, :4].float().view(regions.shape)
+            scores.append(logits.float().softmax(-1).view(*real.shape, -1)[..., 1:])
+            moved = zip(deltas, regions, images.image_sizes, strict=True)
+            refined = torch.stack([refine(stage, *image) for image in moved])
+        mean = torch.where(real[..., None], torch.stack(scores).mean(0), NOTHING)
+        found: Found = stage.choose(mean, deltas[:, :, None].expand(*mean.shape, 4), regions, images)
+        if not stage.has_mask():
+            return found
+        stages: Any = self.stages
+        masks = [stage.masks(features, found, images) for stage in stages]
+        return found._replace(masks=torch.stack(masks).mean(0))
 
 
-def _predict(
-    stage: Any, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
-) -> tuple[Tensor, Tensor]:
-    regions = stage.box_roi_pool(features, proposals, image_shapes)
-    return stage.box_predictor(stage.box_head(regions))
-
-
-def _refine(stage: Any, deltas: Tensor, proposals: list[Tensor], image_shapes: list[tuple[int, int]]) -> list[Tensor]:
-    """Apply a stage's deltas (of any one class: they are all the same) to its proposals."""
-    boxes = stage.box_coder.decode(deltas[:, :4], proposals).flatten(1)
-    per_image = boxes.split([len(p) for p in proposals])
-    return [clip_boxes_to_image(b, shape) for b, shape in zip(per_image, image_shapes, strict=True)]
+def refine(stage: RegionHeads, deltas: Tensor, regions: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Apply a stage's deltas (R, 4) to its regions (R, 4) of an image of ``shape``."""
+    return clip_boxes_to_image(decode(stage.box_coder, deltas, regions), shape)
 
 
 def _contains(boxes: Tensor, rows: Tensor) -> Tensor:
@@ -144,22 +136,27 @@ def cascade_rcnn(
     """
     model = faster_rcnn(body, neck, num_classes, representation_size=representation_size, **options)
     first = model.roi_heads
-    inputs = first.box_head.fc6.in_features
     stages = [
-        RoIHeads(
-            first.box_roi_pool,
-            TwoMLPHead(inputs, representation_size),
-            AgnosticBoxPredictor(representation_size, num_classes),
-            stage.iou,
-            stage.iou,
-            first.fg_bg_sampler.batch_size_per_image,
-            first.fg_bg_sampler.positive_fraction,
-            tuple(1 / deviation for deviation in stage.deviations),
-            first.score_thresh,
-            first.nms_thresh,
-            first.detections_per_img,
+        region_heads(
+            first,
+            box_head=TwoMLPHead(first.box_head.fc6.in_features, representation_size),
+            box_predictor=AgnosticBoxPredictor(representation_size, num_classes),
+            fg_iou_thresh=stage.iou,
+            bg_iou_thresh=stage.iou,
+            bbox_reg_weights=tuple(1 / deviation for deviation in stage.deviations),
         )
         for stage in STAGES
     ]
     model.roi_heads = CascadeHeads(stages, [stage.weight for stage in STAGES])
+    return model
+
+
+def cascade_mask_rcnn(body: TimmBackbone, neck: Pyramid, num_classes: int, **options: Any) -> FasterRCNN:
+    """Assemble Cascade Mask R-CNN, a mask branch for each stage, from a backbone and its pyramid.
+
+    Args: as for :func:`drfpn.detectors.faster_rcnn`; targets and outputs as of :func:`drfpn.detectors.mask_rcnn`.
+    """
+    model = cascade_rcnn(body, neck, num_classes, **options)
+    for stage in model.roi_heads.stages:
+        add_masks(stage, body, neck.out_channels, num_classes)
     return model

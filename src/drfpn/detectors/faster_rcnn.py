@@ -4,15 +4,19 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN
+from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
 
 from drfpn.backbones import TimmBackbone
 from drfpn.detectors.backbone import PyramidBackbone
+from drfpn.detectors.inference import FixedSizeInference, Found
+from drfpn.detectors.proposals import propose
+from drfpn.detectors.regions import RegionHeads, RegionPool
 from drfpn.pyramids import Pyramid
 
 
@@ -20,7 +24,7 @@ class BoxPredictor(nn.Module):
     """Class scores and box deltas of a region of interest, deltas for foreground classes only.
 
     torchvision also regresses a box for the background, which no loss ever reaches; mmdetection and the paper's
-    parameter counts do not. The background's deltas are handed on as zeros, since torchvision expects them.
+    parameter counts do not. The background's deltas are handed on as zeros, since torchvision's loss expects them.
 
     Args:
         in_channels: length of a region's feature vector.
@@ -36,6 +40,40 @@ class BoxPredictor(nn.Module):
         """Turn features (R, in_channels) into scores (R, K + 1) and deltas (R, 4 (K + 1))."""
         x = x.flatten(1)
         return self.cls_score(x), F.pad(self.bbox_pred(x), (4, 0))
+
+
+class FasterRCNN(FixedSizeInference, detection.FasterRCNN):
+    """torchvision's Faster R-CNN with ``RegionHeads`` and an evaluation of fixed size."""
+
+    roi_heads: Any
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.roi_heads = region_heads(self.roi_heads)
+
+    def find(self, features: dict[str, Tensor], images: ImageList) -> Found:
+        """Return what the levels of a batch show, in pixels of the batch."""
+        regions, real = propose(self.rpn, features, images)
+        found: Found = self.roi_heads.find(features, regions, real, images)
+        return found
+
+
+def region_heads(given: RoIHeads, **changes: Any) -> RegionHeads:
+    """Return ``RegionHeads`` with the parts and settings of torchvision's heads but for ``changes``."""
+    settings = {
+        "box_roi_pool": given.box_roi_pool,
+        "box_head": given.box_head,
+        "box_predictor": given.box_predictor,
+        "fg_iou_thresh": given.proposal_matcher.high_threshold,
+        "bg_iou_thresh": given.proposal_matcher.low_threshold,
+        "batch_size_per_image": given.fg_bg_sampler.batch_size_per_image,
+        "positive_fraction": given.fg_bg_sampler.positive_fraction,
+        "bbox_reg_weights": given.box_coder.weights,
+        "score_thresh": given.score_thresh,
+        "nms_thresh": given.nms_thresh,
+        "detections_per_img": given.detections_per_img,
+    }
+    return RegionHeads(**settings | changes)
 
 
 def pooled_level(body: TimmBackbone, width: int) -> ExtraFPNBlock:
@@ -71,7 +109,7 @@ def faster_rcnn(
         PyramidBackbone(body, neck, width),
         rpn_anchor_generator=AnchorGenerator(tuple((s,) for s in side), ((0.5, 1.0, 2.0),) * levels),
         rpn_head=RPNHead(width, 3),
-        box_roi_pool=MultiScaleRoIAlign([str(i) for i in range(levels - 1)], output_size=7, sampling_ratio=2),
+        box_roi_pool=RegionPool(body.strides, 7),
         box_head=TwoMLPHead(width * 7 * 7, representation_size),
         box_predictor=BoxPredictor(representation_size, num_classes),
         **options,

@@ -7,16 +7,29 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.fcos import FCOSHead
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from drfpn.backbones import TimmBackbone
 from drfpn.detectors.backbone import PyramidBackbone
+from drfpn.detectors.dense import find_dense
+from drfpn.detectors.inference import FixedSizeInference, Found
 from drfpn.detectors.labels import LabelsFromOne
 from drfpn.pyramids import ExtraConvs, Pyramid
 
 
-class FCOS(LabelsFromOne, detection.FCOS):
-    """torchvision's FCOS with labels 1..K."""
+class FCOS(LabelsFromOne, FixedSizeInference, detection.FCOS):
+    """torchvision's FCOS with labels 1..K and an evaluation of fixed size."""
+
+    def find(self, features: dict[str, Tensor], images: ImageList) -> Found:
+        """Return what the levels of a batch show, in pixels of the batch."""
+        outputs = {name: value.float() for name, value in self.head(list(features.values())).items()}
+        scores = (outputs["cls_logits"].sigmoid() * outputs["bbox_ctrness"].sigmoid()).sqrt()
+        return find_dense(self, features, images, scores, outputs["bbox_regression"])
+
+    def decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        """Apply deltas (..., 4) to anchors (..., 4)."""
+        return self.box_coder.decode(deltas, anchors)
 
 
 class IoUHead(FCOSHead):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class LabelsFromOne:
-    """Mixin before a torchvision detector that takes label k for class k: labels are 1..K outside, 0..K-1 inside.
+    """Mixin before a torchvision detector whose training takes label k for class k: labels 1..K become 0..K-1.
 
     Two-stage detectors keep 0 for the background; one-stage detectors have none, and a data set's class would move
     by one with the detector.
@@ -16,7 +16,4 @@ class LabelsFromOne:
         """Return losses in training, detections else, as the detector does."""
         if targets is not None:
             targets = [{**target, "labels": target["labels"] - 1} for target in targets]
-        output = super().forward(images, targets)  # type: ignore[misc]
-        if isinstance(output, dict):
-            return output
-        return [{**found, "labels": found["labels"] + 1} for found in output]
+        return super().forward(images, targets)  # type: ignore[misc]

@@ -2,19 +2,34 @@
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from drfpn.backbones import TimmBackbone
 from drfpn.detectors.backbone import PyramidBackbone
+from drfpn.detectors.dense import find_dense
+from drfpn.detectors.inference import FixedSizeInference, Found
 from drfpn.detectors.labels import LabelsFromOne
+from drfpn.detectors.proposals import decode
 from drfpn.pyramids import ExtraConvs, Pyramid
 
 
-class RetinaNet(LabelsFromOne, detection.RetinaNet):
-    """torchvision's RetinaNet with labels 1..K."""
+class RetinaNet(LabelsFromOne, FixedSizeInference, detection.RetinaNet):
+    """torchvision's RetinaNet with labels 1..K and an evaluation of fixed size."""
+
+    def find(self, features: dict[str, Tensor], images: ImageList) -> Found:
+        """Return what the levels of a batch show, in pixels of the batch."""
+        outputs = self.head(list(features.values()))
+        return find_dense(
+            self, features, images, outputs["cls_logits"].float().sigmoid(), outputs["bbox_regression"].float()
+        )
+
+    def decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        """Apply deltas (..., 4) to anchors (..., 4)."""
+        return decode(self.box_coder, deltas, anchors)
 
 
 def p6_p7_from_c5(body: TimmBackbone, width: int) -> ExtraFPNBlock:

@@ -84,7 +84,9 @@ _SMALL_TWO_STAGE = {
 }
 SMALL_DETECTORS: dict[str, dict[str, Any]] = {
     "faster_rcnn": _SMALL_TWO_STAGE,
+    "mask_rcnn": _SMALL_TWO_STAGE,
     "cascade_rcnn": _SMALL_TWO_STAGE,
+    "cascade_mask_rcnn": _SMALL_TWO_STAGE,
     "retinanet": {"anchor_scale": 2},
     "fcos": {},
 }

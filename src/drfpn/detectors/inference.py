@@ -1,0 +1,131 @@
+"""Evaluation with tensors of fixed size: what is evaluated here is what is exported."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+from drfpn.detectors.transform import Transform
+from drfpn.ops import NOTHING
+
+
+class Found(NamedTuple):
+    """Detections of N images, D for each, best first and filled up with entries of score ``NOTHING``."""
+
+    boxes: Tensor
+    """(N, D, 4) x1, y1, x2, y2 in pixels."""
+    scores: Tensor
+    """(N, D)"""
+    labels: Tensor
+    """(N, D) 1..K"""
+    masks: Tensor | None = None
+    """(N, D, M, M) probabilities inside of each box."""
+
+
+class FixedSizeInference:
+    """Mixin before a torchvision detector: its training, but evaluation as one graph without sizes that depend on data.
+
+    A subclass says in ``find`` what to make of the pyramid's levels.
+    """
+
+    transform: Any
+    training: bool
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        given = self.transform
+        self.transform = Transform(given.min_size, given.max_size, given.image_mean, given.image_std)
+
+    @abstractmethod
+    def find(self, features: dict[str, Tensor], images: ImageList) -> Found:
+        """Return what the levels of a batch show, in pixels of the batch."""
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """Return losses in training; else for each image "boxes", "labels", "scores" and "masks" (D, 1, H, W)."""
+        if self.training:
+            return super().forward(images, targets)  # type: ignore[misc]
+        outputs = self.detect(images)
+        for image, output in zip(images, outputs, strict=True):
+            if "crops" in output:
+                output["masks"] = paste_masks_in_image(output.pop("crops"), output["boxes"], image.shape[-2:])
+        return outputs
+
+    def detect(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        """Return for each image "boxes", "labels" and "scores"; masks stay "crops" (D, 1, M, M) of their boxes.
+
+        A mask of the image's size for each detection of a large image takes gigabytes.
+        """
+        found = self.detect_batch(images)
+        outputs = []
+        for i, scores in enumerate(found.scores):
+            real = scores > NOTHING
+            output = {"boxes": found.boxes[i][real], "labels": found.labels[i][real], "scores": scores[real]}
+            if found.masks is not None:
+                output["crops"] = found.masks[i][real][:, None]
+            outputs.append(output)
+        return outputs
+
+    def detect_batch(self, images: Sequence[Tensor]) -> Found:
+        """Detect with tensors of fixed size.
+
+        Args:
+            images: (3, H, W) each, bytes or floats in [0, 1].
+
+        Returns:
+            Detections in pixels of each image.
+        """
+        batch, _ = self.transform([as_float(image) for image in images])
+        found = self.find(self.backbone(batch.tensors), batch)  # type: ignore[attr-defined]
+        boxes = [
+            _rescale(box, size, image.shape[-2:])
+            for box, size, image in zip(found.boxes, batch.image_sizes, images, strict=True)
+        ]
+        return found._replace(boxes=torch.stack(boxes))
+
+
+def as_float(image: Tensor) -> Tensor:
+    """Return an image in [0, 1]."""
+    return image if image.is_floating_point() else image.float() / 255
+
+
+def _rescale(boxes: Tensor, size: Sequence[int], wanted: Sequence[int]) -> Tensor:
+    """Move boxes (D, 4) from an image of ``size`` (height, width) to one of the ``wanted`` size."""
+    down, right = wanted[0] / size[0], wanted[1] / size[1]
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack((x1 * right, y1 * down, x2 * right, y2 * down), dim=-1)
+
+
+def level_anchors(generator: AnchorGenerator, levels: Sequence[Tensor], image_size: Sequence[int]) -> list[Tensor]:
+    """Return the anchors of each level, (H * W * A, 4): torchvision's, always in float32 and without changing it.
+
+    Args:
+        generator: its anchors around a point of each level are used.
+        levels: maps (N, channels, H, W).
+        image_size: height and width of the batch, pixels.
+    """
+    anchors = []
+    for around, level in zip(generator.cell_anchors, levels, strict=True):
+        height, width = level.shape[-2:]
+        y = torch.arange(height, device=level.device) * (image_size[0] // height)
+        x = torch.arange(width, device=level.device) * (image_size[1] // width)
+        y, x = torch.meshgrid(y, x, indexing="ij")
+        points = torch.stack((x, y, x, y), dim=-1)[:, :, None]  # (H, W, 1, 4)
+        anchors.append((points + around.to(device=level.device, dtype=torch.float32)).reshape(-1, 4))
+    return anchors
+
+
+def per_anchor(maps: Tensor, values: int) -> Tensor:
+    """Turn a head's map (N, A * values, H, W) into (N, H * W * A, values), in float32."""
+    n, _, height, width = maps.shape
+    return maps.view(n, -1, values, height, width).permute(0, 3, 4, 1, 2).reshape(n, -1, values).float()
+
+
+def rows(values: Tensor, index: Tensor) -> Tensor:
+    """Return of ``values`` (N, n, ...) those at ``index`` (N, k): (N, k, ...)."""
+    more = values.shape[2:]
+    return values.gather(1, index.view(*index.shape, *(1 for _ in more)).expand(*index.shape, *more))

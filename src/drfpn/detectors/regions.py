@@ -1,0 +1,143 @@
+"""The second stage: what a region shows, where exactly, and which of its pixels."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, maskrcnn_loss
+from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image, roi_align
+from torchvision.ops._utils import convert_boxes_to_roi_format
+from torchvision.ops.poolers import LevelMapper
+
+from drfpn.detectors.inference import Found, rows
+from drfpn.detectors.proposals import decode, large
+from drfpn.ops import NOTHING, suppress, top
+
+CANDIDATES = 2000
+"""Boxes of all classes that an image may have above the threshold before they are suppressed."""
+
+
+class RegionPool(MultiScaleRoIAlign):
+    """torchvision's RoIAlign on P2, P3, ..., with strides that are told and in a form that can be exported.
+
+    torchvision guesses the strides from the first image that it sees, wrongly if that is a small part of its padded
+    batch.
+
+    Args:
+        strides: of the levels, finest first; each twice the one before.
+        output_size: side of the result.
+    """
+
+    def __init__(self, strides: tuple[int, ...], output_size: int) -> None:
+        super().__init__([str(i) for i in range(len(strides))], output_size, sampling_ratio=2)
+        finest = strides[0].bit_length() - 1
+        self.scales = [1 / stride for stride in strides]
+        self.map_levels = LevelMapper(finest, finest + len(strides) - 1, self.canonical_scale, self.canonical_level)
+
+    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+        """Return (R, channels, output_size, output_size) of the boxes (R, 4) of all images, in pixels of the batch."""
+        levels = [x[name] for name in self.featmap_names]
+        regions = convert_boxes_to_roi_format(boxes).to(levels[0].dtype)
+        level_of = self.map_levels(boxes)
+        pooled = levels[0].new_zeros(regions.shape[0], levels[0].shape[1], *self.output_size)
+        for i, (level, scale) in enumerate(zip(levels, self.scales, strict=True)):
+            # index_select and index_copy_ hold for any count of regions in a graph, indexing for two and more only
+            index = (level_of == i).nonzero().squeeze(1)
+            here = roi_align(level, regions.index_select(0, index), self.output_size, scale, self.sampling_ratio)
+            pooled.index_copy_(0, index, here.to(pooled.dtype))
+        return pooled
+
+
+class RegionHeads(RoIHeads):
+    """torchvision's heads, whose masks are for foreground classes only, with an evaluation of fixed size.
+
+    ``mask_predictor`` gives (R, K, M, M): label k is channel k - 1.
+    """
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Return the losses of a batch in training; :meth:`find` is for evaluation."""
+        assert targets is not None
+        losses, _, _ = self.losses(features, proposals, image_shapes, targets)
+        return [], losses
+
+    def losses(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]],
+    ) -> tuple[dict[str, Tensor], list[Tensor], Tensor]:
+        """Return the loss terms, the regions sampled for them (a tensor an image), and their deltas."""
+        sampled, matched, labels, wanted = self.select_training_samples(proposals, targets)
+        logits, deltas = self.predict(features, sampled, image_shapes)
+        classifier, box_reg = fastrcnn_loss(logits, deltas, labels, wanted)
+        losses = {"loss_classifier": classifier, "loss_box_reg": box_reg}
+        if self.has_mask():
+            positive = [label > 0 for label in labels]
+            regions = [boxes[chosen] for boxes, chosen in zip(sampled, positive, strict=True)]
+            losses["loss_mask"] = maskrcnn_loss(
+                self.mask_logits(features, regions, image_shapes),
+                regions,
+                [target["masks"] for target in targets],
+                [target["labels"] - 1 for target in targets],
+                [index[chosen] for index, chosen in zip(matched, positive, strict=True)],
+            )
+        return losses, sampled, deltas
+
+    def find(self, features: dict[str, Tensor], regions: Tensor, real: Tensor, images: ImageList) -> Found:
+        """Return what the regions (N, R, 4) show; ``real`` (N, R) says which of them do not only fill up."""
+        logits, deltas = self.predict(features, list(regions), images.image_sizes)
+        shape = *real.shape, logits.shape[-1]
+        scores = torch.where(real[..., None], logits.float().softmax(-1).view(shape)[..., 1:], NOTHING)
+        found = self.choose(scores, deltas.float().view(*shape, 4)[:, :, 1:], regions, images)
+        return found._replace(masks=self.masks(features, found, images)) if self.has_mask() else found
+
+    def predict(
+        self, features: dict[str, Tensor], regions: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Return class logits (R, K + 1) and deltas (R, 4 (K + 1)) of all regions of a batch."""
+        return self.box_predictor(self.box_head(self.box_roi_pool(features, regions, image_shapes)))
+
+    def mask_logits(
+        self, features: dict[str, Tensor], regions: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        """Return mask logits (R, K, M, M) of all regions of a batch."""
+        heads: Any = self
+        return heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, regions, image_shapes)))
+
+    def masks(self, features: dict[str, Tensor], found: Found, images: ImageList) -> Tensor:
+        """Return the probability (N, D, M, M) of each pixel of the boxes found, for their label."""
+        logits = self.mask_logits(features, list(found.boxes), images.image_sizes).float()
+        channel = (found.labels.flatten() - 1)[:, None, None, None]
+        return logits.take_along_dim(channel, dim=1).sigmoid().view(*found.labels.shape, *logits.shape[-2:])
+
+    def choose(self, scores: Tensor, deltas: Tensor, regions: Tensor, images: ImageList) -> Found:
+        """Return the best boxes of each image, suppressed class by class.
+
+        Args:
+            scores: (N, R, K) of foreground classes, ``NOTHING`` for regions that only fill up.
+            deltas: (N, R, K, 4)
+            regions: (N, R, 4) what they are deltas of.
+            images: batch and sizes of the images in it.
+        """
+        classes = scores.shape[-1]
+        scores = torch.where(scores > self.score_thresh, scores, NOTHING).flatten(1)
+        scores, index = top(scores, CANDIDATES)  # of all regions and classes
+        boxes = decode(self.box_coder, rows(deltas.flatten(1, 2), index), rows(regions, index // classes))
+        found = [self._keep(*image) for image in zip(boxes, scores, index % classes, images.image_sizes, strict=True)]
+        return Found(*(torch.stack(parts) for parts in zip(*found, strict=True)))
+
+    def _keep(
+        self, boxes: Tensor, scores: Tensor, classes: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        boxes = clip_boxes_to_image(boxes, size)
+        scores = torch.where(large(boxes, 1e-2), scores, NOTHING)
+        scores, index = suppress(boxes, scores, classes, self.nms_thresh, self.detections_per_img)
+        return boxes[index], scores, classes[index] + 1

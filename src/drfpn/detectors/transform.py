@@ -1,0 +1,49 @@
+"""What a detector does with images of any size before its backbone sees them."""
+
+import functools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+
+
+class Transform(GeneralizedRCNNTransform):
+    """torchvision's transform, same numbers, in a form that ``torch.export`` can follow with any height and width.
+
+    Sizes stay integers all the way, no side becomes 0, and masks are resized as the bytes they are.
+    """
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, Any]:
+        """Resize an image (3, H, W) and its target: shorter side ``min_size``, longer at most ``max_size``."""
+        height, width = image.shape[-2:]
+        shorter = self.torch_choice(self.min_size) if self.training else self.min_size[-1]
+        scale = torch.sym_min(shorter / torch.sym_min(height, width), self.max_size / torch.sym_max(height, width))
+        size = [torch.sym_max(1, torch.sym_int(side * scale)) for side in (height, width)]
+        image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+        if target is None:
+            return image, None
+        target["boxes"] = resize_boxes(target["boxes"], (height, width), size)
+        if "masks" in target:
+            target["masks"] = F.interpolate(target["masks"][:, None], size=size)[:, 0]
+        return image, target
+
+    def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
+        """Pad images with zeros on the right and below to one size that ``size_divisible`` divides."""
+        height, width = (
+            _opaque((functools.reduce(torch.sym_max, sides) + size_divisible - 1) // size_divisible) * size_divisible
+            for sides in zip(*(image.shape[-2:] for image in images), strict=True)
+        )
+        padded = [F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2])) for image in images]
+        return torch.stack(padded)
+
+
+def _opaque(size: int) -> int:
+    """Hide from a traced graph how a size was computed: each layer would reason over the whole expression anew."""
+    if not torch.compiler.is_compiling():
+        return size
+    hidden: Any = torch.scalar_tensor(size, dtype=torch.int64).item()  # int() would make it a number
+    torch._check(hidden >= 1)
+    torch._check(hidden <= 256)
+    return hidden
