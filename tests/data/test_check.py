@@ -16,7 +16,8 @@ def by_kind(findings: list[Finding]) -> dict[str, Finding]:
 
 def test_sound_data_set_has_no_errors(folder: Any, coco_dict: Any) -> None:
     findings = by_kind(check_dataset(folder.coco(coco_dict), ["train"]))
-    assert set(findings) == {"image-without-objects", "class-without-objects"}  # bottle is a crowd only
+    warnings = {"image-without-objects", "class-without-objects", "mask-missing"}  # bottle is a crowd only
+    assert set(findings) == warnings
     assert "'7.png' has no object" in findings["image-without-objects"].examples[0]
     assert "class 'bottle' has no object in train" in findings["class-without-objects"].examples[0]
     assert check_dataset("shapes") == []
@@ -66,6 +67,7 @@ def test_every_fault_is_found_in_one_go(folder: Any, coco_dict: Any) -> None:
         "tiny-box": 1,
         "exif-rotated": 1,
         "class-without-objects": 1,
+        "mask-missing": 5,
         "image-without-objects": 8,
     }
     assert {kind: finding.count for kind, finding in findings.items()} == expected

@@ -160,9 +160,12 @@ def test_stats_count_by_class_and_size(folder: Any, coco_dict: Any) -> None:
         "small": 2,
         "medium": 0,
         "large": 0,
+        "with_polygons": 1,
+        "with_rle": 0,
     }
     shapes = open_dataset("shapes", "val", first=10)
-    assert stats(shapes)["objects"] == sum(len(shapes[i][1]["labels"]) for i in range(10))
+    counted = stats(shapes)
+    assert counted["objects"] == counted["with_rle"] == sum(len(shapes[i][1]["labels"]) for i in range(10))
 
 
 def test_every_real_image_opens(real_data: Path) -> None:

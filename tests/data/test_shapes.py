@@ -10,13 +10,12 @@ import hotcoco
 import numpy as np
 import pytest
 import torch
-from pycocotools import mask as pycocotools_mask
 from torchvision.ops import masks_to_boxes
 
 from drfpn.data.dataset import open_dataset
 from drfpn.data.outlines import OBJECTS, outline_area, place
 from drfpn.data.painting import draw_coverage
-from drfpn.data.rle import decode_mask, encode_mask
+from drfpn.data.rle import decode
 from drfpn.data.shapes import ShapesDataset, mask_boxes
 from drfpn.errors import UserError
 
@@ -94,7 +93,7 @@ def test_ground_truth_is_what_the_targets_say() -> None:
         assert [record["category_id"] for record in records] == target["labels"].tolist()
         assert [record["area"] for record in records] == target["area"].tolist()
         for record, mask in zip(records, target["masks"].numpy(), strict=True):
-            np.testing.assert_array_equal(decode_mask(record["segmentation"]), mask)
+            np.testing.assert_array_equal(decode(record["segmentation"], *mask.shape), mask)
     assert [record["id"] for record in truth["annotations"]] == [*range(1, len(truth["annotations"]) + 1)]
 
 
@@ -119,15 +118,6 @@ def test_outline_is_drawn_with_its_area(name: str) -> None:
         _, _, coverage = draw_coverage(place(outline, (50.3, 60.8), 40, angle, squeeze))
         expected = outline_area(outline) * 40**2 * squeeze
         np.testing.assert_allclose(coverage.sum() / 255, expected, rtol=0.05)
-
-
-def test_masks_are_encoded_as_pycocotools_does() -> None:
-    masks = np.random.default_rng(0).integers(0, 2, (5, 7, 4), dtype=np.uint8)
-    for mask in [*masks, np.zeros((3, 2), np.uint8), np.ones((3, 2), np.uint8)]:
-        encoded = encode_mask(mask)
-        packed = pycocotools_mask.frPyObjects(encoded, *mask.shape)
-        np.testing.assert_array_equal(pycocotools_mask.decode(packed), mask)
-        np.testing.assert_array_equal(decode_mask(encoded), mask)
 
 
 def test_boxes_of_masks_include_their_last_pixel() -> None:

@@ -69,6 +69,13 @@ class Annotations:
         """Return for each object the index of its image, (N,)."""
         return np.repeat(np.arange(len(self)), np.diff(self.starts))
 
+    def name_of_object(self, index: int, image: int) -> str:
+        """Return what messages call object ``index``, which belongs to image ``image``."""
+        height, width = self.sizes[image].tolist()
+        size = f"{width} x {height} px" if height and width else "size unknown"
+        where = f"{self.source_of(image)}: annotation {self.annotation_ids[index]} of image "
+        return where + f"'{self.file_names[image]}' ({size})"
+
     def first(self, count: int) -> "Annotations":
         """Return the first ``count`` images with their objects."""
         end = int(self.starts[min(count, len(self))])
@@ -85,8 +92,8 @@ class Annotations:
         starts = np.concatenate([[0], np.cumsum(mask)])[self.starts].astype(np.int64)
         return replace(self, **self._objects_at(np.flatnonzero(mask)), starts=starts)
 
-    def to_coco(self) -> dict[str, Any]:
-        """Return the ground truth as a COCO dict, with the numbers that were read."""
+    def to_coco(self, *, segmentations: bool = True) -> dict[str, Any]:
+        """Return the ground truth as a COCO dict, with the numbers that were read and, if wanted, segmentations."""
         images = [
             {"id": image_id, "file_name": name, "height": height, "width": width}
             for image_id, name, (height, width) in zip(
@@ -97,7 +104,7 @@ class Annotations:
             {"id": category_id, "name": name}
             for category_id, name in zip(self.category_ids.tolist(), self.classes, strict=True)
         ]
-        return {"images": images, "annotations": list(self._coco_annotations()), "categories": categories}
+        return {"images": images, "annotations": list(self._coco_annotations(segmentations)), "categories": categories}
 
     def _objects_at(self, indices: NDArray[np.int64]) -> dict[str, Any]:
         return {
@@ -109,7 +116,7 @@ class Annotations:
             "segmentations": self.segmentations and self.segmentations.select(indices),
         }
 
-    def _coco_annotations(self) -> Iterator[dict[str, Any]]:
+    def _coco_annotations(self, segmentations: bool) -> Iterator[dict[str, Any]]:
         image_ids = np.repeat(self.image_ids, np.diff(self.starts)).tolist()
         category_ids = self.category_ids[self.labels - 1].tolist()
         for index, image_id in enumerate(image_ids):
@@ -121,7 +128,7 @@ class Annotations:
                 "area": float(self.areas[index]),
                 "iscrowd": int(self.crowd[index]),
             }
-            if self.segmentations is not None:
+            if segmentations and self.segmentations is not None:
                 segmentation = self.segmentations[index]
                 if segmentation is not None:
                     annotation["segmentation"] = segmentation

@@ -16,7 +16,7 @@ Target = dict[str, Tensor]
 - ``image_id`` () int64
 - ``area`` (N,) float32: pixels
 - ``iscrowd`` (N,) int64: 0
-- ``masks`` (N, H, W) uint8: 0 or 1; only where the data set has masks
+- ``masks`` (N, H, W) uint8: 0 or 1; only where masks are wanted
 """
 
 

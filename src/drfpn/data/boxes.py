@@ -117,12 +117,9 @@ def _clip(annotations: Annotations, mask: NDArray[np.bool_]) -> Annotations:
 
 def _problem(annotations: Annotations, index: int, image: int, kind: str) -> Problem:
     x, y, width, height = annotations.boxes[index].tolist()
-    rows, columns = annotations.sizes[image].tolist()
-    size = f"{columns} x {rows} px" if rows and columns else "size unknown"
-    where = f"{annotations.source_of(image)}: annotation {annotations.annotation_ids[index]} of image "
     return Problem(
         kind,
-        where + f"'{annotations.file_names[image]}' ({size})",
+        annotations.name_of_object(index, image),
         f"the box is x {x:g}, y {y:g}, width {width:g}, height {height:g}",
         _EXPECTED[kind],
     )

@@ -13,6 +13,7 @@ from drfpn.data.annotations import Annotations
 from drfpn.data.boxes import box_problems, find_bad_boxes
 from drfpn.data.files import inspect_file
 from drfpn.data.layouts import Layout, find_layout
+from drfpn.data.masks import mask_problems
 from drfpn.data.problems import Problem
 from drfpn.data.shapes import LENGTHS
 
@@ -42,6 +43,11 @@ MEANINGS: dict[str, tuple[Severity, str]] = {
     "box-outside": ("error", "A box lies wholly outside its image."),
     "box-reaches-out": ("error", "A box leaves its image by more than 1 px."),
     "box-convention": ("error", "The boxes look as if they were not x, y, width, height in pixels."),
+    "mask-polygon": ("error", "A polygon is not three points or more with finite coordinates."),
+    "mask-rle": ("error", "A run-length encoded mask does not fit its image or cannot be decoded."),
+    "mask-outside": ("error", "A segmentation lies wholly outside its image."),
+    "mask-missing": ("warning", "An object has no segmentation though others have: training with masks stops at it."),
+    "mask-empty": ("warning", "A segmentation covers no pixel: training with masks takes it for an empty one."),
     "tiny-box": ("warning", "A box is at most 1 px wide or high: often a slip of the mouse."),
     "exif-rotated": ("warning", "An image is stored turned; tools that ignore EXIF misplace its boxes."),
     "class-without-objects": ("warning", "A class has no object in a split: nothing to learn or to judge."),
@@ -149,6 +155,7 @@ def _decode(annotations: Annotations, findings: Findings) -> Iterator[tuple[int,
 def _object_problems(split: str, annotations: Annotations) -> Iterator[Problem]:
     yield from box_problems(annotations)
     yield from _convention_problems(annotations)
+    yield from mask_problems(annotations)
     source = annotations.source
     sides = annotations.boxes[:, 2:].min(axis=1, initial=np.inf)
     image_of = annotations.image_of_object()

@@ -16,7 +16,9 @@ from drfpn.data.boxes import OnBad, clean, clip_xywh
 from drfpn.data.files import size_problem
 from drfpn.data.images import image_size, load_image
 from drfpn.data.layouts import find_layout
+from drfpn.data.masks import clean_masks
 from drfpn.data.problems import raise_problem
+from drfpn.data.rle import decode
 from drfpn.data.shapes import ShapesDataset
 from drfpn.errors import UserError
 
@@ -29,11 +31,19 @@ class AnnotatedDataset(DetectionDataset):
     Boxes that overhang their image are clipped in the target, and left as annotated in the ground truth.
     """
 
-    def __init__(self, annotations: Annotations) -> None:
-        """Make a data set of annotations that ``boxes.clean`` has accepted."""
+    def __init__(self, annotations: Annotations, *, masks: bool = False) -> None:
+        """Make a data set.
+
+        Args:
+            annotations: That ``boxes.clean`` has accepted, and ``masks.clean_masks`` where masks are wanted.
+            masks: Whether targets have masks and the ground truth has segmentations. A mask is drawn when its
+                target is asked for; one may be empty, where the polygons are too thin to cover a pixel.
+        """
         self.annotations = annotations
+        self.masks = masks
         self.classes = annotations.classes
         self.category_ids = tuple(annotations.category_ids.tolist())
+        self._ground_truth: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -66,8 +76,13 @@ class AnnotatedDataset(DetectionDataset):
         return self.annotations.sizes
 
     def ground_truth(self) -> dict[str, Any]:
-        """Return the split as a COCO dict with the numbers as annotated."""
-        return self.annotations.to_coco()
+        """Return the split as a COCO dict with the numbers as annotated: the same dict each time."""
+        if self._ground_truth is None:
+            self._ground_truth = self.annotations.to_coco(segmentations=self.masks)
+        return self._ground_truth
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ground_truth": None}  # workers do not need it
 
     def _target(self, index: int, size: tuple[int, int]) -> Target:
         objects = self.annotations.objects(index)
@@ -77,13 +92,24 @@ class AnnotatedDataset(DetectionDataset):
         boxes = boxes.astype(np.float32)
         # Also without boxes that float32 or clipping leaves empty: their losses are not finite.
         keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & ~self.annotations.crowd[objects]
-        return {
+        target = {
             "boxes": torch.from_numpy(boxes[keep]),
             "labels": torch.from_numpy(self.annotations.labels[objects][keep]),
             "image_id": torch.tensor(self.image_id(index)),
             "area": torch.from_numpy(self.annotations.areas[objects][keep].astype(np.float32)),
             "iscrowd": torch.zeros(int(keep.sum()), dtype=torch.int64),
         }
+        if self.masks:
+            target["masks"] = torch.from_numpy(self._draw(objects.start + np.flatnonzero(keep), *size))
+        return target
+
+    def _draw(self, indices: NDArray[np.int64], height: int, width: int) -> NDArray[np.uint8]:
+        """Return the masks (N, H, W) of objects of one image."""
+        masks = np.zeros((len(indices), height, width), dtype=np.uint8)
+        for mask, index in zip(masks, indices.tolist(), strict=True):
+            assert self.annotations.segmentations is not None
+            mask[:] = decode(self.annotations.segmentations[index], height, width)
+        return masks
 
 
 def open_dataset(
@@ -92,6 +118,7 @@ def open_dataset(
     *,
     first: int | None = None,
     on_bad: str = "error",
+    masks: bool | None = False,
     warn: Callable[[str], None] | None = None,
 ) -> DetectionDataset:
     """Open one split of a data set.
@@ -100,8 +127,9 @@ def open_dataset(
         data: ``"shapes"``, or a folder in one of the layouts of ``layouts.find_layout``.
         split: Its name; ``train``, ``val`` and ``test`` for shapes.
         first: Take only so many images, from the start.
-        on_bad: What to do with boxes that cannot be trained on: ``"error"``, ``"skip"`` or ``"fix"``; see
-            ``boxes.clean``.
+        on_bad: What to do with boxes, and segmentations where they are wanted, that cannot be trained on:
+            ``"error"``, ``"skip"`` or ``"fix"``; see ``boxes.clean`` and ``masks.clean_masks``.
+        masks: Whether targets have ``masks``; ``None`` for where the data set has segmentations.
         warn: Receives one line for each thing that was skipped or fixed.
 
     Raises:
@@ -112,17 +140,22 @@ def open_dataset(
     if on_bad not in get_args(OnBad):
         raise UserError(f"on_bad is '{on_bad}', expected 'error', 'skip' or 'fix'.", exit_code=2)
     if data == "shapes":
-        shapes = ShapesDataset(split)
-        return shapes if first is None else ShapesDataset(split, min(first, len(shapes)))
+        length = None if first is None else min(first, len(ShapesDataset(split)))
+        return ShapesDataset(split, length, masks=masks is not False)
     annotations = find_layout(data).read(split, raise_problem)
     assert annotations is not None  # the report raises where there is nothing to return
     if first is not None:
         annotations = annotations.first(first)
     _require_images(annotations)
     annotations, lines = clean(fill_sizes(annotations), cast(OnBad, on_bad))
+    if masks is None:
+        masks = annotations.segmentations is not None
+    if masks:
+        annotations, more = clean_masks(annotations, cast(OnBad, on_bad))
+        lines += more
     for line in lines if warn else ():
         cast(Callable[[str], None], warn)(line)
-    return AnnotatedDataset(annotations)
+    return AnnotatedDataset(annotations, masks=masks)
 
 
 def fill_sizes(annotations: Annotations) -> Annotations:

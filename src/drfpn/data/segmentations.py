@@ -1,8 +1,9 @@
 """COCO segmentations of any form, in two flat arrays."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ class Segmentations:
     @classmethod
     def pack(cls, segmentations: Iterable[Any]) -> "Segmentations":
         """Store JSON values; ``None`` for an annotation without one."""
-        texts = [b"" if value is None else json.dumps(value).encode() for value in segmentations]
+        texts = [_text(value) for value in segmentations]
         starts = np.cumsum([0, *map(len, texts)], dtype=np.int64)
         return cls(np.frombuffer(b"".join(texts), dtype=np.uint8), starts)
 
@@ -39,8 +40,30 @@ class Segmentations:
         text = self.text[self.starts[index] : self.starts[index + 1]].tobytes()
         return json.loads(text) if text else None
 
+    def forms(self) -> NDArray[np.str_]:
+        """Return ``"polygons"``, ``"rle"`` or, where there is none, ``"none"`` for each annotation, (N,)."""
+        there = self.starts[:-1] < self.starts[1:]
+        first = np.zeros(len(self), dtype=np.uint8)
+        first[there] = self.text[self.starts[:-1][there]]
+        return np.where(there, np.where(first == ord("{"), "rle", "polygons"), "none")
+
+    def replace(self, changes: Mapping[int, Any]) -> "Segmentations":
+        """Return all of them, with JSON values instead of those at the indices in ``changes``."""
+        pieces = [self.text[start:end] for start, end in pairwise(self.starts.tolist())]
+        for index, value in changes.items():
+            pieces[index] = np.frombuffer(_text(value), dtype=np.uint8)
+        return Segmentations._join(pieces)
+
     def select(self, indices: NDArray[np.int64]) -> "Segmentations":
         """Return those at ``indices``, in that order."""
         pieces = [self.text[self.starts[i] : self.starts[i + 1]] for i in indices.tolist()]
+        return Segmentations._join(pieces)
+
+    @classmethod
+    def _join(cls, pieces: Sequence[NDArray[np.uint8]]) -> "Segmentations":
         starts = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
-        return Segmentations(np.concatenate([self.text[:0], *pieces]), starts)
+        return cls(np.concatenate([np.zeros(0, dtype=np.uint8), *pieces]), starts)
+
+
+def _text(value: Any) -> bytes:
+    return b"" if value is None else json.dumps(value).encode()

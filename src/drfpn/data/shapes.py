@@ -9,7 +9,7 @@ from torch import Tensor
 
 from drfpn.data.base import DetectionDataset, Target
 from drfpn.data.outlines import OBJECTS
-from drfpn.data.rle import encode_mask
+from drfpn.data.rle import encode
 from drfpn.data.scene import image_height_width, paint_scene
 from drfpn.errors import UserError, nearest
 
@@ -24,13 +24,14 @@ class ShapesDataset(DetectionDataset):
     that. Image i of a split depends on nothing but the seed, the split and i.
     """
 
-    def __init__(self, split: str, length: int | None = None, seed: int = 0) -> None:
+    def __init__(self, split: str, length: int | None = None, seed: int = 0, *, masks: bool = True) -> None:
         """Make a split.
 
         Args:
             split: ``train``, ``val`` or ``test``.
             length: Number of images; 800, 200 and 200 unless told.
             seed: At least 0.
+            masks: Whether targets have masks; the ground truth always has.
 
         Raises:
             UserError: There is no such split.
@@ -42,6 +43,7 @@ class ShapesDataset(DetectionDataset):
         self.category_ids = tuple(range(1, len(OBJECTS) + 1))
         self.split = split
         self.seed = seed
+        self.masks = masks
         self.length = LENGTHS[split] if length is None else length
         self._ground_truth: dict[str, Any] | None = None
 
@@ -49,7 +51,13 @@ class ShapesDataset(DetectionDataset):
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        """Draw image ``index``; the target has ``masks``."""
+        """Draw image ``index``."""
+        image, target = self._draw(index)
+        if not self.masks:
+            del target["masks"]
+        return image, target
+
+    def _draw(self, index: int) -> tuple[Tensor, Target]:
         scene = paint_scene(self._generator(index))
         masks = torch.from_numpy(scene.masks())
         image = torch.from_numpy(scene.picture.astype(np.uint8)).permute(2, 0, 1).contiguous()
@@ -94,7 +102,7 @@ class ShapesDataset(DetectionDataset):
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for index in range(len(self)):
-            image, target = self[index]
+            image, target = self._draw(index)
             height, width = image.shape[1:]
             images.append({"id": index + 1, "file_name": self.name(index), "height": height, "width": width})
             for number, (x1, y1, x2, y2) in enumerate(target["boxes"].tolist()):
@@ -106,7 +114,7 @@ class ShapesDataset(DetectionDataset):
                         "bbox": [x1, y1, x2 - x1, y2 - y1],
                         "area": float(target["area"][number]),
                         "iscrowd": 0,
-                        "segmentation": encode_mask(target["masks"][number].numpy()),
+                        "segmentation": encode(target["masks"][number].numpy()),
                     }
                 )
         categories = [{"id": i, "name": name} for i, name in enumerate(self.classes, start=1)]
