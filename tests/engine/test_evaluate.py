@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from drfpn.data import ShapesDataset
+from drfpn.data import ShapesDataset, open_dataset
+from drfpn.data.rle import decode, encode
 from drfpn.engine import score
-from drfpn.engine.evaluate import NUMBERS
+from drfpn.engine.evaluate import NUMBERS, to_results
+from drfpn.errors import UserError
 
 
 def noisy_detections(truth: dict[str, Any], seed: int = 0) -> list[dict[str, Any]]:
@@ -29,16 +32,39 @@ def noisy_detections(truth: dict[str, Any], seed: int = 0) -> list[dict[str, Any
     return results
 
 
-def pycocotools_numbers(truth: dict[str, Any], results: list[dict[str, Any]]) -> list[float]:
+def noisy_masks(truth: dict[str, Any], seed: int = 0) -> list[dict[str, Any]]:
+    """Shift, eat away and rescore the masks of the truth; their boxes are off on purpose."""
+    rng = np.random.default_rng(seed)
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    results = noisy_detections(truth, seed)
+    of_image: dict[int, list[Any]] = {}
+    for annotation in truth["annotations"]:
+        of_image.setdefault(annotation["image_id"], []).append(annotation)
+    for row in results:
+        annotation = of_image[row["image_id"]][rng.integers(len(of_image[row["image_id"]]))]
+        mask = decode(annotation["segmentation"], *sizes[row["image_id"]])
+        mask = np.roll(mask, rng.integers(-3, 4, 2), (0, 1)) * (rng.random(mask.shape) > rng.random() * 0.4)
+        row["segmentation"] = encode(mask.astype(bool))
+        row["category_id"] = annotation["category_id"]
+    return results
+
+
+def pycocotools_evaluation(truth: dict[str, Any], results: list[dict[str, Any]], kind: str = "bbox") -> COCOeval:
+    if kind == "segm":  # with a box, pycocotools takes its area for that of the mask
+        results = [{key: value for key, value in row.items() if key != "bbox"} for row in results]
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = json.loads(json.dumps(truth))
         coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(json.loads(json.dumps(results))), "bbox")
+        evaluation = COCOeval(coco, coco.loadRes(json.loads(json.dumps(results))), kind)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return list(evaluation.stats)
+    return evaluation
+
+
+def pycocotools_numbers(truth: dict[str, Any], results: list[dict[str, Any]], kind: str = "bbox") -> list[float]:
+    return list(pycocotools_evaluation(truth, results, kind).stats)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -54,6 +80,61 @@ def test_numbers_equal_pycocotools_on_real_annotations_with_crowd(shared) -> Non
     results = noisy_detections(truth)
     ours = score(truth, results)
     np.testing.assert_allclose([ours.box[name] for name in NUMBERS], pycocotools_numbers(truth, results), atol=1e-9)
+
+
+def assert_masks_are_scored_as_by_pycocotools(truth: dict[str, Any], results: list[dict[str, Any]]) -> None:
+    ours = score(truth, results)
+    assert ours.mask is not None
+    assert ours.mask_per_class is not None
+    np.testing.assert_allclose([ours.box[name] for name in NUMBERS], pycocotools_numbers(truth, results), atol=1e-9)
+    theirs = pycocotools_evaluation(truth, results, "segm")
+    np.testing.assert_allclose([ours.mask[name] for name in NUMBERS], theirs.stats, atol=1e-9)
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    for k, category in enumerate(theirs.params.catIds):
+        precision = theirs.eval["precision"][:, :, k, 0, -1]
+        expected = precision[precision > -1].mean() if (precision > -1).any() else -1
+        assert ours.mask_per_class[names[category]]["AP"] == pytest.approx(expected, abs=1e-9)
+    assert ours.box["AP"] != ours.mask["AP"]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_masks_are_scored_as_by_pycocotools(seed: int) -> None:
+    truth = ShapesDataset("val", 12).ground_truth()
+    assert_masks_are_scored_as_by_pycocotools(truth, noisy_masks(truth, seed))
+
+
+def test_masks_of_real_annotations_with_crowd_are_scored_as_by_pycocotools(shared) -> None:
+    truth = open_dataset(str(shared / "coco-mini"), "val", masks=True).ground_truth()
+    assert any(annotation["iscrowd"] for annotation in truth["annotations"])
+    assert_masks_are_scored_as_by_pycocotools(truth, noisy_masks(truth))
+
+
+def test_masks_are_scored_only_where_detections_and_truth_have_them() -> None:
+    truth = ShapesDataset("val", 4).ground_truth()
+    results = noisy_masks(truth)
+    boxes = [{key: value for key, value in row.items() if key != "segmentation"} for row in results]
+    assert score(truth, boxes).mask is None
+    assert score(truth, results, masks=False).mask is None
+    nothing = score(truth, [], masks=True)  # no detection can show that it would have had a mask
+    assert nothing.mask is not None
+    assert nothing.mask["AP"] == 0
+    with pytest.raises(UserError, match="detection at index 1 has no segmentation"):
+        score(truth, [results[0], boxes[1]])
+    del truth["annotations"][0]["segmentation"]
+    with pytest.raises(UserError, match="object of the ground truth at index 0 has no segmentation"):
+        score(truth, results)
+
+
+def test_masks_of_an_output_become_results_from_one_half_on() -> None:
+    masks = torch.rand(3, 1, 6, 8)
+    masks[0, 0, 2, 3] = 0.5
+    output = {"boxes": torch.tensor([[1.0, 2, 4, 6]] * 3), "labels": torch.tensor([1, 2, 1]), "scores": torch.rand(3)}
+    rows = json.loads(json.dumps(to_results({**output, "masks": masks}, 7, category_ids=(10, 90))))
+    for row, mask in zip(rows, masks, strict=True):
+        np.testing.assert_array_equal(decode(row["segmentation"], 6, 8), (mask[0] >= 0.5).numpy())
+        assert row["bbox"] == [1, 2, 3, 4]
+        assert isinstance(row["segmentation"]["counts"], str)
+    assert all("segmentation" not in row for row in to_results(output, 7, category_ids=(10, 90)))
 
 
 def test_the_truth_itself_scores_one_and_class_numbers_average_to_the_whole() -> None:

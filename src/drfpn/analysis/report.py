@@ -20,6 +20,9 @@ def write_report(run: Path) -> Path:
     config = (run / "config.yaml").read_text(encoding="utf-8")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines() if line]
     seconds = sum(row["seconds"] for row in log)
+    kinds = [("boxes", "box", "per_class")]
+    if metrics.get("mask"):  # of runs with masks only
+        kinds.append(("masks", "mask", "mask_per_class"))
     best = max((row for row in log if "AP" in row), key=lambda row: row["AP"])
     pictures = [_figure(file, file.stem) for file in sorted((run / "pictures").glob("*.jpg"))]
     body = [
@@ -28,14 +31,17 @@ def write_report(run: Path) -> Path:
         f"the split '{html.escape(metrics['split'])}' with {html.escape(metrics['engine'])}. The best AP was "
         f"{100 * best['AP']:.1f} % after epoch {best['epoch']}; the numbers below are those of the last epoch.</p>",
         "<h2>COCO's numbers, %</h2>",
-        _table([list(metrics["box"]), [_percent(value) for value in metrics["box"].values()]]),
+        _table([["of", *metrics["box"]], *([of, *map(_percent, metrics[key].values())] for of, key, _ in kinds)]),
         "<p>AP is the mean over IoU thresholds 0.50 to 0.95; s, m and l are objects under 32&sup2;, under 96&sup2; "
         "and above, in square pixels; AR is recall with at most 1, 10 or 100 detections an image.</p>",
         "<h2>By class, %</h2>",
         _table(
             [
-                ["class", "AP", "AP50"],
-                *([name, _percent(row["AP"]), _percent(row["AP50"])] for name, row in metrics["per_class"].items()),
+                ["class", *(f"{number} of {of}" for of, _, _ in kinds for number in ("AP", "AP50"))],
+                *(
+                    [name, *(_percent(metrics[key][name][number]) for _, _, key in kinds for number in ("AP", "AP50"))]
+                    for name in metrics["per_class"]
+                ),
             ]
         ),
         "<h2>Training</h2>",

@@ -40,7 +40,7 @@ def choose_device(name: str) -> "torch.device":
 
 
 def print_metrics(metrics: "Metrics") -> None:
-    """Print COCO's numbers as tables: all twelve, then AP by class."""
+    """Print COCO's numbers of boxes and, where there are some, of masks as tables: all in all, then by class."""
     from rich.console import Console
     from rich.table import Table
 
@@ -49,17 +49,24 @@ def print_metrics(metrics: "Metrics") -> None:
         f"COCO's numbers in %, {metrics.images} images of '{metrics.split}', "
         f"{metrics.detections} detections ({metrics.engine})"
     )
-    table = Table()
+    kinds = {"boxes": (metrics.box, metrics.per_class)}
+    if metrics.mask is not None and metrics.mask_per_class is not None:
+        kinds["masks"] = metrics.mask, metrics.mask_per_class
+    table, by_class = Table(), Table()
+    if len(kinds) > 1:
+        table.add_column("of")
+    by_class.add_column("class")
     for name in list(metrics.box)[:6]:
         table.add_column(name, justify="right")
-    table.add_row(*(percent(metrics.box[name]) for name in list(metrics.box)[:6]))
+    for kind, (numbers, _) in kinds.items():
+        of = [kind] if len(kinds) > 1 else []
+        table.add_row(*of, *(percent(numbers[name]) for name in list(numbers)[:6]))
+        for name in ("AP", "AP50"):
+            by_class.add_column(" ".join([name, *of]), justify="right")
     console.print(table)
-    by_class = Table()
-    by_class.add_column("class")
-    by_class.add_column("AP", justify="right")
-    by_class.add_column("AP50", justify="right")
-    for name, numbers in metrics.per_class.items():
-        by_class.add_row(name, percent(numbers["AP"]), percent(numbers["AP50"]))
+    for name in metrics.per_class:
+        rows = [per_class[name] for _, per_class in kinds.values()]
+        by_class.add_row(name, *(percent(row[key]) for row in rows for key in ("AP", "AP50")))
     console.print(by_class)
 
 

@@ -25,8 +25,10 @@ def evaluate(
 
     results: list[dict[str, Any]]
     if run.suffix == ".json":
-        dataset = open_dataset(data, split)
-        results = _read_results(run, dataset.ground_truth())
+        results = _read_list(run)
+        masks = any(isinstance(row, dict) and "segmentation" in row for row in results)
+        dataset = open_dataset(data, split, masks=masks)
+        _check_results(run, results, dataset.ground_truth(), masks=masks)
     else:
         model, card = load_detector(run)
         dataset = open_dataset(data, split)
@@ -45,8 +47,7 @@ def evaluate(
         print_metrics(metrics)
 
 
-def _read_results(file: Path, truth: dict[str, Any]) -> list[dict[str, Any]]:
-    """Read a COCO results file and check that it speaks of these images and classes."""
+def _read_list(file: Path) -> list[dict[str, Any]]:
     try:
         results = json_module.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -55,7 +56,14 @@ def _read_results(file: Path, truth: dict[str, Any]) -> list[dict[str, Any]]:
         raise UserError(f"{file} is not JSON that can be read ({type(error).__name__}).") from error
     if not isinstance(results, list):
         raise UserError(f"{file} must hold a list of detections as COCO's results do, not {type(results).__name__}.")
-    images = {image["id"] for image in truth["images"]}
+    return results
+
+
+def _check_results(file: Path, results: list[dict[str, Any]], truth: dict[str, Any], *, masks: bool) -> None:
+    """Check that a COCO results file speaks of these images and classes, and that its masks fit them."""
+    from drfpn.data.rle import rle_fault
+
+    images = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     categories = {category["id"] for category in truth["categories"]}
     for i, row in enumerate(results):
         if not isinstance(row, dict) or not {"image_id", "category_id", "bbox", "score"} <= row.keys():
@@ -67,4 +75,9 @@ def _read_results(file: Path, truth: dict[str, Any]) -> list[dict[str, Any]]:
         box = row["bbox"]
         if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
             raise UserError(f"{file}: the bbox of entry {i} must be 4 numbers (x, y, width, height), not {box!r}.")
-    return results
+        if masks:
+            height, width = images[row["image_id"]]
+            mask = row.get("segmentation")
+            found = rle_fault(mask, height, width) if isinstance(mask, dict) else f"its segmentation is {mask!r:.60}"
+            if found is not None:
+                raise UserError(f"{file}: entry {i} must have RLE of size [{height}, {width}] as mask, but {found}.")

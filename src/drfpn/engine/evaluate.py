@@ -4,7 +4,7 @@ import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import hotcoco
 import numpy as np
@@ -14,13 +14,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from drfpn.data import DetectionDataset
+from drfpn.data.rle import encode
 from drfpn.engine.progress import bar
+from drfpn.errors import UserError
 
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve, in pycocotools' order; fractions 0..1, -1 where the data has no such object."""
 
 Result = dict[str, Any]
-"""One detection in COCO's results format: image_id, category_id, bbox (x, y, width, height) and score."""
+"""One detection in COCO's results format: image_id, category_id, bbox (x, y, width, height), score and, of a mask
+detector, segmentation (RLE)."""
 
 
 class Metrics(BaseModel):
@@ -33,7 +36,11 @@ class Metrics(BaseModel):
     box: dict[str, float]
     """COCO's twelve numbers by name."""
     per_class: dict[str, dict[str, float]]
-    """AP and AP50 by class name."""
+    """AP and AP50 of boxes by class name."""
+    mask: dict[str, float] | None = None
+    """The twelve for masks; ``None`` for detections without."""
+    mask_per_class: dict[str, dict[str, float]] | None = None
+    """AP and AP50 of masks by class name."""
 
 
 class _Images(Dataset[tuple[Tensor, int]]):
@@ -92,43 +99,85 @@ def _as_lists(batch: Sequence[tuple[Tensor, int]]) -> tuple[list[Tensor], list[i
 
 
 def to_results(output: Mapping[str, Tensor], image_id: int, category_ids: Sequence[int]) -> list[Result]:
-    """Turn what a model says of one image into COCO's results format."""
+    """Turn what a model says of one image into COCO's results format.
+
+    Args:
+        output: boxes, labels and scores as torchvision's detectors give them; of mask detectors also masks,
+            (D, 1, H, W) in [0, 1], of which the pixels from 0.5 on belong to the object.
+        image_id: of the image.
+        category_ids: the data set's id of each label.
+    """
     boxes = output["boxes"].double().cpu()
     boxes[:, 2:] -= boxes[:, :2]
     rows = zip(boxes.tolist(), output["labels"].tolist(), output["scores"].tolist(), strict=True)
-    return [
+    results = [
         {"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": confidence}
         for box, label, confidence in rows
     ]
+    if "masks" in output:
+        for result, mask in zip(results, output["masks"], strict=True):  # one by one: all at once may fill the memory
+            result["segmentation"] = encode((mask[0] >= 0.5).cpu().numpy())
+    return results
 
 
-def score(ground_truth: Mapping[str, Any], results: Sequence[Result], *, split: str = "") -> Metrics:
+def score(
+    ground_truth: Mapping[str, Any], results: Sequence[Result], *, split: str = "", masks: bool | None = None
+) -> Metrics:
     """Compare detections with the ground truth.
 
     Args:
         ground_truth: a COCO dict, crowd regions included.
         results: detections in COCO's results format; none at all scores zero.
         split: what to call the data.
+        masks: whether to score masks too; ``None`` for where the results have them, which none at all cannot show.
+
+    Raises:
+        UserError: masks are to be scored, and detections or the ground truth have none.
     """
+    if masks is None:
+        masks = any("segmentation" in result for result in results)
     truth = hotcoco.COCO(dict(ground_truth))
-    evaluation = hotcoco.COCOeval(truth, truth.load_res(list(results)), "bbox")
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its table, and stdout is the caller's
-        evaluation.run()
-    numbers = evaluation.get_results()
-    assert evaluation.eval is not None
-    precision = evaluation.eval["precision"]  # (10 IoUs, 101 recalls, classes, areas, max detections)
     names = {category["id"]: category["name"] for category in ground_truth["categories"]}
+    box, per_class = _score(truth, results, "bbox", names)
+    mask = mask_per_class = None
+    if masks:
+        _require_masks(ground_truth["annotations"], "object of the ground truth")
+        _require_masks(results, "detection")
+        # without its box: the area of a detection, small to large, is that of its mask
+        shapes = [{key: value for key, value in result.items() if key != "bbox"} for result in results]
+        mask, mask_per_class = _score(truth, shapes, "segm", names)
     return Metrics(
         engine=f"hotcoco {version('hotcoco')}",
         split=split,
         images=len(ground_truth["images"]),
         detections=len(results),
-        box={name: float(numbers[name]) for name in NUMBERS},
-        per_class={
-            names[category]: {"AP": _mean(precision[:, :, k, 0, -1]), "AP50": _mean(precision[0, :, k, 0, -1])}
-            for k, category in enumerate(evaluation.params.cat_ids)
-        },
+        box=box,
+        per_class=per_class,
+        mask=mask,
+        mask_per_class=mask_per_class,
     )
+
+
+def _score(
+    truth: hotcoco.COCO, results: Sequence[Result], kind: Literal["bbox", "segm"], names: Mapping[int, str]
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Return COCO's twelve numbers, and AP and AP50 by class name."""
+    evaluation = hotcoco.COCOeval(truth, truth.load_res(list(results)), kind)
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its table, and stdout is the caller's
+        evaluation.run()
+    numbers = evaluation.get_results()
+    assert evaluation.eval is not None
+    precision = evaluation.eval["precision"]  # (10 IoUs, 101 recalls, classes, areas, max detections)
+    return {name: float(numbers[name]) for name in NUMBERS}, {
+        names[category]: {"AP": _mean(precision[:, :, k, 0, -1]), "AP50": _mean(precision[0, :, k, 0, -1])}
+        for k, category in enumerate(evaluation.params.cat_ids)
+    }
+
+
+def _require_masks(records: Sequence[Mapping[str, Any]], what: str) -> None:
+    for index, record in enumerate(records):
+        if not record.get("segmentation"):
+            raise UserError(f"The {what} at index {index} has no segmentation, expected one with each to score masks.")
 
 
 def _mean(precision: np.ndarray[Any, Any]) -> float:
