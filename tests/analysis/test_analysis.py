@@ -5,6 +5,7 @@ import torch
 
 from drfpn import build_detector
 from drfpn.analysis import contact_sheet, count, draw, save_curves
+from drfpn.analysis.draw import FILL
 
 
 def test_multiply_adds_of_the_pyramid_follow_from_its_layers() -> None:
@@ -32,6 +33,20 @@ def test_drawing_keeps_small_images_legible_and_marks_boxes() -> None:
     zoom = picture.width / 80
     assert picture.getpixel((round(40 * zoom), round(20 * zoom))) != (0, 0, 0)  # the upper edge
     assert picture.getpixel((round(40 * zoom), round(35 * zoom))) == (0, 0, 0)  # the inside
+
+
+def test_masks_are_tinted_inside_and_outlined() -> None:
+    image = torch.zeros(3, 480, 480, dtype=torch.uint8)
+    masks = torch.zeros(1, 480, 480, dtype=torch.bool)
+    masks[0, 100:300, 150:400] = True
+    picture = draw(image, torch.tensor([[10.0, 10, 20, 20]]), torch.tensor([1]), ["cat"], masks=masks)
+    blue = (0x00, 0x72, 0xB2)
+    inside, edge, outside = (picture.getpixel(at) for at in ((200, 200), (200, 100), (200, 99)))
+    assert inside == pytest.approx([FILL * value for value in blue], abs=1)
+    assert edge == blue
+    assert outside == (0, 0, 0)
+    empty = draw(image, torch.zeros(1, 4), torch.tensor([1]), ["cat"], masks=torch.zeros_like(masks))
+    assert empty.tobytes() == draw(image, torch.zeros(1, 4), torch.tensor([1]), ["cat"]).tobytes()
 
 
 def test_drawing_nothing_is_the_image() -> None:

@@ -138,6 +138,10 @@ def test_the_demo_only_makes_runs_anew(drfpn) -> None:
     assert Path("thesis").is_dir()
 
 
+MASKED = '{"image_id": 1, "category_id": 7, "bbox": [0, 0, 1, 1], "score": 1, "segmentation": MASK}'
+SMALL_MASK = '{"size": [2, 3], "counts": [6]}'
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -147,6 +151,9 @@ def test_the_demo_only_makes_runs_anew(drfpn) -> None:
         ('[{"image_id": -4, "category_id": 7, "bbox": [0, 0, 1, 1], "score": 1}]', "image -4"),
         ('[{"image_id": 1, "category_id": 8, "bbox": [0, 0, 1, 1], "score": 1}]', "category 8"),
         ('[{"image_id": 1, "category_id": 7, "bbox": [0, 0, 1], "score": 1}]', "4 numbers"),
+        (f"[{MASKED.replace('MASK', '[[1, 1, 5, 1, 5, 5]]')}]", "its segmentation is [[1, 1, 5, 1, 5, 5]]"),
+        (f"[{MASKED.replace('MASK', SMALL_MASK)}]", "the size of its RLE is [2, 3]"),
+        (f"[{MASKED.replace('MASK', 'null')}]", "its segmentation is None"),
     ],
 )
 def test_results_of_another_kind_are_refused(drfpn, coco, text, said) -> None:
@@ -155,6 +162,33 @@ def test_results_of_another_kind_are_refused(drfpn, coco, text, said) -> None:
     result = drfpn("eval", "results.json", "--data", coco)
     assert result.code == 1
     assert said in result.err
+
+
+def test_masks_cannot_be_measured_on_data_without(drfpn, coco) -> None:
+    truth = json.loads(annotations(coco, "val").read_text())
+    keys = ("image_id", "category_id", "bbox", "segmentation")
+    rows = [{key: row[key] for key in keys} | {"score": 1.0} for row in truth["annotations"]]
+    Path("results.json").write_text(json.dumps(rows))
+    for row in truth["annotations"]:
+        del row["segmentation"]
+    annotations(coco, "val").write_text(json.dumps(truth))
+    result = drfpn("eval", "results.json", "--data", coco)
+    assert result.code == 1
+    assert_one_sentence(result.err)
+    assert "objects has a segmentation" in result.err
+
+
+@pytest.mark.parametrize("segmentation", ["text", [[1, 2, 3]], {"size": [1, 1], "counts": [1]}])
+def test_a_detector_of_boxes_does_not_mind_bad_segmentations(drfpn, coco, segmentation) -> None:
+    for split in ("train", "val"):
+        record = json.loads(annotations(coco, split).read_text())
+        record["annotations"][0]["segmentation"] = segmentation
+        annotations(coco, split).write_text(json.dumps(record))
+    result = drfpn(*TRAIN, coco)
+    assert result.code == 0, result.err
+    check = drfpn("data", "check", coco)
+    assert check.code == 1
+    assert "Training can go ahead, but not with masks." in check.out
 
 
 def test_a_detector_of_other_classes_is_not_measured(drfpn, trained) -> None:

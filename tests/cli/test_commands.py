@@ -62,6 +62,18 @@ def test_train_eval_and_predict_belong_together(drfpn, coco, tmp_path) -> None:
         assert {row["category_id"] for row in results} <= {7, 14, 21, 28, 35, 42}
 
 
+def test_results_with_masks_are_measured_as_boxes_and_masks(drfpn, coco) -> None:
+    truth = json.loads((coco / "annotations/instances_val2017.json").read_text())
+    keys = ("image_id", "category_id", "bbox", "segmentation")
+    rows = [{key: row[key] for key in keys} | {"score": 1.0} for row in truth["annotations"]]
+    Path("found.json").write_text(json.dumps(rows))
+    said = json.loads(drfpn("eval", "found.json", "--data", coco, "--json").out)
+    assert said["box"]["AP"] == said["mask"]["AP"] == pytest.approx(1)
+    printed = drfpn("eval", "found.json", "--data", coco).out
+    assert "boxes" in printed
+    assert "AP50 masks" in printed
+
+
 def test_training_with_first_n_images(drfpn, coco) -> None:
     args = ("train", "faster_rcnn_lite0_fpn", "--data", coco, "--epochs", 1, *TINY, "--first", 2, "--out", "run")
     result = drfpn(*args)

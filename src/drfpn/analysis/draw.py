@@ -1,13 +1,15 @@
-"""Boxes drawn on images, legible at any size and for colour-blind eyes."""
+"""Boxes and masks drawn on images, legible at any size and for colour-blind eyes."""
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
 """Okabe and Ito's colours: told apart with every kind of colour vision."""
+FILL = 0.4
+"""Opacity of masks: their colour shows, and the image below does too."""
 
 
 def draw(
@@ -17,9 +19,10 @@ def draw(
     classes: Sequence[str],
     scores: Tensor | None = None,
     *,
+    masks: Tensor | None = None,
     min_side: int = 480,
 ) -> Image.Image:
-    """Draw boxes with class names and scores.
+    """Draw boxes with class names and scores, over translucent masks.
 
     Args:
         image: uint8 (3, H, W).
@@ -27,6 +30,7 @@ def draw(
         labels: (N,), 1..K.
         classes: name of each class.
         scores: (N,), 0..1; without them only names are written.
+        masks: (N, H, W), true inside; filled and outlined in the colour of the box.
         min_side: smaller images are enlarged to this shorter side, so that the text can be read.
 
     Returns:
@@ -42,7 +46,10 @@ def draw(
 
     taken: list[tuple[float, float, float, float]] = []
     order = boxes.new_zeros(len(boxes)) if scores is None else scores
-    for i in order.argsort(stable=True).tolist():  # the best last, on top
+    for i in order.argsort(stable=True).tolist() if masks is not None else ():  # the best last, on top
+        assert masks is not None
+        _fill(picture, masks[i], PALETTE[(int(labels[i]) - 1) % len(PALETTE)], line)
+    for i in order.argsort(stable=True).tolist():
         box = [value * zoom for value in boxes[i].tolist()]
         colour = PALETTE[(int(labels[i]) - 1) % len(PALETTE)]
         pen.rectangle(box, outline="white", width=line + 2)
@@ -55,6 +62,20 @@ def draw(
         text = name if scores is None else f"{name} {scores[i]:.2f}"
         _write(pen, picture.size, box, text, PALETTE[(int(labels[i]) - 1) % len(PALETTE)], font, taken)
     return picture
+
+
+def _fill(picture: Image.Image, mask: Tensor, colour: str, line: int) -> None:
+    """Tint a mask (H, W) on a picture of any size, and draw its edge inside of it."""
+    shape = Image.fromarray(mask.bool().cpu().numpy()).convert("L").resize(picture.size, Image.Resampling.BILINEAR)
+    shape = shape.point([0] * 128 + [255] * 128)
+    region = shape.getbbox()
+    if region is None:
+        return
+    left, top, right, bottom = region
+    shape = shape.crop((left - line, top - line, right + line, bottom + line))  # beyond the picture it adds zeros
+    edge = ImageChops.subtract(shape, shape.filter(ImageFilter.MinFilter(2 * line - 1)))
+    alpha = ImageChops.lighter(shape.point([round(FILL * value) for value in range(256)]), edge)
+    picture.paste(colour, (left - line, top - line), alpha)
 
 
 def _fits(box: Sequence[float]) -> bool:

@@ -38,8 +38,10 @@ def draw_examples(
         with torch.inference_mode():
             found = {key: value.cpu() for key, value in model([image.to(device).float().div(255)])[0].items()}
         keep = found["scores"] >= min_score
-        truth = draw(image, target["boxes"], target["labels"], dataset.classes)
-        result = draw(image, found["boxes"][keep], found["labels"][keep], dataset.classes, found["scores"][keep])
+        boxes, labels, scores = (found[key][keep] for key in ("boxes", "labels", "scores"))
+        masks = found["masks"][keep][:, 0] >= 0.5 if "masks" in found else None
+        truth = draw(image, target["boxes"], target["labels"], dataset.classes, masks=target.get("masks"))
+        result = draw(image, boxes, labels, dataset.classes, scores, masks=masks)
         file = folder / f"{Path(dataset.name(i)).stem}.jpg"
         side_by_side([truth, result], ["annotated", f"found (score at least {min_score})"]).save(file, quality=90)
         files.append(file)

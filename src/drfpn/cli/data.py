@@ -45,9 +45,17 @@ def check(data: DataArgument, json: Json = False) -> None:
             text = "\n".join([finding.meaning, *(f"- {example}" for example in examples)])
             table.add_row(finding.severity, finding.kind, str(finding.count), text)
         Console().print(table, markup=False)
-        typer.echo("Training would fail." if errors else "Training can go ahead.")
+        typer.echo(_outlook({finding.kind for finding in findings}, {finding.kind for finding in errors}))
     if errors:
         raise typer.Exit(1)
+
+
+def _outlook(kinds: set[str], errors: set[str]) -> str:
+    """Say what training would do with such faults; those of masks do not matter to detectors of boxes."""
+    if any(not kind.startswith("mask-") for kind in errors):
+        return "Training would fail."
+    stops_masks = any(kind.startswith("mask-") for kind in kinds - {"mask-empty"})
+    return "Training can go ahead, but not with masks." if stops_masks else "Training can go ahead."
 
 
 @app.command("stats")
@@ -75,20 +83,22 @@ def show(
     images: Annotated[int, typer.Option(min=1, max=64, help="How many.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Which.")] = 0,
 ) -> None:
-    """Draw training images with their boxes as the model sees them, transforms included."""
+    """Draw training images with their boxes and masks as the model sees them, transforms included."""
     from itertools import islice
 
     from drfpn.analysis import contact_sheet, draw
     from drfpn.data import open_dataset
     from drfpn.data.transforms import TransformedDataset, basic
     from drfpn.engine.loader import SeededSampler
+    from drfpn.engine.progress import say
 
-    dataset = open_dataset(data, split, on_bad="skip")
+    dataset = open_dataset(data, split, on_bad="skip", masks=None, warn=say)
     seen = TransformedDataset(dataset, basic())
     pictures = []
     for key in islice(SeededSampler(len(dataset), seed), images):
         image, target, _ = seen[key]
         pixels = image.mul(255).round().byte()
-        pictures.append(draw(pixels, target["boxes"], target["labels"], dataset.classes, min_side=360))
+        masks = target.get("masks")
+        pictures.append(draw(pixels, target["boxes"], target["labels"], dataset.classes, masks=masks, min_side=360))
     contact_sheet(pictures).save(out)
     typer.echo(f"{len(pictures)} images in {out}")
