@@ -70,6 +70,16 @@ def test_each_form_of_segmentation_is_drawn_as_pycocotools_does(folder: Any, coc
         assert area(segmentation, 20, 30) == expected.sum()
 
 
+def test_polygons_of_any_kind_are_drawn_as_pycocotools_does() -> None:
+    rng = np.random.default_rng(0)
+    for case in range(300):
+        height, width = rng.integers(1, 80, 2).tolist()
+        corners = [rng.uniform(-20, 100, 2 * rng.integers(3, 12)) for _ in range(rng.integers(1, 4))]
+        polygons = [np.round(polygon, case % 3).tolist() for polygon in corners]  # also on pixels' borders
+        packed = pycocotools_mask.merge(pycocotools_mask.frPyObjects(polygons, height, width))
+        np.testing.assert_array_equal(decode(polygons, height, width), pycocotools_mask.decode(packed))
+
+
 def test_masks_are_encoded_as_pycocotools_does() -> None:
     masks = np.random.default_rng(0).integers(0, 2, (5, 7, 4), dtype=np.uint8)
     for mask in [*masks, masks[0].T, np.zeros((3, 2), np.uint8), np.ones((3, 2), np.uint8)]:
