@@ -126,15 +126,16 @@ def test_masks_are_scored_only_where_detections_and_truth_have_them() -> None:
 
 
 def test_masks_of_an_output_become_results_from_one_half_on() -> None:
-    masks = torch.rand(3, 1, 6, 8)
-    masks[0, 0, 2, 3] = 0.5
-    output = {"boxes": torch.tensor([[1.0, 2, 4, 6]] * 3), "labels": torch.tensor([1, 2, 1]), "scores": torch.rand(3)}
-    rows = json.loads(json.dumps(to_results({**output, "masks": masks}, 7, category_ids=(10, 90))))
-    for row, mask in zip(rows, masks, strict=True):
-        np.testing.assert_array_equal(decode(row["segmentation"], 6, 8), (mask[0] >= 0.5).numpy())
-        assert row["bbox"] == [1, 2, 3, 4]
+    """Pasted into the image as torchvision does, from crops of the boxes."""
+    crops = torch.rand(3, 1, 28, 28)
+    boxes = torch.tensor([[1.0, 2, 40, 30], [-3, 5, 20, 33], [0, 0, 60, 40]])
+    output = {"boxes": boxes, "labels": torch.tensor([1, 2, 1]), "scores": torch.rand(3)}
+    rows = json.loads(json.dumps(to_results({**output, "crops": crops}, 7, (10, 90), (40, 60))))
+    for row, mask in zip(rows, paste_masks_in_image(crops, boxes, (40, 60)), strict=True):
+        np.testing.assert_array_equal(decode(row["segmentation"], 40, 60), (mask[0] >= 0.5).numpy())
         assert isinstance(row["segmentation"]["counts"], str)
-    assert all("segmentation" not in row for row in to_results(output, 7, category_ids=(10, 90)))
+    assert rows[0]["bbox"] == [1, 2, 39, 28]
+    assert all("segmentation" not in row for row in to_results(output, 7, (10, 90), (40, 60)))
 
 
 def test_the_truth_itself_scores_one_and_class_numbers_average_to_the_whole() -> None:

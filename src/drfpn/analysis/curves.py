@@ -22,11 +22,13 @@ def save_curves(log: Path, picture: Path) -> None:
     for colour, key in zip(PALETTE[::-1], terms, strict=False):
         losses.plot(epochs, [row[key] for row in rows], color=colour, marker="o", markersize=3, label=key)
     losses.set(xlabel="epoch", ylabel="mean training loss", ylim=(0, None))
-    for colour, key in zip(PALETTE, ("AP", "AP50"), strict=False):
+    for colour, key in zip(PALETTE, ("AP", "AP50", "mask_AP"), strict=False):
         measured = [row for row in rows if key in row]
+        if not measured:
+            continue
         values = [100 * row[key] for row in measured]
         precision.plot([row["epoch"] for row in measured], values, color=colour, marker="o", markersize=3, label=key)
-    precision.set(xlabel="epoch", ylabel="box AP on the validation split, %", ylim=(0, 100))
+    precision.set(xlabel="epoch", ylabel="AP on the validation split, %", ylim=(0, 100))
     for axes in (losses, precision):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

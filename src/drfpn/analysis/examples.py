@@ -1,16 +1,17 @@
 """Pictures of what a detector finds on a data set, beside the truth."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from drfpn.analysis.draw import draw, side_by_side
 from drfpn.data import DetectionDataset
+from drfpn.detectors.inference import paste
 
 
 def draw_examples(
-    model: nn.Module, dataset: DetectionDataset, folder: Path, number: int, *, min_score: float = 0.5
+    model: Any, dataset: DetectionDataset, folder: Path, number: int, *, min_score: float = 0.5
 ) -> list[Path]:
     """Draw truth and detections side by side for ``number`` images spread over a data set.
 
@@ -36,10 +37,11 @@ def draw_examples(
     for i in chosen:
         image, target = dataset[i]
         with torch.inference_mode():
-            found = {key: value.cpu() for key, value in model([image.to(device).float().div(255)])[0].items()}
+            found = model.detect([image.to(device)])[0]
         keep = found["scores"] >= min_score
-        boxes, labels, scores = (found[key][keep] for key in ("boxes", "labels", "scores"))
-        masks = found["masks"][keep][:, 0] >= 0.5 if "masks" in found else None
+        found = {key: value[keep].cpu() for key, value in found.items()}
+        boxes, labels, scores = (found[key] for key in ("boxes", "labels", "scores"))
+        masks = paste(found["crops"], boxes, image.shape[-2:])[:, 0] >= 0.5 if "crops" in found else None
         truth = draw(image, target["boxes"], target["labels"], dataset.classes, masks=target.get("masks"))
         result = draw(image, boxes, labels, dataset.classes, scores, masks=masks)
         file = folder / f"{Path(dataset.name(i)).stem}.jpg"

@@ -31,7 +31,8 @@ def evaluate(
         _check_results(run, results, dataset.ground_truth(), masks=masks)
     else:
         model, card = load_detector(run)
-        dataset = open_dataset(data, split)
+        masks = card.config.masks
+        dataset = open_dataset(data, split, masks=masks)
         if dataset.classes != card.classes:
             raise UserError(
                 f"{run} knows the classes {', '.join(card.classes)}, but {data} has {', '.join(dataset.classes)}."
@@ -40,7 +41,7 @@ def evaluate(
         results = detect(model.to(where), dataset, category_ids=dataset.category_ids, device=where)
     if out is not None:
         write_json(out, results)
-    metrics = score(dataset.ground_truth(), results, split=split)
+    metrics = score(dataset.ground_truth(), results, split=split, masks=masks)
     if json:
         print_json(metrics.model_dump())
     else:

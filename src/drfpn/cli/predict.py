@@ -49,7 +49,8 @@ def predict(
                 continue
             results += found.to_coco(image_id, card.category_ids)
             sure = found.above(score)
-            draw(sure.image, sure.boxes, sure.labels, card.classes, sure.scores).save(out / name, quality=92)
+            picture = draw(sure.image, sure.boxes, sure.labels, card.classes, sure.scores, masks=sure.masks())
+            picture.save(out / name, quality=92)
             drawn += 1
             progress.advance()
     write_json(out / "results.json", results)

@@ -3,7 +3,7 @@
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -108,11 +108,10 @@ def run(config: "RunConfig", out: Path | None, *, resume: bool = False, device: 
     from drfpn.engine import train
     from drfpn.engine.progress import say
 
-    train_set = open_dataset(config.data, config.train_split, first=config.first, on_bad=config.on_bad, warn=say)
+    opened: dict[str, Any] = {"on_bad": config.on_bad, "masks": config.masks, "warn": say}
+    train_set = open_dataset(config.data, config.train_split, first=config.first, **opened)
     same = config.val_split == config.train_split
-    val_set = open_dataset(
-        config.data, config.val_split, first=config.first if same else None, on_bad=config.on_bad, warn=say
-    )
+    val_set = open_dataset(config.data, config.val_split, first=config.first if same else None, **opened)
     folder = _resumed_folder(config, out) if resume else _new_folder(config, out)
     say(f"{config.model} ({config.scale} scale) on {config.data}: {len(train_set)} images, measured on {len(val_set)}")
     say(_where_weights_come_from(config))

@@ -38,6 +38,10 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     @abstractmethod
     def __getitem__(self, index: int) -> tuple[Tensor, Target]: ...
 
+    def image(self, index: int) -> Tensor:
+        """Return image ``index`` alone, where its target would take time for nothing."""
+        return self[index][0]
+
     @abstractmethod
     def name(self, index: int) -> str:
         """Return what messages and pictures call image ``index``: its path, or ``shapes/train/12``."""

@@ -54,14 +54,18 @@ class AnnotatedDataset(DetectionDataset):
         Raises:
             UserError: The file is missing or damaged, or not of the annotated size.
         """
+        image = self.image(index)
+        return image, self._target(index, (int(image.shape[1]), int(image.shape[2])))
+
+    def image(self, index: int) -> Tensor:
+        """Return image ``index`` alone; raises as item access does."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         image = load_image(self.annotations.path(index))
-        found = int(image.shape[1]), int(image.shape[2])
-        problem = size_problem(self.annotations, index, found)
+        problem = size_problem(self.annotations, index, (int(image.shape[1]), int(image.shape[2])))
         if problem is not None:
             raise_problem(problem)
-        return image, self._target(index, found)
+        return image
 
     def name(self, index: int) -> str:
         """Return the path of image ``index``."""

@@ -29,13 +29,17 @@ class Detector(NamedTuple):
     """Whose keywords ``**options`` may hold besides those of ``assemble``."""
     first_level: int
     """2 where the pyramid begins at C2, 3 where at C3."""
+    masks: bool = False
+    """Whether it learns from masks and finds them."""
 
 
 DETECTORS: dict[str, Detector] = {
     "faster_rcnn": Detector(faster_rcnn, pooled_level, (detection.FasterRCNN,), 2),
-    "mask_rcnn": Detector(mask_rcnn, pooled_level, (faster_rcnn, detection.FasterRCNN), 2),
+    "mask_rcnn": Detector(mask_rcnn, pooled_level, (faster_rcnn, detection.FasterRCNN), 2, masks=True),
     "cascade_rcnn": Detector(cascade_rcnn, pooled_level, (faster_rcnn, detection.FasterRCNN), 2),
-    "cascade_mask_rcnn": Detector(cascade_mask_rcnn, pooled_level, (faster_rcnn, detection.FasterRCNN), 2),
+    "cascade_mask_rcnn": Detector(
+        cascade_mask_rcnn, pooled_level, (cascade_rcnn, faster_rcnn, detection.FasterRCNN), 2, masks=True
+    ),
     "retinanet": Detector(retinanet, p6_p7_from_c5, (detection.RetinaNet,), 3),
     "fcos": Detector(fcos, p6_p7_from_n5, (detection.FCOS,), 3),
 }
@@ -99,16 +103,16 @@ def build_detector(
         UserError: an unknown name or keyword, or weights that cannot be had.
     """
     detector, body_name, neck_name = parse_name(name)
-    assemble, extra, options_of, first_level = DETECTORS[detector]
+    parts = DETECTORS[detector]
     if num_classes < 1:
         raise UserError(f"num_classes counts foreground classes and must be at least 1, not {num_classes}.")
     neck = neck or PYRAMIDS[neck_name]
     neck_options = dict(neck_options or {})
     check_keywords(neck_options, f"option of the pyramid '{neck_name}'", neck)
-    check_keywords(overrides, f"option of '{detector}'", assemble, *options_of)
+    check_keywords(overrides, f"option of '{detector}'", parts.assemble, *parts.options_of)
 
     body = TimmBackbone(
-        body_name, weights_backbone, frozen_stages=frozen_stages, norm_eval=norm_eval, first_level=first_level
+        body_name, weights_backbone, frozen_stages=frozen_stages, norm_eval=norm_eval, first_level=parts.first_level
     )
-    pyramid = neck(body.channels, width, extra(body, width), **neck_options)
-    return assemble(body, pyramid, num_classes, **overrides)
+    pyramid = neck(body.channels, width, parts.extra_levels(body, width), **neck_options)
+    return parts.assemble(body, pyramid, num_classes, **overrides)

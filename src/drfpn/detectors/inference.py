@@ -52,13 +52,13 @@ class FixedSizeInference:
         outputs = self.detect(images)
         for image, output in zip(images, outputs, strict=True):
             if "crops" in output:
-                output["masks"] = paste_masks_in_image(output.pop("crops"), output["boxes"], image.shape[-2:])
+                output["masks"] = paste(output.pop("crops"), output["boxes"], image.shape[-2:])
         return outputs
 
     def detect(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """Return for each image "boxes", "labels" and "scores"; masks stay "crops" (D, 1, M, M) of their boxes.
 
-        A mask of the image's size for each detection of a large image takes gigabytes.
+        Masks of the size of a large image, one for each detection, take gigabytes: paste them one by one.
         """
         found = self.detect_batch(images)
         outputs = []
@@ -86,6 +86,11 @@ class FixedSizeInference:
             for box, size, image in zip(found.boxes, batch.image_sizes, images, strict=True)
         ]
         return found._replace(boxes=torch.stack(boxes))
+
+
+def paste(crops: Tensor, boxes: Tensor, size: Sequence[int]) -> Tensor:
+    """Put masks (D, 1, M, M) of boxes (D, 4) into an image of ``size`` (height, width): (D, 1, height, width)."""
+    return paste_masks_in_image(crops, boxes, size)
 
 
 def as_float(image: Tensor) -> Tensor:

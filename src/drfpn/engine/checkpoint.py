@@ -27,7 +27,7 @@ class Card(BaseModel):
     """The data set's own id of each class, for result files."""
     epoch: int = 0
     metrics: dict[str, float] = {}
-    """COCO's box numbers on the validation split, 0..1."""
+    """COCO's numbers on the validation split, 0..1; those of masks begin with ``mask_``."""
     versions: dict[str, str] = {}
 
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drfpn.backbones import BACKBONES, pypi_weights_file
-from drfpn.detectors import parse_name
+from drfpn.detectors import DETECTORS, parse_name
 from drfpn.errors import UserError, nearest
 
 
@@ -49,6 +49,11 @@ class RunConfig(BaseModel):
     seed: int = Field(0, ge=0)
     workers: int = Field(min(4, max(0, (os.cpu_count() or 1) - 1)), ge=0, description="processes that read images")
     eval_every: int = Field(1, ge=0, description="epochs between evaluations; 0: only after the last")
+
+    @property
+    def masks(self) -> bool:
+        """Whether the detector learns from masks."""
+        return DETECTORS[parse_name(self.model)[0]].masks
 
     @property
     def lr(self) -> float:

@@ -10,11 +10,12 @@ import hotcoco
 import numpy as np
 import torch
 from pydantic import BaseModel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from drfpn.data import DetectionDataset
 from drfpn.data.rle import encode
+from drfpn.detectors.inference import paste
 from drfpn.engine.progress import bar
 from drfpn.errors import UserError
 
@@ -42,6 +43,15 @@ class Metrics(BaseModel):
     mask_per_class: dict[str, dict[str, float]] | None = None
     """AP and AP50 of masks by class name."""
 
+    @property
+    def aim(self) -> float:
+        """The number by which the best epoch is chosen: AP of masks where there are any, else of boxes."""
+        return self.box["AP"] if self.mask is None else self.mask["AP"]
+
+    def summary(self) -> dict[str, float]:
+        """Return all numbers over all classes by name: ``AP``, ..., and ``mask_AP``, ... where there are masks."""
+        return self.box | {f"mask_{name}": value for name, value in (self.mask or {}).items()}
+
 
 class _Images(Dataset[tuple[Tensor, int]]):
     """Images with their ids, for workers."""
@@ -53,11 +63,11 @@ class _Images(Dataset[tuple[Tensor, int]]):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.dataset[index][0], self.dataset.image_id(index)
+        return self.dataset.image(index), self.dataset.image_id(index)
 
 
 def detect(
-    model: nn.Module,
+    model: Any,
     dataset: DetectionDataset,
     *,
     category_ids: Sequence[int],
@@ -68,7 +78,7 @@ def detect(
     """Run a detector over a data set and return its detections in COCO's results format.
 
     Args:
-        model: a detector; left in evaluation mode.
+        model: a detector of this library; left in evaluation mode.
         dataset: the images.
         category_ids: the data set's id of each label.
         batch_size: images at once.
@@ -86,9 +96,9 @@ def detect(
     results: list[Result] = []
     with bar("evaluating", len(loader)) as progress, torch.inference_mode():
         for images, ids in loader:
-            outputs = model([image.to(device).float().div(255) for image in images])
-            for image_id, output in zip(ids, outputs, strict=True):
-                results += to_results(output, image_id, category_ids)
+            outputs = model.detect([image.to(device) for image in images])
+            for image, image_id, output in zip(images, ids, outputs, strict=True):
+                results += to_results(output, image_id, category_ids, image.shape[-2:])
             progress.advance()
     return results
 
@@ -98,14 +108,17 @@ def _as_lists(batch: Sequence[tuple[Tensor, int]]) -> tuple[list[Tensor], list[i
     return list(images), list(ids)
 
 
-def to_results(output: Mapping[str, Tensor], image_id: int, category_ids: Sequence[int]) -> list[Result]:
+def to_results(
+    output: Mapping[str, Tensor], image_id: int, category_ids: Sequence[int], size: Sequence[int]
+) -> list[Result]:
     """Turn what a model says of one image into COCO's results format.
 
     Args:
-        output: boxes, labels and scores as torchvision's detectors give them; of mask detectors also masks,
-            (D, 1, H, W) in [0, 1], of which the pixels from 0.5 on belong to the object.
+        output: boxes, labels and scores as torchvision's detectors give them; of mask detectors also crops,
+            (D, 1, M, M) in [0, 1]: pixels of the pasted mask from 0.5 on belong to the object.
         image_id: of the image.
         category_ids: the data set's id of each label.
+        size: height and width of the image.
     """
     boxes = output["boxes"].double().cpu()
     boxes[:, 2:] -= boxes[:, :2]
@@ -114,9 +127,11 @@ def to_results(output: Mapping[str, Tensor], image_id: int, category_ids: Sequen
         {"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": confidence}
         for box, label, confidence in rows
     ]
-    if "masks" in output:
-        for result, mask in zip(results, output["masks"], strict=True):  # one by one: all at once may fill the memory
-            result["segmentation"] = encode((mask[0] >= 0.5).cpu().numpy())
+    if "crops" in output:
+        # one by one: all at once may fill the memory
+        for result, crop, box in zip(results, output["crops"].cpu(), output["boxes"].cpu(), strict=True):
+            mask = paste(crop[None], box[None], size)[0, 0] >= 0.5
+            result["segmentation"] = encode(mask.numpy())
     return results
 
 

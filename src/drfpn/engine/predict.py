@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from drfpn.data import load_image
 from drfpn.data.images import IMAGE_SUFFIXES
+from drfpn.detectors.inference import paste
 from drfpn.engine.evaluate import Result, to_results
 from drfpn.errors import UserError, nearest
 
@@ -26,16 +28,30 @@ class Detections:
     """(D,), 1..K."""
     scores: Tensor
     """(D,), 0..1."""
+    crops: Tensor | None = None
+    """(D, 1, M, M), of mask detectors: probability of the object inside of each box."""
 
     def above(self, score: float) -> "Detections":
         """Return those with at least ``score``."""
         keep = self.scores >= score
-        return Detections(self.file, self.image, self.boxes[keep], self.labels[keep], self.scores[keep])
+        crops = None if self.crops is None else self.crops[keep]
+        return Detections(self.file, self.image, self.boxes[keep], self.labels[keep], self.scores[keep], crops)
+
+    def masks(self) -> Tensor | None:
+        """Return the masks (D, H, W) in the image, true inside; ``None`` of detectors without."""
+        if self.crops is None:
+            return None
+        size = self.image.shape[-2:]
+        found = zip(self.crops, self.boxes, strict=True)
+        masks = [paste(crop[None], box[None], size)[0, 0] >= 0.5 for crop, box in found]
+        return torch.stack(masks) if masks else torch.zeros(0, *size, dtype=torch.bool)
 
     def to_coco(self, image_id: int, category_ids: Sequence[int]) -> list[Result]:
         """Return COCO's results format."""
         output = {"boxes": self.boxes, "labels": self.labels, "scores": self.scores}
-        return to_results(output, image_id, category_ids)
+        if self.crops is not None:
+            output["crops"] = self.crops
+        return to_results(output, image_id, category_ids, self.image.shape[-2:])
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
@@ -64,12 +80,12 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def predict_file(model: nn.Module, file: Path, *, device: torch.device | str = "cpu") -> Detections:
+def predict_file(model: Any, file: Path, *, device: torch.device | str = "cpu") -> Detections:
     """Run a detector (in evaluation mode, on ``device``) on one image file."""
     image = load_image(file)
     with torch.inference_mode():
-        output = model([image.to(device).float().div(255)])[0]
-    return Detections(file, image, output["boxes"].cpu(), output["labels"].cpu(), output["scores"].cpu())
+        output = model.detect([image.to(device)])[0]
+    return Detections(file, image, **{key: value.cpu() for key, value in output.items()})
 
 
 def image_ids(files: Sequence[Path]) -> list[int]:

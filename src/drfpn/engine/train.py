@@ -180,12 +180,12 @@ def _save(out: Path, model: nn.Module, card: Card, metrics: Metrics | None, best
     """Write weights and numbers of an epoch; returns the best AP so far."""
     if metrics is not None:
         write_json(out / "metrics.json", metrics.model_dump())
-        card = card.model_copy(update={"metrics": metrics.box})
+        card = card.model_copy(update={"metrics": metrics.summary()})
     save_detector(out / "last.safetensors", model, card)
-    if metrics is None or metrics.box["AP"] <= best:
+    if metrics is None or metrics.aim <= best:
         return best
     save_detector(out / "best.safetensors", model, card)
-    return metrics.box["AP"]
+    return metrics.aim
 
 
 def evaluate(model: nn.Module, dataset: DetectionDataset, config: RunConfig, device: torch.device) -> Metrics:
@@ -198,7 +198,7 @@ def evaluate(model: nn.Module, dataset: DetectionDataset, config: RunConfig, dev
         workers=config.workers,
         device=device,
     )
-    return score(dataset.ground_truth(), results, split=config.val_split)
+    return score(dataset.ground_truth(), results, split=config.val_split, masks=config.masks)
 
 
 def _log(out: Path, epoch: int, losses: dict[str, float], rate: float, seconds: float, metrics: Metrics | None) -> None:
@@ -206,8 +206,9 @@ def _log(out: Path, epoch: int, losses: dict[str, float], rate: float, seconds: 
     row: dict[str, Any] = {"epoch": epoch, "lr": rate, "seconds": round(seconds, 2)} | losses
     line = f"epoch {epoch}: loss {losses['loss']:.3f}, {seconds:.0f} s"
     if metrics is not None:
-        row |= metrics.box
+        row |= metrics.summary()
         line += f", AP {100 * metrics.box['AP']:.1f}, AP50 {100 * metrics.box['AP50']:.1f}"
+        line += "" if metrics.mask is None else f", mask AP {100 * metrics.mask['AP']:.1f}"
     with (out / "log.jsonl").open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(row) + "\n")
     say(line)
