@@ -9,6 +9,7 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from drfpn.data import ShapesDataset, open_dataset
 from drfpn.data.rle import decode, encode
