@@ -97,6 +97,13 @@ def test_info_prints_what_the_contract_names(drfpn) -> None:
     assert {"params", "trainable_params", "neck_params", "macs", "neck_macs"} <= json.loads(result.out).keys()
 
 
+def test_info_names_proposals_where_the_detector_makes_them(drfpn) -> None:
+    for model, has in (("retinanet_lite0_fpn", False), ("faster_rcnn_lite0_fpn", True)):
+        result = drfpn("info", model, "--size", "64x64", "--width", 16)
+        assert result.code == 0
+        assert ("1000 proposals" in result.out) is has
+
+
 def test_models_lists_all_pyramids(drfpn) -> None:
     names = json.loads(drfpn("models", "--json").out)["models"]
     assert {"faster_rcnn_r50_fpn", "faster_rcnn_lite0_drfpn", "faster_rcnn_r101_pafpn"} <= set(names)

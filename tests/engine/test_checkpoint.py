@@ -80,7 +80,7 @@ def test_weights_that_do_not_fit_their_card_are_refused(tmp_path, card) -> None:
     model = build(card)
     del model.roi_heads.box_predictor.cls_score.bias
     save_detector(tmp_path / "best.safetensors", model, card)
-    with pytest.raises(UserError, match="lacks 'roi_heads"):
+    with pytest.raises(UserError, match="lack 'roi_heads"):
         load_detector(tmp_path)
 
 

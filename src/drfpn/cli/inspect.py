@@ -33,6 +33,7 @@ def info(
     if json:
         print_json({"model": model, **counts.model_dump()})
         return
+    regions = f", {PROPOSALS} proposals" if hasattr(detector, "roi_heads") else ""
     print_rows(
         f"{model}, {classes} classes",
         {
@@ -40,7 +41,7 @@ def info(
             "of these trainable": f"{counts.trainable_params:,}",
             "frozen": counts.frozen,
             "parameters of the pyramid": f"{counts.neck_params:,}",
-            f"multiply-adds at {size}, {PROPOSALS} proposals": f"{counts.macs / 1e9:.1f} G",
+            f"multiply-adds at {size}{regions}": f"{counts.macs / 1e9:.1f} G",
             "multiply-adds of the pyramid": f"{counts.neck_macs / 1e9:.1f} G",
         },
     )

@@ -10,11 +10,12 @@ import torch
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from drfpn.detectors import build_detector
 from drfpn.engine.config import RunConfig
 from drfpn.errors import UserError
+from drfpn.weights import load_exactly
 
 
 class Card(BaseModel):
@@ -103,18 +104,8 @@ def load_detector(run_or_file: str | Path) -> tuple[nn.Module, Card]:
     except (KeyError, ValidationError) as error:
         raise UserError(f"{file} holds no card of a drfpn detector, so its model and classes are not known.") from error
     model = build(card)
-    _load_exactly(model, tensors, file)
+    load_exactly(model, tensors, "the detector of its card", file)
     return model.eval().to(memory_format=torch.channels_last), card
-
-
-def _load_exactly(model: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
-    own = model.state_dict()
-    for name in sorted(own.keys() ^ tensors.keys()):
-        raise UserError(f"{file} {'lacks' if name in own else 'has no place for'} '{name}': it is of another version.")
-    for name, value in tensors.items():
-        if value.shape != own[name].shape:
-            raise UserError(f"{file}: '{name}' is {tuple(value.shape)} but must be {tuple(own[name].shape)}.")
-    model.load_state_dict(tensors)
 
 
 def save_state(file: Path, state: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 from drfpn.errors import UserError
 from drfpn.pyramids.drfpn import DRFPN
 from drfpn.pyramids.extra import ExtraConvs
+from drfpn.weights import load_exactly
 
 _NAMES = {
     r"lateral_convs\.(\d+)\.conv\.": r"lateral.\1.",
@@ -94,7 +95,7 @@ def load_release(
         )
 
     pyramid = DRFPN(in_channels, out_channels, extra, convention="release")
-    _load(pyramid, {_rename(name, names): value for name, value in weights.items()})
+    load_exactly(pyramid, {_rename(name, names): value for name, value in weights.items()}, "the authors' DRFPN")
     return pyramid
 
 
@@ -103,13 +104,3 @@ def _rename(name: str, names: Mapping[str, str]) -> str:
         if re.match(pattern, name):
             return re.sub("^" + pattern, replacement, name)
     raise UserError(f"'{name}' is not a name of the authors' DRFPN.")
-
-
-def _load(pyramid: DRFPN, weights: Mapping[str, Tensor]) -> None:
-    own = pyramid.state_dict()
-    for name in sorted(own.keys() ^ weights.keys()):
-        raise UserError(f"The weights {'lack' if name in own else 'have no place for'} '{name}'.")
-    for name, value in weights.items():
-        if value.shape != own[name].shape:
-            raise UserError(f"'{name}' is {tuple(value.shape)} but must be {tuple(own[name].shape)}.")
-    pyramid.load_state_dict(weights)
