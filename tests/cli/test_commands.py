@@ -101,7 +101,7 @@ def test_info_names_proposals_where_the_detector_makes_them(drfpn) -> None:
     for model, has in (("retinanet_lite0_fpn", False), ("faster_rcnn_lite0_fpn", True)):
         result = drfpn("info", model, "--size", "64x64", "--width", 16)
         assert result.code == 0
-        assert ("1000 proposals" in result.out) is has
+        assert ("proposals" in result.out) is has
 
 
 def test_models_lists_all_pyramids(drfpn) -> None:

