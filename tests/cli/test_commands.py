@@ -130,3 +130,21 @@ def test_a_bad_file_does_not_cost_the_other_predictions(drfpn, trained, coco) ->
     assert "000000000009.jpg" in result.err
     assert "1 of 5 files could not be read" in result.err
     assert len(list(Path("out").glob("*.jpg"))) == 4
+
+
+@pytest.mark.slow
+def test_training_begins_with_the_weights_of_a_torchvision_detector(drfpn, coco) -> None:
+    import torch
+    from torchvision.models.detection import retinanet_resnet50_fpn
+
+    torch.save(retinanet_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), "theirs.pth")
+    base = ("train", "retinanet_r50_drfpn", "--data", coco, "--epochs", 1, "--out", "run", "--weights", "theirs.pth")
+    small = ("-o", "min_size=64", "-o", "max_size=96", "-o", "batch_size=2", "-o", "workers=0")
+    result = drfpn(*base, *small, "--first", 2)
+    assert result.code == 0, result.err
+    assert "detector: theirs.pth" in result.err
+    assert "re-made: 90 classes there" in result.err
+    Path("theirs.pth").unlink()
+    assert drfpn("predict", "run", coco / "val2017", "--out", "out").code == 0
+    resumed = drfpn(*base, *small, "--first", 2, "--resume")
+    assert resumed.code == 0, resumed.err

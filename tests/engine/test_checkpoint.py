@@ -33,6 +33,19 @@ def test_a_detector_survives_its_file(tmp_path, card) -> None:
         torch.testing.assert_close(loaded(image)[0]["boxes"], model(image)[0]["boxes"], rtol=1e-4, atol=1e-3)
 
 
+def test_a_detector_that_began_as_torchvisions_is_rebuilt_without_its_weights(tmp_path, tiny_config) -> None:
+    """Nothing is fetched, and P6 is made from the pyramid as where the run began."""
+    config = tiny_config("weights=not-there.pth", model="retinanet_lite0_fpn")
+    card = Card(config=config, classes=("cat", "dog"), category_ids=(17, 18))
+    model = build(card)
+    assert model.backbone.neck.extra_blocks.source == "output"
+    save_detector(tmp_path / "best.safetensors", model, card)
+    loaded, _ = load_detector(tmp_path)
+    assert loaded.backbone.neck.extra_blocks.p6.in_channels == config.width
+    with pytest.raises(UserError, match="torchvision has no detection weights"):
+        build(card, pretrained=True)
+
+
 def test_the_best_weights_come_before_the_last(tmp_path) -> None:
     (tmp_path / "last.safetensors").touch()
     assert find_weights(tmp_path).name == "last.safetensors"

@@ -31,6 +31,8 @@ def test_a_random_backbone_learns_everywhere() -> None:
     assert (scratch.frozen_stages, scratch.norm_eval) == (-1, False)
     with_weights = resolve("faster_rcnn_r50_fpn", "shapes", overrides=["weights_backbone=some.pth"])
     assert (with_weights.frozen_stages, with_weights.norm_eval) == (1, True)
+    fine_tuned = resolve("faster_rcnn_r50_fpn", "shapes", weights="torchvision")
+    assert (fine_tuned.frozen_stages, fine_tuned.norm_eval) == (1, True)
 
 
 def test_dotted_overrides_reach_inside() -> None:

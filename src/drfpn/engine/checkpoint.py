@@ -33,16 +33,18 @@ class Card(BaseModel):
 
 
 def build(card: Card, *, pretrained: bool = False) -> nn.Module:
-    """Build the detector of a card; ``pretrained`` also gives its backbone the weights that the run begins with."""
+    """Build the detector of a card; ``pretrained`` also gives it the weights that the run begins with."""
     config = card.config
     return build_detector(
         config.model,
         len(card.classes),
+        weights=config.weights if pretrained else None,
         weights_backbone=config.weights_backbone if pretrained else None,
         neck_options=config.neck_options,
         width=config.width,
         frozen_stages=config.frozen_stages,
         norm_eval=config.norm_eval,
+        torchvision_levels=config.weights is not None,
         min_size=config.min_size,
         max_size=config.max_size,
         **config.detector_options,

@@ -27,6 +27,9 @@ class RunConfig(BaseModel):
     on_bad: Literal["error", "skip", "fix"] = Field("error", description="what to do about boxes that cannot be")
 
     scale: Literal["small", "paper"] = "paper"
+    weights: str | None = Field(
+        None, description="the whole detector's to begin with: 'torchvision' (COCO, fetched) or a file of that kind"
+    )
     weights_backbone: bool | str | None = None
     neck_options: dict[str, Any] = {}
     detector_options: dict[str, Any] = {}
@@ -146,7 +149,7 @@ def resolve(
     values = _merge(values, {key: value for key, value in settings.items() if value is not None})
     for override in overrides:
         values = _merge(values, _parse_override(override))
-    if values.get("weights_backbone") in (None, False):
+    if values.get("weights") is None and values.get("weights_backbone") in (None, False):
         # a random backbone must learn everywhere, and its BatchNorm needs statistics
         values = {"frozen_stages": -1, "norm_eval": False} | values
     return check_config(values)
