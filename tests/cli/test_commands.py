@@ -109,6 +109,15 @@ def test_models_lists_all_pyramids(drfpn) -> None:
     assert {"faster_rcnn_r50_fpn", "faster_rcnn_lite0_drfpn", "faster_rcnn_r101_pafpn"} <= set(names)
 
 
+def test_models_prints_the_papers_table_in_120_columns(drfpn) -> None:
+    lines = drfpn("models", "--paper").out.splitlines()
+    assert max(len(line) for line in lines) <= 120
+    assert not any("…" in line for line in lines)
+    rows = json.loads(drfpn("models", "--paper", "--json").out)["rows"]
+    assert len(rows) == 31
+    assert {row["params"] for row in rows if row["model"] == "faster_rcnn_r50_drfpn"} == {48_382_371}
+
+
 def test_doctor_finds_this_machine_well(drfpn) -> None:
     result = drfpn("doctor", "--json")
     assert result.code == 0

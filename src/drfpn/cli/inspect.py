@@ -47,8 +47,14 @@ def info(
     )
 
 
-def models(json: Json = False) -> None:
+def models(
+    paper: Annotated[bool, typer.Option("--paper", help="Print Table 1 of the paper and what of it is here.")] = False,
+    json: Json = False,
+) -> None:
     """List the models; any timm backbone with maps at strides 4 to 32 may stand in the middle as well."""
+    if paper:
+        _print_paper(json)
+        return
     from drfpn import list_models
     from drfpn.backbones import BACKBONES
     from drfpn.detectors import parse_name
@@ -68,3 +74,44 @@ def models(json: Json = False) -> None:
         table.add_row(name, detector, BACKBONES[body], neck)
     Console().print(table)
     typer.echo("Other backbones go by their timm name, such as faster_rcnn_mobilenetv3_large_100_drfpn.")
+
+
+def _print_paper(json: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from drfpn.analysis.paper import TABLE, trainable_parameters
+
+    counts = trainable_parameters()
+    if json:
+        rows = []
+        for row in TABLE:
+            built = row.model in counts
+            rows.append(row._asdict() | {"params": counts.get(row.model or ""), "done": row.done if built else ()})
+        print_json({"rows": rows})
+        return
+    table = Table(box=None, padding=(0, 1, 0, 0), collapse_padding=True, pad_edge=False)
+    for column in ("method", "backbone", "plan", "name here"):
+        table.add_column(column, no_wrap=True)
+    for column in ("AP", "AP50", "AP75", "S", "M", "L", "params"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("here", no_wrap=True)
+    for row in TABLE:
+        here = ("not built yet", "-", "-")
+        if row.model in counts:
+            here = (row.model, f"{counts[row.model] / 1e6:.2f}", row.done[-1])
+        table.add_row(row.method, row.backbone, row.schedule, here[0], *_numbers(row.box), *here[1:])
+        if row.mask:
+            table.add_row("  its masks", "", "", "", *_numbers(row.mask))
+    console = Console(highlight=False, width=max(120, Console().width))
+    console.print("Table 1 of the paper: AP in % on COCO test-dev, as published")
+    console.print(table)
+    console.print(
+        "* trained by the paper's authors; params: millions that learn, counted now (80 classes, release convention).\n"
+        "here: the last of built, counted, stepped (one step of training at full size); no AP was measured here."
+    )
+
+
+def _numbers(values: tuple[float, ...]) -> list[str]:
+    """Write COCO's six numbers; a dash where there is none."""
+    return [f"{value:.1f}" for value in values] + ["-"] * (6 - len(values))
