@@ -102,8 +102,10 @@ def adopt(model: nn.Module, detector: str, num_classes: int, weights: str | Path
     notes: dict[str, str] = {}
     tensors, remade = _with_our_classes(tensors, own, num_classes, notes)
 
-    wanted = {name: value for name, value in own.items() if not name.startswith("backbone.neck.")}
-    wanted |= _fpn(backbone, one_stage=hasattr(model, "head"))
+    # another pyramid takes what fits, all else must fit: it is compared with ours, the pyramid's own part with FPN's
+    exact = type(backbone.neck) is FPN
+    wanted = _fpn(backbone, one_stage=hasattr(model, "head"))
+    wanted |= {name: value for name, value in own.items() if exact or _part_of(name) != "pyramid"}
     for name in remade:
         del wanted[name]
     check_fit(wanted, tensors, f"this '{detector}'", given.source)
