@@ -21,9 +21,8 @@ def test_each_row_has_coco_s_six_numbers_but_one() -> None:
 
 
 def test_a_row_and_its_model_have_the_same_backbone_and_pyramid() -> None:
-    counts = trainable_parameters()
     for row in TABLE:
-        if row.model in counts:
+        if row.model:
             _, backbone, neck = parse_name(row.model)
             assert backbone == row.backbone.lower().replace("-", "_")
             assert neck == ("drfpn" if row in OURS else "fpn")

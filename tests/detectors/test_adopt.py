@@ -13,7 +13,6 @@ from torch.testing import assert_close
 from torchvision.models import detection
 
 from drfpn import build_detector
-from drfpn.detectors import DETECTORS
 from drfpn.detectors.published import COCO, PUBLISHED
 from drfpn.errors import UserError
 from tests.detectors.scenes import scene
@@ -36,13 +35,7 @@ AS_THEIRS = {
 """What differs by design (docs/design.md)."""
 CLASS_LAYERS = ("cls_score", "classification_head.cls_logits", "mask_fcn_logits")
 pytestmark = pytest.mark.slow
-each = pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.skipif(name not in DETECTORS, reason="needs a detector that is not here"))
-        for name in THEIRS
-    ],
-)
+each = pytest.mark.parametrize("name", THEIRS)
 
 
 def options(name: str) -> dict[str, Any]:

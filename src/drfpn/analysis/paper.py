@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from drfpn.detectors import build_detector, list_models, parse_name
+from drfpn.detectors import build_detector, parse_name
 
 Numbers = tuple[float, ...]
 """AP, AP50, AP75, AP of small, medium and large objects, in %; shorter where the paper gives fewer."""
@@ -86,8 +86,7 @@ def trainable_parameters() -> dict[str, int]:
     The models are built without storage, so this takes seconds and no memory.
     """
     counts = {}
-    wanted = {row.model for row in TABLE}
-    for model in (name for name in list_models() if name in wanted):
+    for model in dict.fromkeys(row.model for row in TABLE if row.model):
         options = {"convention": "release"} if parse_name(model)[-1] == "drfpn" else {}
         with torch.device("meta"):
             ghost = build_detector(model, 80, neck_options=options)
