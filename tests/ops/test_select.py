@@ -64,3 +64,21 @@ def test_a_traced_graph_fills_up_what_is_missing() -> None:
         real = best > NOTHING
         assert_close(best[real], top(scores, 4)[0])
         assert_close(scores[index[real]], best[real])
+
+
+def test_a_traced_graph_suppresses_also_where_nothing_or_one_box_is_left() -> None:
+    class Suppress(torch.nn.Module):
+        def forward(self, boxes: Tensor, scores: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+            return suppress(boxes, scores, groups, 0.5, 10)
+
+    boxes, scores, groups = boxes_of(20, 3)
+    graph = torch.export.export(Suppress(), (boxes, scores, groups)).module()
+    nothing = torch.full((20,), NOTHING)
+    one = nothing.index_fill(0, torch.tensor([7]), 0.5)
+    for some in (scores, nothing, one):
+        kept, index = graph(boxes, some, groups)
+        expected, where = suppress(boxes, some, groups, 0.5, 10)
+        assert_close(kept, expected)
+        assert_close(index[kept > NOTHING], where[kept > NOTHING])
+    same = graph(boxes[:1].expand(20, 4), scores, torch.zeros(20, dtype=torch.int64))[0]
+    assert (same > NOTHING).sum() == 1

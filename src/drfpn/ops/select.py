@@ -46,6 +46,10 @@ def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, count: i
     side = boxes.amax() + 1
     corner = torch.stack((groups % 32, groups // 32), dim=-1) * side
     real = scores > NOTHING
-    spread = torch.where(real[:, None], boxes + corner.repeat(1, 2), -boxes.new_tensor([2.0, 2.0, 1.0, 1.0]))
-    kept = torch.zeros_like(scores).index_fill(0, nms(spread, scores, iou), 1.0)
+    spread = torch.where(real[:, None], boxes + corner.repeat(1, 2), boxes.new_tensor([-2.0, -2.0, -1.0, -1.0]))
+    # torchvision tells a traced graph that at least two boxes are kept: these two always are.
+    always = boxes.new_tensor([[-2.0, -2.0, -1.0, -1.0], [-4.0, -4.0, -3.0, -3.0]])
+    padded = F.pad(scores, (0, 2), value=NOTHING)
+    index = nms(torch.cat((spread, always)), padded, iou)
+    kept = torch.zeros_like(padded).scatter(0, index, 1.0)[:-2]
     return top(torch.where((kept > 0) & real, scores, NOTHING), count)
