@@ -104,6 +104,13 @@ def test_info_names_proposals_where_the_detector_makes_them(drfpn) -> None:
         assert ("proposals" in result.out) is has
 
 
+def test_info_trains_one_step_where_asked(drfpn) -> None:
+    result = drfpn("info", "fcos_lite0_drfpn", "--step", "--size", "128x160", "--json")
+    step = json.loads(result.out)["step"]
+    assert step["without"] == []
+    assert 0 < step["loss"] < 100
+
+
 def test_models_lists_all_pyramids(drfpn) -> None:
     names = json.loads(drfpn("models", "--json").out)["models"]
     assert {"faster_rcnn_r50_fpn", "faster_rcnn_lite0_drfpn", "faster_rcnn_r101_pafpn"} <= set(names)

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from torchvision.models import detection
 
 from drfpn import build_detector
+from drfpn.data import open_dataset
 from drfpn.detectors.published import COCO, PUBLISHED
 from drfpn.errors import UserError
 from tests.detectors.scenes import scene
@@ -107,6 +108,30 @@ def test_losses_and_detections_equal_torchvisions(name, num_classes, tmp_path) -
     ).eval()
     label = torch.tensor([0, *COCO] if num_classes == 80 else range(91))  # ours -> theirs
     images, targets = scene((128, 160), (150, 128), objects=3)
+    targets = with_masks(targets, images)
+    for target in targets:
+        target["labels"] = torch.tensor([1, 12, 80])
+    assert_equal(ours, theirs, label, images, targets)
+
+
+@each
+def test_losses_and_detections_equal_torchvisions_on_real_images(name, shared, tmp_path) -> None:
+    theirs = theirs_at_random(name)
+    file = saved(theirs, tmp_path)
+    ours = build_detector(f"{name}_r50_fpn", weights=file, **options(name) | AS_THEIRS.get(name, {})).eval()
+    data = open_dataset(str(shared / "coco-mini"), "val", masks=True)
+    assert data.category_ids == tuple(COCO)
+    samples = [sample for sample in map(data.__getitem__, range(12)) if len(sample[1]["boxes"]) > 2][:3]
+    images = [image / 255 for image, _ in samples]
+    keys = ("boxes", "labels", "masks")
+    targets = [{key: target[key] for key in keys} for _, target in samples]
+    assert_equal(ours, theirs, torch.tensor([0, *COCO]), images, targets)
+
+
+def assert_equal(
+    ours: nn.Module, theirs: nn.Module, label: Tensor, images: list[Tensor], targets: list[dict[str, Tensor]]
+) -> None:
+    """Compare detections and losses; ``label`` says how theirs calls each label of ours."""
     with torch.no_grad():
         found, expected = ours(images), theirs(images)
     for a, b in zip(found, expected, strict=True):
@@ -120,10 +145,6 @@ def test_losses_and_detections_equal_torchvisions(name, num_classes, tmp_path) -
         if "masks" in b:
             assert_close(a["masks"][order], b["masks"], atol=1e-4, rtol=0)
 
-    if name == "mask_rcnn":
-        targets = with_masks(targets, images)
-    for target in targets:
-        target["labels"] = torch.tensor([1, 12, 80])
     torch.manual_seed(2)
     losses = ours.train()(images, targets)
     torch.manual_seed(2)

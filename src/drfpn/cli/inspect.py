@@ -1,12 +1,15 @@
 """``drfpn info`` and ``drfpn models``."""
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drfpn.cli.common import Json, print_json, print_rows
+from drfpn.cli.common import Device, Json, choose_device, print_json, print_rows
 from drfpn.errors import UserError
+
+if TYPE_CHECKING:
+    from drfpn.analysis.step import Step
 
 
 def info(
@@ -15,9 +18,11 @@ def info(
     classes: Annotated[int, typer.Option(min=1, help="Foreground classes.")] = 80,
     width: Annotated[int, typer.Option(min=8, help="Channels of the pyramid.")] = 256,
     convention: Annotated[str | None, typer.Option(help="Of DRFPN: 'paper' (default) or 'release'.")] = None,
+    step: Annotated[bool, typer.Option("--step", help="Also train one step on noise of that size.")] = False,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Count a model's parameters and multiply-adds, without running it."""
+    """Count a model's parameters and multiply-adds, without running it unless --step asks for it."""
     from drfpn import build_detector
     from drfpn.analysis import count
     from drfpn.analysis.counts import PROPOSALS
@@ -29,9 +34,11 @@ def info(
         )
     options = {} if convention is None else {"convention": convention}
     detector = build_detector(model, classes, width=width, neck_options=options)
-    counts = count(detector, int(match[1]), int(match[2]))
+    height, image_width = int(match[1]), int(match[2])
+    counts = count(detector, height, image_width)
+    taken = _step(model, classes, width, options, (height, image_width), device) if step else None
     if json:
-        print_json({"model": model, **counts.model_dump()})
+        print_json({"model": model, **counts.model_dump()} | ({"step": taken.model_dump()} if taken else {}))
         return
     regions = f", {PROPOSALS} proposals" if hasattr(detector, "roi_heads") else ""
     print_rows(
@@ -43,8 +50,27 @@ def info(
             "parameters of the pyramid": f"{counts.neck_params:,}",
             f"multiply-adds at {size}{regions}": f"{counts.macs / 1e9:.1f} G",
             "multiply-adds of the pyramid": f"{counts.neck_macs / 1e9:.1f} G",
-        },
+        }
+        | (_step_rows(taken) if taken else {}),
     )
+
+
+def _step(model: str, classes: int, width: int, options: dict[str, Any], size: tuple[int, int], device: str) -> "Step":
+    """Train one step; BatchNorm of the random backbone takes the image's statistics, else nothing stays finite."""
+    from drfpn import build_detector
+    from drfpn.analysis.step import step
+
+    sides: dict[str, Any] = {"min_size": min(size), "max_size": max(size)}
+    detector = build_detector(model, classes, width=width, neck_options=options, norm_eval=False, **sides)
+    return step(detector.to(choose_device(device)), *size)
+
+
+def _step_rows(taken: "Step") -> dict[str, str]:
+    return {
+        "one training step": f"{taken.seconds:.1f} s, loss {taken.loss:.3g}",
+        "peak memory": f"{taken.peak_gib:.1f} GiB" if taken.peak_gib else "not known",
+        "parameters without a gradient": ", ".join(taken.without) or "none",
+    }
 
 
 def models(
