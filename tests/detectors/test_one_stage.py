@@ -7,7 +7,7 @@ from torchvision.models import detection
 from torchvision.ops import box_iou
 
 from drfpn import build_detector
-from drfpn.detectors.fcos import iou_loss
+from drfpn.detectors.fcos import IoUHead, centreness, iou_loss
 from tests.detectors.scenes import loss_history, scene, trained
 
 SMALL = {"width": 32, "min_size": 96, "max_size": 160}
@@ -61,6 +61,29 @@ def test_label_k_is_torchvisions_label_k_minus_one(name) -> None:
     for a, b in zip(ours.eval()(images), theirs.eval()(images), strict=True):
         assert_close(a["boxes"], b["boxes"])
         assert_close(a["labels"], b["labels"] + 1)
+
+
+def test_centreness_is_one_in_the_middle_and_zero_on_the_border() -> None:
+    point = torch.tensor([[5.0, 10], [0, 10], [2.5, 10], [2.5, 5]])
+    boxes = torch.tensor([[0.0, 0, 10, 20]]).expand(4, 4)
+    anchors = torch.cat([point - 4, point + 4], dim=1)
+    assert_close(centreness(anchors, boxes), torch.tensor([1, 0, (1 / 3) ** 0.5, 1 / 3]))
+
+
+def test_boxes_of_points_near_the_middle_count_more() -> None:
+    """Two points of one object, one in the middle and one a quarter from its border: 1 and sqrt(1 / 3)."""
+    head = IoUHead(32, 1, 1)
+    anchors = torch.tensor([[1.0, 1, 9, 9], [-1.5, 1, 6.5, 9]])
+    outputs = {
+        "cls_logits": torch.zeros(1, 2, 1),
+        "bbox_regression": torch.rand(1, 2, 4),
+        "bbox_ctrness": torch.zeros(1, 2, 1),
+    }
+    target = {"boxes": torch.tensor([[0.0, 0, 10, 10]]), "labels": torch.tensor([0])}
+    loss = head.compute_loss([target], outputs, [anchors], [torch.tensor([0, 0])])["bbox_regression"]
+    each_point = iou_loss(head.box_coder.decode(outputs["bbox_regression"][0], anchors), target["boxes"].expand(2, 4))
+    weight = torch.tensor([1, (1 / 3) ** 0.5])
+    assert_close(loss, (each_point * weight).sum() / weight.sum())
 
 
 def test_iou_loss_is_minus_log_iou() -> None:

@@ -33,7 +33,10 @@ class FCOS(LabelsFromOne, FixedSizeInference, detection.FCOS):
 
 
 class IoUHead(FCOSHead):
-    """torchvision's head (GroupNorm, centre-ness beside the box) with the paper's IoU loss in place of GIoU."""
+    """torchvision's head (GroupNorm, centre-ness beside the box) with the paper's IoU loss in place of GIoU.
+
+    As in the release, a point counts by its centre-ness: one near the border of its object hardly moves the box.
+    """
 
     def compute_loss(
         self,
@@ -47,15 +50,28 @@ class IoUHead(FCOSHead):
         matched = torch.stack(matched_idxs)  # (N, points)
         wanted = torch.stack([_boxes_of(t["boxes"], index) for t, index in zip(targets, matched_idxs, strict=True)])
         foreground = matched >= 0
-        found = self.box_coder.decode(head_outputs["bbox_regression"].float(), torch.stack(anchors))
-        losses["bbox_regression"] = iou_loss(found[foreground], wanted[foreground]).sum() / foreground.sum().clamp(
-            min=1
-        )
+        around = torch.stack(anchors)
+        found = self.box_coder.decode(head_outputs["bbox_regression"].float(), around)[foreground]
+        weight = centreness(around[foreground], wanted[foreground])
+        losses["bbox_regression"] = (iou_loss(found, wanted[foreground]) * weight).sum() / weight.sum().clamp(min=1e-6)
         return losses
 
 
 def _boxes_of(boxes: Tensor, index: Tensor) -> Tensor:
     return boxes[index.clamp(min=0)] if len(boxes) else boxes.new_zeros(len(index), 4)
+
+
+def centreness(anchors: Tensor, boxes: Tensor) -> Tensor:
+    """Return how near the middle of its box each point lies, 1 in the middle and 0 on the border (Eq. 3 of FCOS).
+
+    Args:
+        anchors: (P, 4), squares around the points.
+        boxes: (P, 4), in which the points lie.
+    """
+    point = (anchors[:, :2] + anchors[:, 2:]) / 2
+    before, behind = point - boxes[:, :2], boxes[:, 2:] - point  # left and top, right and bottom
+    nearer, farther = torch.minimum(before, behind), torch.maximum(before, behind)
+    return (nearer / farther).prod(dim=1).clamp(min=0).sqrt()
 
 
 def iou_loss(found: Tensor, wanted: Tensor) -> Tensor:
