@@ -4,17 +4,30 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from typer.main import get_command
+
+from drfpn.engine import resolve
+from drfpn.engine.checkpoint import Card, build, save_detector
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_the_readmes_python_runs(capsys) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    exec(compile(code, "README.md", "exec"), {})
+def test_the_readmes_python_runs(capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = resolve("faster_rcnn_lite0_drfpn", "dataset", overrides=("width=16", "weights_backbone=null"))
+    card = Card(config=config, classes=("a", "b"), category_ids=(1, 2))
+    run = Path("runs/faster_rcnn_lite0_drfpn-dataset-1")
+    run.mkdir(parents=True)
+    save_detector(run / "best.safetensors", build(card), card)
+    use, export = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(compile(use, "README.md", "exec"), {})
     assert "'3': (1, 256, 8, 12)" in capsys.readouterr().out
+    exec(compile(export, "README.md", "exec"), {})
+    loaded = torch.export.load("detector.pt2").module()(torch.zeros(3, 97, 131, dtype=torch.uint8))
+    assert set(loaded) == {"boxes", "scores", "labels"}
 
 
 def test_every_command_of_the_readme_exists() -> None:

@@ -105,3 +105,17 @@ def test_long_and_narrow_images_and_very_different_sizes_train_and_detect(name) 
     outputs = build(name, **all_scores(name)).eval()(images)
     for image, output in zip(images, outputs, strict=True):
         assert output["boxes"][:, 2:].amax(0).le(torch.tensor(image.shape[:0:-1])).all()
+
+
+@each
+def test_half_precision_by_autocast_trains_and_keeps_boxes_in_full(name) -> None:
+    model = build(name, **all_scores(name))
+    images, targets = scene((70, 90), (120, 50))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = sum(model.train()(images, targets).values())
+        outputs = model.eval()(images)
+    loss.backward()
+    assert loss.isfinite()
+    for output in outputs:
+        assert {value.dtype for key, value in output.items() if key != "labels"} == {torch.float32}
+        assert output["boxes"].isfinite().all()

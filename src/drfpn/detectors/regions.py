@@ -38,13 +38,14 @@ class RegionPool(MultiScaleRoIAlign):
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Return (R, channels, output_size, output_size) of the boxes (R, 4) of all images, in pixels of the batch."""
         levels = [x[name] for name in self.featmap_names]
-        regions = convert_boxes_to_roi_format(boxes).to(levels[0].dtype)
+        regions = convert_boxes_to_roi_format(boxes)  # half precision would move them by pixels
         level_of = self.map_levels(boxes)
         pooled = levels[0].new_zeros(regions.shape[0], levels[0].shape[1], *self.output_size)
         for i, (level, scale) in enumerate(zip(levels, self.scales, strict=True)):
             # index_select and index_copy_ hold for any count of regions in a graph, indexing for two and more only
             index = (level_of == i).nonzero().squeeze(1)
-            here = roi_align(level, regions.index_select(0, index), self.output_size, scale, self.sampling_ratio)
+            chosen = regions.index_select(0, index)
+            here = roi_align(level.to(chosen.dtype), chosen, self.output_size, scale, self.sampling_ratio)
             pooled.index_copy_(0, index, here.to(pooled.dtype))
         return pooled
 
