@@ -201,3 +201,18 @@ def test_a_detector_of_other_classes_is_not_measured(drfpn, trained) -> None:
     result = drfpn("eval", trained / "run", "--data", other)
     assert result.code == 1
     assert "knows the classes" in result.err
+
+
+def strip_segmentations(record: dict[str, Any]) -> None:
+    for annotation in record["annotations"]:
+        del annotation["segmentation"]
+
+
+def test_a_mask_detector_wants_masks(drfpn, coco) -> None:
+    edit(coco, strip_segmentations)
+    result = drfpn("train", "mask_rcnn_lite0_drfpn", "--epochs", 1, *TINY, "--out", "run", "--data", coco)
+    assert result.code == 1
+    assert "none of its" in result.err
+    assert "expected polygons or RLE" in result.err
+    assert "Traceback" not in result.err
+    assert not Path("run").exists()

@@ -34,8 +34,13 @@ def test_help_comes_within_half_a_second_on_an_idle_machine() -> None:
     assert min(seconds() for _ in range(3)) < 0.5  # processor time: others may share the machine
 
 
-def test_train_eval_and_predict_belong_together(drfpn, coco, tmp_path) -> None:
-    trained = drfpn("train", "faster_rcnn_lite0_drfpn", "--data", coco, "--epochs", 1, *TINY, "--json", "--out", "run")
+ALL_SCORES = ("-o", "detector_options.box_score_thresh=0")
+
+
+@pytest.mark.parametrize("model", ["faster_rcnn_lite0_drfpn", "mask_rcnn_lite0_drfpn"])
+def test_train_eval_and_predict_belong_together(model, drfpn, coco, tmp_path) -> None:
+    masks = model.startswith("mask")
+    trained = drfpn("train", model, "--data", coco, "--epochs", 1, *TINY, *ALL_SCORES, "--json", "--out", "run")
     assert trained.code == 0, trained.err
     said = json.loads(trained.out)
     run = Path(said["run"])
@@ -48,8 +53,10 @@ def test_train_eval_and_predict_belong_together(drfpn, coco, tmp_path) -> None:
     measured = drfpn("eval", run, "--data", coco, "--json", "--out", "found.json")
     assert measured.code == 0, measured.err
     assert json.loads(measured.out)["box"] == pytest.approx(said["box"], abs=1e-6)
+    assert (json.loads(measured.out)["mask"] is not None) is masks
     again = drfpn("eval", "found.json", "--data", coco, "--json")
-    assert json.loads(again.out)["box"] == pytest.approx(said["box"], abs=1e-6)
+    for kind in ("box", "mask") if masks else ("box",):
+        assert json.loads(again.out)[kind] == pytest.approx(said[kind], abs=1e-6)
 
     predicted = drfpn("predict", run, coco / "val2017", "--out", "out", "--score", 0.01, "--json")
     assert predicted.code == 0, predicted.err
@@ -57,9 +64,12 @@ def test_train_eval_and_predict_belong_together(drfpn, coco, tmp_path) -> None:
     assert len(list(Path("out").glob("*.jpg"))) == 4
     truth = COCO(str(coco / "annotations/instances_val2017.json"))
     results = json.loads(Path("out/results.json").read_text())
-    if results:
-        assert truth.loadRes("out/results.json").getImgIds() == truth.getImgIds()
-        assert {row["category_id"] for row in results} <= {7, 14, 21, 28, 35, 42}
+    assert truth.loadRes("out/results.json").getImgIds() == truth.getImgIds()
+    assert {row["category_id"] for row in results} <= {7, 14, 21, 28, 35, 42}
+    sizes = {image["id"]: [image["height"], image["width"]] for image in truth.dataset["images"]}
+    for row in results:
+        assert ("segmentation" in row) is masks
+        assert not masks or row["segmentation"]["size"] == sizes[row["image_id"]]
 
 
 def test_results_with_masks_are_measured_as_boxes_and_masks(drfpn, coco) -> None:

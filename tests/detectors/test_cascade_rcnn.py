@@ -11,15 +11,6 @@ SMALL = SMALL_REGIONS
 
 
 @pytest.mark.slow
-def test_trainable_parameters() -> None:
-    def trainable(neck: str, **options: object) -> int:
-        model = build_detector(f"cascade_rcnn_r50_{neck}", neck_options=options)
-        return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-    assert trainable("fpn") == 69_169_422
-    assert trainable("drfpn", convention="release") == 76_024_081
-
-
 def test_stages_are_those_of_the_paper() -> None:
     model = build_detector("cascade_rcnn_lite0_fpn", 3, **SMALL)
     stages = model.roi_heads.stages

@@ -14,27 +14,8 @@ SMALL = {"width": 32, "min_size": 96, "max_size": 160}
 each = pytest.mark.parametrize("name", ["retinanet", "fcos"])
 
 
-def trainable(name: str, **options: object) -> int:
-    model = build_detector(name, neck_options=options)
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
 @pytest.mark.slow
-def test_trainable_parameters_of_retinanet() -> None:
-    assert trainable("retinanet_r50_fpn") == 37_743_348
-    assert trainable("retinanet_r50_drfpn", convention="release") == 42_509_814
-
-
 @pytest.mark.slow
-def test_fcos_with_frozen_batchnorm_has_32_02_million() -> None:
-    body = build_detector("fcos_r50_fpn").backbone.body
-    norms = sum(p.numel() for m in body.modules() if isinstance(m, torch.nn.BatchNorm2d) for p in m.parameters())
-    frozen = sum(
-        p.numel() for n, p in body.named_parameters() if "bn" in n or "downsample.1" in n if not p.requires_grad
-    )
-    assert round((trainable("fcos_r50_fpn") - (norms - frozen)) / 1e4) == 3202
-
-
 @each
 def test_label_k_is_torchvisions_label_k_minus_one(name) -> None:
     """The same weights in torchvision's own class, told labels from 0, give the same losses and boxes."""
