@@ -45,7 +45,7 @@ def test_every_command_of_the_readme_exists() -> None:
             assert group + name in known, group + name
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/measurements.md", "CONTRIBUTING.md"])
 def test_links_lead_to_files(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", text):
