@@ -1,9 +1,10 @@
 import pytest
 import torch
 from torch.testing import assert_close
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from drfpn import build_detector
-from drfpn.detectors.inference import Found, paste
+from drfpn.detectors.inference import Found, all_masks
 from tests.detectors.scenes import SMALL_REGIONS, all_scores, loss_history, regions_of_a_blank_scene, scene
 
 
@@ -36,7 +37,8 @@ def test_crops_are_pasted_into_their_boxes() -> None:
     images, _ = scene((70, 90))
     (crops,), (full,) = model.detect(images), model(images)
     assert crops["crops"].shape[1:] == (1, 28, 28)
-    assert_close(full["masks"], paste(crops["crops"], crops["boxes"], (70, 90)))
+    assert_close(full["masks"], paste_masks_in_image(crops["crops"], crops["boxes"], (70, 90)))
+    assert_close(all_masks(crops["crops"], crops["boxes"], (70, 90)), full["masks"][:, 0] >= 0.5)
     for mask, (x1, y1, x2, y2) in zip(full["masks"][:, 0], full["boxes"].tolist(), strict=True):
         rows, columns = mask.nonzero().unbind(1)
         if len(rows):  # torchvision widens a mask by one of its 28 cells on each side

@@ -7,7 +7,7 @@ import torch
 
 from drfpn.analysis.draw import draw, side_by_side
 from drfpn.data import DetectionDataset
-from drfpn.detectors.inference import paste
+from drfpn.detectors.inference import all_masks
 
 
 def draw_examples(
@@ -41,7 +41,7 @@ def draw_examples(
         keep = found["scores"] >= min_score
         found = {key: value[keep].cpu() for key, value in found.items()}
         boxes, labels, scores = (found[key] for key in ("boxes", "labels", "scores"))
-        masks = paste(found["crops"], boxes, image.shape[-2:])[:, 0] >= 0.5 if "crops" in found else None
+        masks = all_masks(found["crops"], boxes, image.shape[-2:]) if "crops" in found else None
         truth = draw(image, target["boxes"], target["labels"], dataset.classes, masks=target.get("masks"))
         result = draw(image, boxes, labels, dataset.classes, scores, masks=masks)
         file = folder / f"{Path(dataset.name(i)).stem}.jpg"

@@ -110,11 +110,7 @@ def _print_paper(json: bool) -> None:
 
     counts = trainable_parameters()
     if json:
-        rows = []
-        for row in TABLE:
-            built = row.model in counts
-            rows.append(row._asdict() | {"params": counts.get(row.model or ""), "done": row.done if built else ()})
-        print_json({"rows": rows})
+        print_json({"rows": [row._asdict() | {"params": counts.get(row.model or "")} for row in TABLE]})
         return
     table = Table(box=None, padding=(0, 1, 0, 0), collapse_padding=True, pad_edge=False)
     for column in ("method", "backbone", "plan", "name here"):
@@ -124,7 +120,7 @@ def _print_paper(json: bool) -> None:
     table.add_column("here", no_wrap=True)
     for row in TABLE:
         here = ("not built yet", "-", "-")
-        if row.model in counts:
+        if row.model:
             here = (row.model, f"{counts[row.model] / 1e6:.2f}", row.done[-1])
         table.add_row(row.method, row.backbone, row.schedule, here[0], *_numbers(row.box), *here[1:])
         if row.mask:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drfpn.data.annotations import Annotations
-from drfpn.data.problems import Problem
+from drfpn.data.problems import Problem, refusal
 from drfpn.errors import UserError
 
 OnBad = Literal["error", "skip", "fix"]
@@ -80,12 +80,7 @@ def clean(annotations: Annotations, on_bad: OnBad = "error") -> tuple[Annotation
     if not count:
         return annotations, []
     if on_bad == "error":
-        first = next(box_problems(annotations))
-        these = "is bad" if count == 1 else "are bad"
-        raise UserError(
-            f"{first.where}: {first.found}, expected {first.expected} ({count} of {len(annotations.boxes)} "
-            f"boxes {these}; '--on-bad skip' or '--on-bad fix' goes on without them)."
-        )
+        raise refusal(next(box_problems(annotations)), count, len(annotations.boxes), "boxes")
     lines = []
     reaching = bad["box-reaches-out"]
     if on_bad == "fix":

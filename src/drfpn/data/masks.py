@@ -9,7 +9,7 @@ import numpy as np
 
 from drfpn.data.annotations import Annotations
 from drfpn.data.boxes import OnBad
-from drfpn.data.problems import Problem
+from drfpn.data.problems import Problem, refusal
 from drfpn.data.rle import area, rle_fault
 from drfpn.errors import UserError
 
@@ -103,11 +103,7 @@ def clean_masks(annotations: Annotations, on_bad: OnBad = "error") -> tuple[Anno
     if on_bad == "error":
         index = next(iter(faults))
         first = _problem(annotations, index, int(annotations.image_of_object()[index]), faults[index])
-        these = "is bad" if len(faults) == 1 else "are bad"
-        raise UserError(
-            f"{first.where}: {first.found}, expected {first.expected} ({len(faults)} of {count} segmentations "
-            f"{these}; '--on-bad skip' or '--on-bad fix' goes on without them)."
-        )
+        raise refusal(first, len(faults), count, "segmentations")
     lines = []
     if on_bad == "fix":
         annotations, fixed = _drop_polygons(annotations, faults)

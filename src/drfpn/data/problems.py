@@ -35,6 +35,15 @@ class Problem:
 Report = Callable[[Problem], None]
 
 
+def refusal(first: Problem, bad: int, total: int, what: str) -> UserError:
+    """Return the error for ``bad`` of ``total`` ``what`` (in the plural), of which ``first`` is the first."""
+    these = "is bad" if bad == 1 else "are bad"
+    return UserError(
+        f"{first.where}: {first.found}, expected {first.expected} ({bad} of {total} {what} {these}; "
+        "'--on-bad skip' or '--on-bad fix' goes on without them)."
+    )
+
+
 def raise_problem(problem: Problem) -> None:
     """Raise the problem as a ``UserError``: the report of a reader that accepts no fault."""
     raise UserError(problem.sentence)

@@ -98,10 +98,10 @@ class CascadeHeads(nn.Module):
 
     def find(self, features: dict[str, Tensor], regions: Tensor, real: Tensor, images: ImageList) -> Found:
         """Return what the regions (N, R, 4) show; ``real`` (N, R) says which of them do not only fill up."""
+        stages: Any = self.stages
         scores = []
-        stage: Any
         refined = regions
-        for stage in self.stages:
+        for stage in stages:
             regions = refined
             logits, deltas = stage.predict(features, list(regions), images.image_sizes)
             deltas = deltas[:, :4].float().view(regions.shape)
@@ -112,7 +112,6 @@ class CascadeHeads(nn.Module):
         found: Found = stage.choose(mean, deltas[:, :, None].expand(*mean.shape, 4), regions, images)
         if not stage.has_mask():
             return found
-        stages: Any = self.stages
         masks = [stage.masks(features, found, images) for stage in stages]
         return found._replace(masks=torch.stack(masks).mean(0))
 

@@ -5,10 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import clip_boxes_to_image
 
 from drfpn.detectors.inference import Found, level_anchors, rows
-from drfpn.ops import NOTHING, suppress, top
+from drfpn.ops import NOTHING, suppress_batch, top
 
 
 def find_dense(model: Any, features: dict[str, Tensor], images: ImageList, scores: Tensor, deltas: Tensor) -> Found:
@@ -29,14 +28,8 @@ def find_dense(model: Any, features: dict[str, Tensor], images: ImageList, score
         score, index = top(torch.where(score > model.score_thresh, score, NOTHING).flatten(1), model.topk_candidates)
         anchor = index // classes
         chosen.append((model.decode(rows(delta, anchor), around[anchor]), score, index % classes))
-    candidates = [torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True)]
-    found = [_keep(model, *image) for image in zip(*candidates, images.image_sizes, strict=True)]
-    return Found(*(torch.stack(parts) for parts in zip(*found, strict=True)))
-
-
-def _keep(
-    model: Any, boxes: Tensor, scores: Tensor, classes: Tensor, size: tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    boxes = clip_boxes_to_image(boxes, size)
-    scores, index = suppress(boxes, scores, classes, model.nms_thresh, model.detections_per_img)
-    return boxes[index], scores, classes[index] + 1
+    boxes, scores, labels = (torch.cat(parts, dim=1) for parts in zip(*chosen, strict=True))
+    boxes, scores, labels = suppress_batch(
+        boxes, scores, labels, images.image_sizes, iou=model.nms_thresh, count=model.detections_per_img
+    )
+    return Found(boxes, scores, labels + 1)

@@ -1,7 +1,7 @@
 """Evaluation with tensors of fixed size: what is evaluated here is what is exported."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -52,7 +52,7 @@ class FixedSizeInference:
         outputs = self.detect(images)
         for image, output in zip(images, outputs, strict=True):
             if "crops" in output:
-                output["masks"] = paste(output.pop("crops"), output["boxes"], image.shape[-2:])
+                output["masks"] = paste_masks_in_image(output.pop("crops"), output["boxes"], image.shape[-2:])
         return outputs
 
     def detect(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
@@ -88,9 +88,26 @@ class FixedSizeInference:
         return found._replace(boxes=torch.stack(boxes))
 
 
-def paste(crops: Tensor, boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """Put masks (D, 1, M, M) of boxes (D, 4) into an image of ``size`` (height, width): (D, 1, height, width)."""
-    return paste_masks_in_image(crops, boxes, size)
+def each_mask(crops: Tensor, boxes: Tensor, size: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the mask of each detection in its image, (height, width), true from probability one half on.
+
+    One by one, since probabilities of the image's size for all of them may fill the memory.
+
+    Args:
+        crops: (D, 1, M, M), probabilities inside of each box.
+        boxes: (D, 4) in pixels of the image.
+        size: height and width of the image.
+    """
+    for crop, box in zip(crops, boxes, strict=True):
+        yield paste_masks_in_image(crop[None], box[None], size)[0, 0] >= 0.5
+
+
+def all_masks(crops: Tensor, boxes: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the masks of :func:`each_mask` in one tensor, (D, height, width)."""
+    masks = boxes.new_zeros(len(boxes), *size, dtype=torch.bool)
+    for place, mask in zip(masks, each_mask(crops, boxes, size), strict=True):
+        place[:] = mask
+    return masks
 
 
 def as_float(image: Tensor) -> Tensor:

@@ -6,16 +6,18 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, maskrcnn_loss
-from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image, roi_align
+from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops._utils import convert_boxes_to_roi_format
 from torchvision.ops.poolers import LevelMapper
 
 from drfpn.detectors.inference import Found, rows
-from drfpn.detectors.proposals import decode, large
-from drfpn.ops import NOTHING, suppress, top
+from drfpn.detectors.proposals import decode
+from drfpn.ops import NOTHING, suppress_batch, top
 
 CANDIDATES = 2000
 """Boxes of all classes that an image may have above the threshold before they are suppressed."""
+MIN_SIDE = 1e-2
+"""Shortest side of a box, pixels (torchvision's)."""
 
 
 class RegionPool(MultiScaleRoIAlign):
@@ -132,13 +134,13 @@ class RegionHeads(RoIHeads):
         scores = torch.where(scores > self.score_thresh, scores, NOTHING).flatten(1)
         scores, index = top(scores, CANDIDATES)  # of all regions and classes
         boxes = decode(self.box_coder, rows(deltas.flatten(1, 2), index), rows(regions, index // classes))
-        found = [self._keep(*image) for image in zip(boxes, scores, index % classes, images.image_sizes, strict=True)]
-        return Found(*(torch.stack(parts) for parts in zip(*found, strict=True)))
-
-    def _keep(
-        self, boxes: Tensor, scores: Tensor, classes: Tensor, size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        boxes = clip_boxes_to_image(boxes, size)
-        scores = torch.where(large(boxes, 1e-2), scores, NOTHING)
-        scores, index = suppress(boxes, scores, classes, self.nms_thresh, self.detections_per_img)
-        return boxes[index], scores, classes[index] + 1
+        boxes, scores, labels = suppress_batch(
+            boxes,
+            scores,
+            index % classes,
+            images.image_sizes,
+            iou=self.nms_thresh,
+            count=self.detections_per_img,
+            min_side=MIN_SIDE,
+        )
+        return Found(boxes, scores, labels + 1)

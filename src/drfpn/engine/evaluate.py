@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from drfpn.data import DetectionDataset
 from drfpn.data.rle import encode
-from drfpn.detectors.inference import paste
+from drfpn.detectors.inference import each_mask
 from drfpn.engine.progress import bar
 from drfpn.errors import UserError
 
@@ -128,9 +128,8 @@ def to_results(
         for box, label, confidence in rows
     ]
     if "crops" in output:
-        # one by one: all at once may fill the memory
-        for result, crop, box in zip(results, output["crops"].cpu(), output["boxes"].cpu(), strict=True):
-            mask = paste(crop[None], box[None], size)[0, 0] >= 0.5
+        masks = each_mask(output["crops"].cpu(), output["boxes"].cpu(), size)
+        for result, mask in zip(results, masks, strict=True):
             result["segmentation"] = encode(mask.numpy())
     return results
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from drfpn.data import load_image
 from drfpn.data.images import IMAGE_SUFFIXES
-from drfpn.detectors.inference import paste
+from drfpn.detectors.inference import all_masks
 from drfpn.engine.evaluate import Result, to_results
 from drfpn.errors import UserError, nearest
 
@@ -39,12 +39,7 @@ class Detections:
 
     def masks(self) -> Tensor | None:
         """Return the masks (D, H, W) in the image, true inside; ``None`` of detectors without."""
-        if self.crops is None:
-            return None
-        size = self.image.shape[-2:]
-        found = zip(self.crops, self.boxes, strict=True)
-        masks = [paste(crop[None], box[None], size)[0, 0] >= 0.5 for crop, box in found]
-        return torch.stack(masks) if masks else torch.zeros(0, *size, dtype=torch.bool)
+        return None if self.crops is None else all_masks(self.crops, self.boxes, self.image.shape[-2:])
 
     def to_coco(self, image_id: int, category_ids: Sequence[int]) -> list[Result]:
         """Return COCO's results format."""

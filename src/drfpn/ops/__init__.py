@@ -2,7 +2,7 @@
 
 from drfpn.ops.pooling import adaptive_average_pool
 from drfpn.ops.sampling import corner_grid, pixel_grid, sample, sample_by_gathers, warp, warp_released
-from drfpn.ops.select import NOTHING, suppress, top
+from drfpn.ops.select import NOTHING, suppress, suppress_batch, top
 
 __all__ = [
     "NOTHING",
@@ -12,6 +12,7 @@ __all__ = [
     "sample",
     "sample_by_gathers",
     "suppress",
+    "suppress_batch",
     "top",
     "warp",
     "warp_released",

@@ -1,9 +1,11 @@
 """Choosing the best of many boxes with tensors whose sizes do not depend on values, so that graphs can be exported."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import nms
+from torchvision.ops import clip_boxes_to_image, nms
 
 NOTHING = -1.0
 """Score of an entry that only fills a tensor up."""
@@ -53,3 +55,37 @@ def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, count: i
     index = nms(torch.cat((spread, always)), padded, iou)
     kept = torch.zeros_like(padded).scatter(0, index, 1.0)[:-2]
     return top(torch.where((kept > 0) & real, scores, NOTHING), count)
+
+
+def suppress_batch(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    iou: float,
+    count: int,
+    min_side: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Clip the boxes of each image to it and :func:`suppress` them.
+
+    Args:
+        boxes: (N, n, 4)
+        scores: (N, n)
+        groups: (N, n)
+        sizes: height and width of each image.
+        iou: overlap allowed.
+        count: how many to return of each image.
+        min_side: boxes with a shorter side are left out, pixels.
+
+    Returns:
+        Boxes, scores and groups of the best of each image, (N, count, ...), filled up as by :func:`top`.
+    """
+    kept = []
+    for box, score, group, size in zip(boxes, scores, groups, sizes, strict=True):
+        box = clip_boxes_to_image(box, size)
+        large = (box[:, 2:] - box[:, :2] >= min_side).all(dim=-1)
+        score, index = suppress(box, torch.where(large, score, NOTHING), group, iou, count)
+        kept.append((box[index], score, group[index]))
+    best, their_scores, their_groups = (torch.stack(parts) for parts in zip(*kept, strict=True))
+    return best, their_scores, their_groups
