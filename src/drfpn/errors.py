@@ -17,6 +17,19 @@ class UserError(ValueError):
         self.exit_code = exit_code
 
 
+class Stopped(Exception):  # no error: somebody asked
+    """The work was asked to stop and has saved what it had.
+
+    Args:
+        message: what the user is told.
+        exit_code: of the command.
+    """
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the known word closest to ``word``, else an empty string."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

@@ -57,6 +57,14 @@ def trained(model: nn.Module, steps: int = 10) -> nn.Module:
     return model.eval()
 
 
+def choose_alike(theirs: nn.Module, ours: nn.Module) -> None:
+    """Let torchvision's two-stage detector choose the anchors and regions that ours does from the same seed."""
+    theirs.transform.torch_choice = lambda sizes: sizes[0]  # ours draws nothing where there is one size
+    if hasattr(theirs, "rpn"):
+        theirs.rpn.fg_bg_sampler = ours.rpn.fg_bg_sampler
+        theirs.roi_heads.fg_bg_sampler = ours.roi_heads.fg_bg_sampler
+
+
 def regions_of_a_blank_scene(side: int = 128) -> tuple[dict[str, Tensor], Tensor, Tensor, ImageList]:
     """Return what heads look at: levels, three regions of which the last only fills up, and the batch."""
     features = {str(i): torch.randn(1, 16, side // 4 >> i, side // 4 >> i) for i in range(4)}

@@ -16,7 +16,7 @@ from drfpn import build_detector
 from drfpn.data import open_dataset
 from drfpn.detectors.published import COCO, PUBLISHED
 from drfpn.errors import UserError
-from tests.detectors.scenes import scene
+from tests.detectors.scenes import choose_alike, scene
 
 THEIRS = {
     "faster_rcnn": detection.fasterrcnn_resnet50_fpn,
@@ -132,6 +132,7 @@ def assert_equal(
     ours: nn.Module, theirs: nn.Module, label: Tensor, images: list[Tensor], targets: list[dict[str, Tensor]]
 ) -> None:
     """Compare detections and losses; ``label`` says how theirs calls each label of ours."""
+    choose_alike(theirs, ours)
     with torch.no_grad():
         found, expected = ours(images), theirs(images)
     for a, b in zip(found, expected, strict=True):

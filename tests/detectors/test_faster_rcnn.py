@@ -8,12 +8,11 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from drfpn import FPN, build_detector
 from drfpn.backbones import TimmBackbone
-from tests.detectors.scenes import SMALL_REGIONS, loss_history, scene
+from tests.detectors.scenes import SMALL_REGIONS, choose_alike, loss_history, scene
 
 SMALL = SMALL_REGIONS
 
 
-@pytest.mark.slow
 class TheirBackbone(nn.Module):
     """torchvision's own pyramid on a timm body, as its BackboneWithFPN joins them."""
 
@@ -50,6 +49,7 @@ def test_losses_and_detections_equal_torchvisions_with_the_same_weights() -> Non
     ours = build_detector("faster_rcnn_lite0_fpn", 3, width=16, **options)
     normalisation = {"image_mean": [127 / 255] * 3, "image_std": [128 / 255] * 3}
     theirs = theirs_with_weights_of(ours, **options, **normalisation)
+    choose_alike(theirs, ours)
     images, targets = scene((70, 90), (120, 50))
     values = []
     for model in (ours, theirs):

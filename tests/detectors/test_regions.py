@@ -32,6 +32,16 @@ def test_gradients_reach_every_level() -> None:
     assert all(level.grad.any() for level in features.values())
 
 
+def test_a_region_that_is_no_number_reads_no_foreign_memory() -> None:
+    """Weights that diverged propose such; torchvision's operator would end the process."""
+    features = {name: level.requires_grad_() for name, level in levels(128, 128).items()}
+    nan, inf = torch.nan, torch.inf
+    boxes = torch.tensor([[nan, nan, nan, nan], [0, nan, 50, nan], [-inf, 0, inf, inf], [0, 0, 50, 50]])
+    pooled = RegionPool(STRIDES, 7)(features, [boxes], [(128, 128)])
+    pooled[3].sum().backward()
+    assert_close(pooled[3:], RegionPool(STRIDES, 7)(features, [boxes[3:]], [(128, 128)]))
+
+
 def test_strides_do_not_depend_on_the_image_seen_first() -> None:
     """torchvision would take the 10 rows of this image for the 32 of its padded batch: half of the true stride."""
     features = levels(32, 320)

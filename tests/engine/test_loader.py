@@ -1,9 +1,10 @@
+import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from drfpn.data import ShapesDataset
 from drfpn.data.transforms import TransformedDataset, basic, collate
-from drfpn.engine.loader import SeededSampler
+from drfpn.engine.loader import Key, SeededSampler, StepBatches
 
 
 def batches(workers: int, epoch: int = 0, seed: int = 0) -> list[torch.Tensor]:
@@ -48,3 +49,36 @@ def test_a_flip_moves_boxes_with_the_image() -> None:
     expected[:, [0, 2]] = width - target["boxes"][:, [2, 0]]
     torch.testing.assert_close(moved["boxes"], expected)
     torch.testing.assert_close(moved["labels"], target["labels"])
+
+
+def pieces(length: int, batch_size: int, *, accumulate: int = 1, processes: int = 1) -> list[list[list[Key]]]:
+    """Return for each part of each step the pieces of all processes."""
+    each = [
+        StepBatches(SeededSampler(length, 0), batch_size, accumulate=accumulate, rank=rank, processes=processes)
+        for rank in range(processes)
+    ]
+    assert {len(batches) for batches in each} == {each[0].steps * accumulate}
+    return [list(parts) for parts in zip(*each, strict=True)]
+
+
+@pytest.mark.parametrize(("accumulate", "processes"), [(1, 2), (2, 1), (2, 2), (1, 4)])
+def test_parts_and_processes_share_each_step_that_one_alone_would_take(accumulate, processes) -> None:
+    parts = pieces(10, 4, accumulate=accumulate, processes=processes)
+    flat = [[key for piece in part for key in piece] for part in parts]
+    steps = [[key for part in flat[i : i + accumulate] for key in part] for i in range(0, len(flat), accumulate)]
+    alone = [step for (step,) in pieces(10, 4)]
+    assert steps[:2] == alone[:2]
+    assert steps[2][:2] == alone[2]  # the last step is filled up until its pieces are equal
+    assert len({len(piece) for part in parts[-accumulate:] for piece in part}) == 1
+    assert len(steps[2]) < 2 + accumulate * processes
+
+
+def test_a_start_in_the_middle_of_an_epoch_leaves_out_what_is_done() -> None:
+    batches = StepBatches(SeededSampler(10, 0), 2, accumulate=2)
+    batches.start(3)
+    whole = list(batches)
+    batches.start(3, first_step=2)
+    assert list(batches) == whole[4:]
+    assert len(batches) == len(whole) - 4
+    batches.start(4)
+    assert list(batches) != whole

@@ -119,3 +119,16 @@ def test_the_pixel_grid_is_that_of_affine_grid() -> None:
     identity = torch.eye(2, 3, dtype=torch.float64)[None]
     expected = F.affine_grid(identity, [1, 1, 5, 8], align_corners=False)[0]
     assert_close(pixel_grid(5, 8, identity), expected)
+
+
+@pytest.mark.parametrize("padding", ["border", "zeros"])
+def test_a_position_that_is_no_number_is_seen_and_has_a_backward(padding) -> None:
+    image = torch.rand(1, 2, 4, 4, requires_grad=True)
+    positions = torch.rand(1, 3, 3, 2)
+    positions[0, 1, 2, 0] = torch.nan
+    positions.requires_grad_()
+    read = sample(image, positions, padding)
+    assert read[0, :, 1, 2].isnan().all()
+    assert read.isnan().sum() == 2
+    read.nan_to_num().sum().backward()
+    assert image.grad.isfinite().all()

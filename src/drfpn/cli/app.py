@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from drfpn.cli import data, doctor, evaluate, inspect, predict, train
-from drfpn.errors import UserError, sentence
+from drfpn.errors import Stopped, UserError, sentence
 
 app = typer.Typer(
     name="drfpn",
@@ -50,3 +50,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("drfpn: stopped", file=sys.stderr)
         sys.exit(130)
+    except Stopped as stop:
+        print(f"drfpn: {stop}", file=sys.stderr)
+        sys.exit(stop.exit_code)

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from drfpn.engine import Metrics
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-Data = Annotated[
-    str, typer.Option("--data", help="Folder in COCO or VOC layout, or 'shapes' (synthetic).", metavar="DATA")
-]
+DATA_HELP = "Folder in COCO or VOC layout, or 'shapes' (synthetic)."
+Data = Annotated[str, typer.Option("--data", help=DATA_HELP, metavar="DATA")]
 Device = Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', ...")]
 
 
@@ -26,11 +25,13 @@ def print_json(value: Any) -> None:
 
 
 def choose_device(name: str) -> "torch.device":
-    """Return the device called ``name``; ``auto`` is the GPU where there is one."""
+    """Return the device called ``name``; ``auto`` is the GPU where there is one, of several this process's own."""
     import torch
 
+    from drfpn import processes
+
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda", processes.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -1,13 +1,14 @@
 """``drfpn train`` and ``drfpn demo``."""
 
 import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drfpn.cli.common import Data, Device, Json, choose_device, print_json, print_metrics
+from drfpn.cli.common import DATA_HELP, Device, Json, choose_device, print_json, print_metrics
 from drfpn.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,8 +20,10 @@ PICTURES = 8
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="DETECTOR_BACKBONE_PYRAMID; 'drfpn models' lists them.")],
-    data: Data,
+    model: Annotated[
+        str | None, typer.Argument(help="DETECTOR_BACKBONE_PYRAMID; 'drfpn models' lists them.", show_default=False)
+    ] = None,
+    data: Annotated[str | None, typer.Option(help=DATA_HELP, metavar="DATA", show_default=False)] = None,
     schedule: Annotated[str | None, typer.Option(help="The paper's '1x' (12 epochs) or '2x' (24).")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; the rate drops at 8/12 and 11/12.")] = None,
     scale: Annotated[str | None, typer.Option(help="'small' or 'paper'; default: what suits the backbone.")] = None,
@@ -31,7 +34,13 @@ def train(
         list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="Any setting of config.yaml.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: a new one in runs/.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, else the newest.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out; MODEL and --data may be left out then.")
+    ] = False,
+    nproc: Annotated[int, typer.Option(min=1, help="Processes that share each step, one a GPU.")] = 1,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Only operators that give the same bits each time, on GPUs too.")
+    ] = False,
     val_split: Annotated[str | None, typer.Option(help="Split to measure on (val).")] = None,
     first: Annotated[int | None, typer.Option(min=1, help="Train on the first N images only.")] = None,
     on_bad: Annotated[str | None, typer.Option(help="Boxes that cannot be: 'error', 'skip' or 'fix'.")] = None,
@@ -43,27 +52,43 @@ def train(
 
     Example: drfpn train faster_rcnn_lite0_drfpn --data path/to/dataset --epochs 10
     """
+    from drfpn import processes
     from drfpn.engine import resolve
 
-    config = resolve(
-        model,
-        data,
-        scale=scale,
-        schedule=schedule,
-        epochs=epochs,
-        overrides=override or (),
-        weights=weights,
-        val_split=val_split,
-        first=first,
-        on_bad=on_bad,
-        seed=seed,
-    )
+    if nproc > 1 and processes.started_together() == 1:
+        from drfpn.engine.launch import launch
+
+        raise typer.Exit(launch(sys.argv[1:], nproc))
+    if resume and out is not None and model is None and data is None:
+        config = _saved_config(out)
+    elif model is None or data is None:
+        raise UserError("Say MODEL and --data, or --resume and the run folder as --out.", exit_code=2)
+    else:
+        config = resolve(
+            model,
+            data,
+            scale=scale,
+            schedule=schedule,
+            epochs=epochs,
+            overrides=override or (),
+            weights=weights,
+            val_split=val_split,
+            first=first,
+            on_bad=on_bad,
+            seed=seed,
+            deterministic=deterministic or None,
+        )
     metrics, folder = run(config, out, resume=resume, device=device)
+    if processes.started_as_first():
+        _tell(metrics, folder, json)
+
+
+def _tell(metrics: "Metrics", folder: Path, json: bool) -> None:
     if json:
         print_json({"run": str(folder), **metrics.model_dump()})
-    else:
-        print_metrics(metrics)
-        typer.echo(f"run: {folder}  (weights, metrics.json, report.html, pictures/)")
+        return
+    print_metrics(metrics)
+    typer.echo(f"run: {folder}  (weights, metrics.json, report.html, pictures/)")
 
 
 FROM_SCRATCH = (
@@ -107,31 +132,36 @@ def demo(
 
 
 def run(config: "RunConfig", out: Path | None, *, resume: bool = False, device: str = "auto") -> tuple["Metrics", Path]:
-    """Open the data, train, draw and report; a run that fails before its first epoch leaves nothing behind."""
+    """Open the data, train, draw and report; a run that fails before it has saved a state leaves nothing behind."""
+    from drfpn import processes
     from drfpn.data import open_dataset
-    from drfpn.engine import train
+    from drfpn.engine import Interrupted, train
     from drfpn.engine.progress import say
 
-    opened: dict[str, Any] = {"on_bad": config.on_bad, "masks": config.masks, "warn": say}
-    train_set = open_dataset(config.data, config.train_split, first=config.first, **opened)
-    same = config.val_split == config.train_split
-    val_set = open_dataset(config.data, config.val_split, first=config.first if same else None, **opened)
-    folder = _resumed_folder(config, out) if resume else _new_folder(config, out)
-    say(f"{config.model} ({config.scale} scale) on {config.data}: {len(train_set)} images, measured on {len(val_set)}")
-    say(_where_weights_come_from(config))
-    fresh = not folder.exists()
-    try:
-        metrics = train(config, train_set, val_set, folder, device=choose_device(device), resume=resume)
-    except KeyboardInterrupt:
-        if (folder / "state.pt").exists():
-            say(f"{folder} holds all whole epochs: the same command with --out {folder} --resume goes on")
-        raise
-    finally:
-        if fresh and folder.exists() and not (folder / "last.safetensors").exists():
-            shutil.rmtree(folder)
-            with suppress(OSError):  # not empty: other runs are in it
-                folder.parent.rmdir()
-    _draw(folder, val_set, device)
+    where = choose_device(device)
+    with processes.group(where):
+        opened: dict[str, Any] = {"on_bad": config.on_bad, "masks": config.masks, "warn": say}
+        train_set = open_dataset(config.data, config.train_split, first=config.first, **opened)
+        same = config.val_split == config.train_split
+        val_set = open_dataset(config.data, config.val_split, first=config.first if same else None, **opened)
+        folder = _resumed_folder(config, out) if resume else processes.from_first(_new_folder(config, out))
+        images = f"{len(train_set)} images, {len(val_set)} to measure"
+        say(f"{config.model} ({config.scale} scale) on {config.data}: {images}")
+        say(_where_weights_come_from(config))
+        fresh = processes.rank() == 0 and not folder.exists()
+        try:
+            metrics = train(config, train_set, val_set, folder, device=where, resume=resume)
+        except (KeyboardInterrupt, Interrupted):
+            if (folder / "state.pt").exists():
+                say(f"to go on: drfpn train --resume --out {folder}")
+            raise
+        finally:
+            if fresh and folder.exists() and not (folder / "state.pt").exists():
+                shutil.rmtree(folder)
+                with suppress(OSError):  # not empty: other runs are in it
+                    folder.parent.rmdir()
+        if processes.rank() == 0:
+            _draw(folder, val_set, device)
     return metrics, folder
 
 
@@ -160,18 +190,22 @@ def _new_folder(config: "RunConfig", out: Path | None) -> Path:
     return folder
 
 
-def _resumed_folder(config: "RunConfig", out: Path | None) -> Path:
+def _saved_config(folder: Path) -> "RunConfig":
     from drfpn.engine.config import read_config
 
+    if not (folder / "state.pt").is_file():
+        raise UserError(f"There is no run to resume in {folder}: state.pt is missing.")
+    return read_config(folder / "config.yaml")
+
+
+def _resumed_folder(config: "RunConfig", out: Path | None) -> Path:
     runs = Path("runs").glob(f"{_default_name(config)}-*/state.pt")
     newest = max(runs, key=lambda file: file.stat().st_mtime, default=None)
     folder = out or (newest.parent if newest else None)
-    if folder is None or not (folder / "state.pt").is_file():
-        raise UserError(f"There is no run to resume {f'in {folder}' if folder else 'in runs/'}: state.pt is missing.")
-    saved = read_config(folder / "config.yaml")
-    changed = [key for key in type(saved).model_fields if getattr(saved, key) != getattr(config, key)]
-    if changed:
-        key = changed[0]
+    if folder is None:
+        raise UserError("There is no run to resume in runs/: state.pt is missing.")
+    saved = _saved_config(folder)
+    for key in saved.changed(config)[:1]:
         raise UserError(
             f"{folder} was trained with {key}={getattr(saved, key)!r}, not {getattr(config, key)!r}: "
             "resume with the same settings, or start a new run."

@@ -104,8 +104,8 @@ class CascadeHeads(nn.Module):
         for stage in stages:
             regions = refined
             logits, deltas = stage.predict(features, list(regions), images.image_sizes)
-            deltas = deltas[:, :4].float().view(regions.shape)
-            scores.append(logits.float().softmax(-1).view(*real.shape, -1)[..., 1:])
+            deltas = deltas[:, :4].view(regions.shape)
+            scores.append(logits.softmax(-1).view(*real.shape, -1)[..., 1:])
             moved = zip(deltas, regions, images.image_sizes, strict=True)
             refined = torch.stack([refine(stage, *image) for image in moved])
         mean = torch.where(real[..., None], torch.stack(scores).mean(0), NOTHING)

@@ -9,13 +9,13 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.rpn import RPNHead
+from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
 
 from drfpn.backbones import TimmBackbone
 from drfpn.detectors.backbone import PyramidBackbone
 from drfpn.detectors.inference import FixedSizeInference, Found
-from drfpn.detectors.proposals import propose
+from drfpn.detectors.proposals import FloatRPNHead, ProposalNetwork, propose
 from drfpn.detectors.regions import RegionHeads, RegionPool
 from drfpn.pyramids import Pyramid
 
@@ -43,12 +43,14 @@ class BoxPredictor(nn.Module):
 
 
 class FasterRCNN(FixedSizeInference, detection.FasterRCNN):
-    """torchvision's Faster R-CNN with ``RegionHeads`` and an evaluation of fixed size."""
+    """torchvision's Faster R-CNN with ``ProposalNetwork``, ``RegionHeads`` and an evaluation of fixed size."""
 
+    rpn: Any
     roi_heads: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.rpn = proposal_network(self.rpn)
         self.roi_heads = region_heads(self.roi_heads)
 
     def find(self, features: dict[str, Tensor], images: ImageList) -> Found:
@@ -56,6 +58,23 @@ class FasterRCNN(FixedSizeInference, detection.FasterRCNN):
         regions, real = propose(self.rpn, features, images)
         found: Found = self.roi_heads.find(features, regions, real, images)
         return found
+
+
+def proposal_network(given: RegionProposalNetwork) -> ProposalNetwork:
+    """Return a ``ProposalNetwork`` with the parts and settings of torchvision's."""
+    settings: Any = given
+    return ProposalNetwork(
+        settings.anchor_generator,
+        settings.head,
+        fg_iou_thresh=settings.proposal_matcher.high_threshold,
+        bg_iou_thresh=settings.proposal_matcher.low_threshold,
+        batch_size_per_image=settings.fg_bg_sampler.batch_size_per_image,
+        positive_fraction=settings.fg_bg_sampler.positive_fraction,
+        pre_nms_top_n=settings._pre_nms_top_n,
+        post_nms_top_n=settings._post_nms_top_n,
+        nms_thresh=settings.nms_thresh,
+        score_thresh=settings.score_thresh,
+    )
 
 
 def region_heads(given: RoIHeads, **changes: Any) -> RegionHeads:
@@ -108,7 +127,7 @@ def faster_rcnn(
     return FasterRCNN(
         PyramidBackbone(body, neck, width),
         rpn_anchor_generator=AnchorGenerator(tuple((s,) for s in side), ((0.5, 1.0, 2.0),) * levels),
-        rpn_head=RPNHead(width, 3),
+        rpn_head=FloatRPNHead(width, 3),
         box_roi_pool=RegionPool(body.strides, 7),
         box_head=TwoMLPHead(width * 7 * 7, representation_size),
         box_predictor=BoxPredictor(representation_size, num_classes),

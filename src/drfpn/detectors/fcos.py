@@ -10,6 +10,7 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
+from drfpn import processes
 from drfpn.backbones import TimmBackbone
 from drfpn.detectors.backbone import PyramidBackbone
 from drfpn.detectors.dense import find_dense
@@ -23,7 +24,7 @@ class FCOS(LabelsFromOne, FixedSizeInference, detection.FCOS):
 
     def find(self, features: dict[str, Tensor], images: ImageList) -> Found:
         """Return what the levels of a batch show, in pixels of the batch."""
-        outputs = {name: value.float() for name, value in self.head(list(features.values())).items()}
+        outputs = self.head(list(features.values()))
         scores = (outputs["cls_logits"].sigmoid() * outputs["bbox_ctrness"].sigmoid()).sqrt()
         return find_dense(self, features, images, scores, outputs["bbox_regression"])
 
@@ -32,8 +33,31 @@ class FCOS(LabelsFromOne, FixedSizeInference, detection.FCOS):
         return self.box_coder.decode(deltas, anchors)
 
 
-class IoUHead(FCOSHead):
-    """torchvision's head (GroupNorm, centre-ness beside the box) with the paper's IoU loss in place of GIoU.
+class GIoUHead(FCOSHead):
+    """torchvision's head (GroupNorm, centre-ness beside the box), results in float32.
+
+    Its losses are this process's part of those of the batch of all processes.
+    """
+
+    def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
+        """Return what torchvision's head does of the levels (N, channels, H, W)."""
+        return {name: value.float() for name, value in super().forward(x).items()}
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, Tensor]],
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Return the three loss terms; ``matched_idxs`` (points,) an image name an object or are negative."""
+        part = processes.share((torch.stack(matched_idxs) >= 0).sum())
+        losses = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
+        return {name: value * part for name, value in losses.items()}
+
+
+class IoUHead(GIoUHead):
+    """The head with the paper's IoU loss in place of GIoU.
 
     As in the release, a point counts by its centre-ness: one near the border of its object hardly moves the box.
     """
@@ -51,9 +75,11 @@ class IoUHead(FCOSHead):
         wanted = torch.stack([_boxes_of(t["boxes"], index) for t, index in zip(targets, matched_idxs, strict=True)])
         foreground = matched >= 0
         around = torch.stack(anchors)
-        found = self.box_coder.decode(head_outputs["bbox_regression"].float(), around)[foreground]
+        found = self.box_coder.decode(head_outputs["bbox_regression"], around)[foreground]
         weight = centreness(around[foreground], wanted[foreground])
-        losses["bbox_regression"] = (iou_loss(found, wanted[foreground]) * weight).sum() / weight.sum().clamp(min=1e-6)
+        total = weight.sum()
+        mean = (iou_loss(found, wanted[foreground]) * weight).sum() / total.clamp(min=1e-6)
+        losses["bbox_regression"] = mean * processes.share(total, least=1e-6)
         return losses
 
 
@@ -108,7 +134,7 @@ def fcos(
         options: handed to ``torchvision.models.detection.FCOS``, such as ``min_size`` (800), ``max_size`` (1333),
             ``score_thresh`` (0.05), ``nms_thresh`` (0.5).
     """
-    head = (FCOSHead if giou else IoUHead)(neck.out_channels, 1, num_classes)
+    head = (GIoUHead if giou else IoUHead)(neck.out_channels, 1, num_classes)
     defaults = {"image_mean": list(body.mean), "image_std": list(body.std), "score_thresh": 0.05, "nms_thresh": 0.5}
     return FCOS(
         PyramidBackbone(body, neck, neck.out_channels),

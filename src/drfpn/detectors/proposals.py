@@ -1,14 +1,47 @@
-"""Where objects may be: the region proposal network in evaluation."""
+"""Where objects may be: the region proposal network."""
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
+from drfpn import processes
 from drfpn.detectors.inference import level_anchors, per_anchor, rows
+from drfpn.detectors.sampling import seeded
 from drfpn.ops import NOTHING, suppress_batch, top
+
+
+class FloatRPNHead(RPNHead):
+    """torchvision's head with results in float32: half precision would move proposals by pixels."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return logits (N, A, H, W) and deltas (N, 4 A, H, W) of each level."""
+        logits, deltas = super().forward(x)
+        return [level.float() for level in logits], [level.float() for level in deltas]
+
+
+class ProposalNetwork(RegionProposalNetwork):
+    """torchvision's network, whose losses are this process's part of those of the batch of all processes."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.fg_bg_sampler: Any = seeded(self.fg_bg_sampler)
+
+    def compute_loss(
+        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the losses of objectness and of boxes, of the anchors chosen."""
+        positive, negative = (torch.cat(masks).bool() for masks in self.fg_bg_sampler(labels))
+        chosen = positive | negative
+        wanted = torch.cat(regression_targets)[positive]
+        count = chosen.sum()
+        box_loss = F.smooth_l1_loss(pred_bbox_deltas[positive], wanted, beta=1 / 9, reduction="sum") / count
+        logits, is_object = objectness.flatten()[chosen], torch.cat(labels)[chosen]
+        part = processes.share(count)
+        return F.binary_cross_entropy_with_logits(logits, is_object) * part, box_loss * part
 
 
 def propose(rpn: RegionProposalNetwork, features: dict[str, Tensor], images: ImageList) -> tuple[Tensor, Tensor]:

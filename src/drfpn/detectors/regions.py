@@ -10,8 +10,10 @@ from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops._utils import convert_boxes_to_roi_format
 from torchvision.ops.poolers import LevelMapper
 
+from drfpn import processes
 from drfpn.detectors.inference import Found, rows
 from drfpn.detectors.proposals import decode
+from drfpn.detectors.sampling import seeded
 from drfpn.ops import NOTHING, suppress_batch, top
 
 CANDIDATES = 2000
@@ -40,7 +42,8 @@ class RegionPool(MultiScaleRoIAlign):
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Return (R, channels, output_size, output_size) of the boxes (R, 4) of all images, in pixels of the batch."""
         levels = [x[name] for name in self.featmap_names]
-        regions = convert_boxes_to_roi_format(boxes)  # half precision would move them by pixels
+        # half precision would move them by pixels; at a position that is no number RoIAlign leaves its memory
+        regions = convert_boxes_to_roi_format(boxes).nan_to_num()
         level_of = self.map_levels(boxes)
         pooled = levels[0].new_zeros(regions.shape[0], levels[0].shape[1], *self.output_size)
         for i, (level, scale) in enumerate(zip(levels, self.scales, strict=True)):
@@ -55,8 +58,13 @@ class RegionPool(MultiScaleRoIAlign):
 class RegionHeads(RoIHeads):
     """torchvision's heads, whose masks are for foreground classes only, with an evaluation of fixed size.
 
-    ``mask_predictor`` gives (R, K, M, M): label k is channel k - 1.
+    ``mask_predictor`` gives (R, K, M, M): label k is channel k - 1. Losses are this process's part of those of the
+    batch of all processes.
     """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.fg_bg_sampler: Any = seeded(self.fg_bg_sampler)
 
     def forward(
         self,
@@ -81,43 +89,46 @@ class RegionHeads(RoIHeads):
         sampled, matched, labels, wanted = self.select_training_samples(proposals, targets)
         logits, deltas = self.predict(features, sampled, image_shapes)
         classifier, box_reg = fastrcnn_loss(logits, deltas, labels, wanted)
-        losses = {"loss_classifier": classifier, "loss_box_reg": box_reg}
+        part = processes.share(len(logits), device=logits.device)
+        losses = {"loss_classifier": classifier * part, "loss_box_reg": box_reg * part}
         if self.has_mask():
             positive = [label > 0 for label in labels]
             regions = [boxes[chosen] for boxes, chosen in zip(sampled, positive, strict=True)]
-            losses["loss_mask"] = maskrcnn_loss(
+            mask = maskrcnn_loss(
                 self.mask_logits(features, regions, image_shapes),
                 regions,
                 [target["masks"] for target in targets],
                 [target["labels"] - 1 for target in targets],
                 [index[chosen] for index, chosen in zip(matched, positive, strict=True)],
             )
+            losses["loss_mask"] = mask * processes.share(sum(map(len, regions)), device=logits.device)
         return losses, sampled, deltas
 
     def find(self, features: dict[str, Tensor], regions: Tensor, real: Tensor, images: ImageList) -> Found:
         """Return what the regions (N, R, 4) show; ``real`` (N, R) says which of them do not only fill up."""
         logits, deltas = self.predict(features, list(regions), images.image_sizes)
         shape = *real.shape, logits.shape[-1]
-        scores = torch.where(real[..., None], logits.float().softmax(-1).view(shape)[..., 1:], NOTHING)
-        found = self.choose(scores, deltas.float().view(*shape, 4)[:, :, 1:], regions, images)
+        scores = torch.where(real[..., None], logits.softmax(-1).view(shape)[..., 1:], NOTHING)
+        found = self.choose(scores, deltas.view(*shape, 4)[:, :, 1:], regions, images)
         return found._replace(masks=self.masks(features, found, images)) if self.has_mask() else found
 
     def predict(
         self, features: dict[str, Tensor], regions: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> tuple[Tensor, Tensor]:
         """Return class logits (R, K + 1) and deltas (R, 4 (K + 1)) of all regions of a batch."""
-        return self.box_predictor(self.box_head(self.box_roi_pool(features, regions, image_shapes)))
+        logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, regions, image_shapes)))
+        return logits.float(), deltas.float()  # half precision would move boxes by pixels
 
     def mask_logits(
         self, features: dict[str, Tensor], regions: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> Tensor:
         """Return mask logits (R, K, M, M) of all regions of a batch."""
         heads: Any = self
-        return heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, regions, image_shapes)))
+        return heads.mask_predictor(heads.mask_head(heads.mask_roi_pool(features, regions, image_shapes))).float()
 
     def masks(self, features: dict[str, Tensor], found: Found, images: ImageList) -> Tensor:
         """Return the probability (N, D, M, M) of each pixel of the boxes found, for their label."""
-        logits = self.mask_logits(features, list(found.boxes), images.image_sizes).float()
+        logits = self.mask_logits(features, list(found.boxes), images.image_sizes)
         channel = (found.labels.flatten() - 1)[:, None, None, None]
         return logits.take_along_dim(channel, dim=1).sigmoid().view(*found.labels.shape, *logits.shape[-2:])
 

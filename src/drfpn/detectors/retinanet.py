@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torchvision.models import detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from drfpn.backbones import TimmBackbone
@@ -17,15 +18,24 @@ from drfpn.detectors.proposals import decode
 from drfpn.pyramids import ExtraConvs, Pyramid
 
 
+class FloatRetinaNetHead(RetinaNetHead):
+    """torchvision's head, results in float32.
+
+    Its losses are means over images, so processes with as many images each need nothing from one another.
+    """
+
+    def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
+        """Return what torchvision's head does of the levels (N, channels, H, W)."""
+        return {name: value.float() for name, value in super().forward(x).items()}
+
+
 class RetinaNet(LabelsFromOne, FixedSizeInference, detection.RetinaNet):
     """torchvision's RetinaNet with labels 1..K and an evaluation of fixed size."""
 
     def find(self, features: dict[str, Tensor], images: ImageList) -> Found:
         """Return what the levels of a batch show, in pixels of the batch."""
         outputs = self.head(list(features.values()))
-        return find_dense(
-            self, features, images, outputs["cls_logits"].float().sigmoid(), outputs["bbox_regression"].float()
-        )
+        return find_dense(self, features, images, outputs["cls_logits"].sigmoid(), outputs["bbox_regression"])
 
     def decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
         """Apply deltas (..., 4) to anchors (..., 4)."""
@@ -54,10 +64,12 @@ def retinanet(
     strides = [*body.strides, 64, 128]
     sizes = tuple(tuple(int(anchor_scale * stride * 2 ** (k / 3)) for k in range(3)) for stride in strides)
     options = {"image_mean": list(body.mean), "image_std": list(body.std), "detections_per_img": 100} | options
+    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(strides))
     model = RetinaNet(
         PyramidBackbone(body, neck, neck.out_channels),
         num_classes,
-        anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(strides)),
+        anchor_generator=anchors,
+        head=FloatRetinaNetHead(neck.out_channels, anchors.num_anchors_per_location()[0], num_classes),
         **options,
     )
     _keep_the_signal(model.head, neck.out_channels)

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
+from drfpn import processes
+
 
 class Transform(GeneralizedRCNNTransform):
     """torchvision's transform, same numbers, in a form that ``torch.export`` can follow with any height and width.
@@ -18,7 +20,8 @@ class Transform(GeneralizedRCNNTransform):
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, Any]:
         """Resize an image (3, H, W) and its target: shorter side ``min_size``, longer at most ``max_size``."""
         height, width = image.shape[-2:]
-        shorter = self.torch_choice(self.min_size) if self.training else self.min_size[-1]
+        # where there is a choice only: a number drawn for each image would depend on how many this process has
+        shorter = self.torch_choice(self.min_size) if self.training and len(self.min_size) > 1 else self.min_size[-1]
         scale = torch.sym_min(shorter / torch.sym_min(height, width), self.max_size / torch.sym_max(height, width))
         size = [torch.sym_max(1, torch.sym_int(side * scale)) for side in (height, width)]
         image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
@@ -30,11 +33,16 @@ class Transform(GeneralizedRCNNTransform):
         return image, target
 
     def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
-        """Pad images with zeros on the right and below to one size that ``size_divisible`` divides."""
-        height, width = (
-            _opaque((functools.reduce(torch.sym_max, sides) + size_divisible - 1) // size_divisible) * size_divisible
-            for sides in zip(*(image.shape[-2:] for image in images), strict=True)
-        )
+        """Pad images with zeros on the right and below to one size that ``size_divisible`` divides.
+
+        In training that is the size of the batch of all processes: what a border is padded with reaches far inside.
+        """
+        largest = [
+            functools.reduce(torch.sym_max, sides) for sides in zip(*(i.shape[-2:] for i in images), strict=True)
+        ]
+        if self.training:
+            largest = processes.largest(largest)
+        height, width = (_opaque((side + size_divisible - 1) // size_divisible) * size_divisible for side in largest)
         padded = [F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2])) for image in images]
         return torch.stack(padded)
 

@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -51,20 +52,32 @@ def build(card: Card, *, pretrained: bool = False) -> nn.Module:
     )
 
 
-def write_atomically(file: Path, data: bytes) -> None:
-    """Write ``file`` so that at any moment it is either the old one or the new one, whole."""
+@contextmanager
+def replaced(file: Path) -> Iterator[BinaryIO]:
+    """Open a new ``file`` to write, which takes the old one's place when it is whole and on the disk.
+
+    Raises:
+        UserError: it cannot be written (a full disk, say); the old one is untouched.
+    """
     part = file.with_name(file.name + ".part")
     try:
         with part.open("wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(file)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(
-            f"{file} could not be written ({error.strerror}); what was there before is untouched."
-        ) from error
+    except (OSError, RuntimeError) as error:  # torch.save turns the one into the other
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        cause = error if isinstance(error, OSError) else error.__context__
+        reason = getattr(cause, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"{file} could not be written ({reason}); what was there before is untouched.") from error
+
+
+def write_atomically(file: Path, data: bytes) -> None:
+    """Write ``file`` so that at any moment it is either the old one or the new one, whole."""
+    with replaced(file) as stream:
+        stream.write(data)
 
 
 def save_detector(file: Path, model: nn.Module, card: Card) -> None:
@@ -111,10 +124,9 @@ def load_detector(run_or_file: str | Path) -> tuple[nn.Module, Card]:
 
 
 def save_state(file: Path, state: Mapping[str, Any]) -> None:
-    """Write what training needs to go on: tensors, numbers and text in plain dicts and lists."""
-    part = file.with_name(file.name + ".new")
-    torch.save(dict(state), part)
-    part.replace(file)
+    """Write what training needs to go on: tensors, numbers and text in plain dicts and lists. Atomically."""
+    with replaced(file) as stream:
+        torch.save(dict(state), stream)
 
 
 def load_state(file: Path) -> dict[str, Any]:
@@ -128,6 +140,6 @@ def load_state(file: Path) -> dict[str, Any]:
     return dict(state)
 
 
-def write_json(file: Path, value: Any) -> None:
-    """Write ``value`` as JSON, atomically."""
-    write_atomically(file, (json.dumps(value, indent=2) + "\n").encode())
+def write_json(file: Path, value: Any, *, indent: int | None = 2) -> None:
+    """Write ``value`` as JSON, atomically; without ``indent`` on one line."""
+    write_atomically(file, (json.dumps(value, indent=indent) + "\n").encode())

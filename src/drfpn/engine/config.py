@@ -48,10 +48,19 @@ class RunConfig(BaseModel):
     weight_decay: float = Field(1e-4, ge=0)
     warmup_steps: int = Field(500, ge=0, description="steps of linear warm-up, at most a quarter of the run")
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    decay: Literal["step", "cosine"] = Field("step", description="how the rate falls; 'cosine' needs no milestones")
+    accumulate: int = Field(1, ge=1, description="parts that a step's images are taken in, to save memory")
+    amp: Literal["off", "bf16", "fp16"] = Field("off", description="precision of the network; losses and boxes keep 32")
+    ema: float | None = Field(None, gt=0, lt=1, description="moving average of the weights that is measured: its decay")
+    patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a better AP")
+    deterministic: bool = Field(False, description="only operators that give the same bits each time, on GPUs too")
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     seed: int = Field(0, ge=0)
     workers: int = Field(min(4, max(0, (os.cpu_count() or 1) - 1)), ge=0, description="processes that read images")
     eval_every: int = Field(1, ge=0, description="epochs between evaluations; 0: only after the last")
+    save_every: int = Field(200, ge=1, description="steps between saved states: what a kill can cost")
+    log_every: int = Field(20, ge=1, description="steps between rows of steps.jsonl")
+    loggers: list[str] = Field([], description="besides JSON lines and CSV: tensorboard, wandb, mlflow")
 
     @property
     def masks(self) -> bool:
@@ -63,10 +72,18 @@ class RunConfig(BaseModel):
         """Learning rate of this batch size by the linear rule."""
         return self.lr_per_16 * self.batch_size / 16
 
+    def changed(self, other: "RunConfig") -> list[str]:
+        """Return the settings that differ and change what the run ends with."""
+        names = [name for name in type(self).model_fields if name not in FREE]
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
+
     def to_yaml(self) -> str:
         """Return all settings as YAML, one a line, in the order of this class."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
+
+FREE = {"workers", "save_every", "log_every", "loggers"}
+"""Settings that a resumed run may change: its weights do not depend on them."""
 
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},

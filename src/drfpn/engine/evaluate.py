@@ -2,8 +2,9 @@
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from itertools import zip_longest
 from typing import Any, Literal
 
 import hotcoco
@@ -11,11 +12,13 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
+from drfpn import processes
 from drfpn.data import DetectionDataset
 from drfpn.data.rle import encode
 from drfpn.detectors.inference import each_mask
+from drfpn.engine.loader import begin_worker
 from drfpn.engine.progress import bar
 from drfpn.errors import UserError
 
@@ -74,8 +77,12 @@ def detect(
     batch_size: int = 8,
     workers: int = 0,
     device: torch.device | str = "cpu",
+    on_batch: Callable[[], None] | None = None,
 ) -> list[Result]:
     """Run a detector over a data set and return its detections in COCO's results format.
+
+    Where several processes train, each looks at its share of the images, and the first returns the detections of all
+    in the order of the images, the others none.
 
     Args:
         model: a detector of this library; left in evaluation mode.
@@ -84,23 +91,29 @@ def detect(
         batch_size: images at once.
         workers: processes that read images.
         device: where the model is.
+        on_batch: called after each batch; what it raises ends the evaluation.
     """
+    mine = range(processes.rank(), len(dataset), processes.world_size())
     loader = DataLoader(
-        _Images(dataset),
+        Subset(_Images(dataset), mine),
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=_as_lists,
+        worker_init_fn=begin_worker,
         generator=torch.Generator(),  # of its own: evaluating must not move the generator of a training run
     )
     model.eval()
-    results: list[Result] = []
+    found: list[list[Result]] = []
     with bar("evaluating", len(loader)) as progress, torch.inference_mode():
         for images, ids in loader:
             outputs = model.detect([image.to(device) for image in images])
             for image, image_id, output in zip(images, ids, outputs, strict=True):
-                results += to_results(output, image_id, category_ids, image.shape[-2:])
+                found.append(to_results(output, image_id, category_ids, image.shape[-2:]))
             progress.advance()
-    return results
+            if on_batch is not None:
+                on_batch()
+    in_turn = zip_longest(*processes.gather(found), fillvalue=[])  # process k has images k, k + world size, ...
+    return [result for images_in_turn in in_turn for image_results in images_in_turn for result in image_results]
 
 
 def _as_lists(batch: Sequence[tuple[Tensor, int]]) -> tuple[list[Tensor], list[int]]:

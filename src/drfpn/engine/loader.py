@@ -1,12 +1,21 @@
-"""The order of training images, from a seed alone."""
+"""Which images a step takes, from a seed alone."""
 
+import math
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 
 import torch
 from torch.utils.data import Sampler
 
+Key = tuple[int, int]
+"""Index of an image, and the seed of its random transforms."""
 
-class SeededSampler(Sampler[tuple[int, int]]):
+
+class SeededSampler(Sampler[Key]):
     """Yields (index, seed) in an order that depends on the run's seed and the epoch alone.
 
     The seed of a sample decides its random transforms, so that neither the number of workers nor a restart changes
@@ -25,8 +34,77 @@ class SeededSampler(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self.length
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Key]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.length, generator=generator)
         seeds = torch.randint(2**62, (self.length,), generator=generator)
         return iter(list(zip(order.tolist(), seeds.tolist(), strict=True)))
+
+
+class StepBatches(Sampler[list[Key]]):
+    """Yields what one process takes for each part of each step: the parts of all processes together are the step.
+
+    A step's ``batch_size`` images are cut into ``accumulate`` parts and each of these into one piece for each process.
+    The last step of an epoch has the images that remain, filled up from the start of the order until the pieces are
+    equal.
+
+    Args:
+        sampler: the order.
+        batch_size: images a step, over all processes; a multiple of ``accumulate * processes``.
+        accumulate: parts of a step.
+        rank: number of this process.
+        processes: how many there are.
+    """
+
+    def __init__(
+        self, sampler: SeededSampler, batch_size: int, *, accumulate: int = 1, rank: int = 0, processes: int = 1
+    ) -> None:
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.rank = rank
+        self.processes = processes
+        self.first_step = 0
+
+    def start(self, epoch: int, first_step: int = 0) -> None:
+        """Say which epoch comes next, counted from 0, and which of its steps are done already."""
+        self.sampler.epoch = epoch
+        self.first_step = first_step
+
+    @property
+    def steps(self) -> int:
+        """Steps of a whole epoch."""
+        return math.ceil(len(self.sampler) / self.batch_size)
+
+    def __len__(self) -> int:
+        return (self.steps - self.first_step) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        keys = list(self.sampler)
+        pieces = self.accumulate * self.processes
+        for step in range(self.first_step, self.steps):
+            batch = keys[step * self.batch_size : (step + 1) * self.batch_size]
+            missing = -len(batch) % pieces
+            batch += [keys[i % len(keys)] for i in range(missing)]
+            size = len(batch) // pieces
+            for part in range(self.accumulate):
+                piece = part * self.processes + self.rank
+                yield batch[piece * size : (piece + 1) * size]
+
+
+def begin_worker(worker: int) -> None:
+    """Make a worker that reads images live as long as its parent, whatever signals come and however that ends.
+
+    Ctrl-C and SIGTERM reach the whole group, and the parent ends its workers after the step. A parent that is killed
+    cannot: a worker that was started through a server would wait for it for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -1,4 +1,4 @@
-"""Progress on a terminal as a bar, elsewhere as a plain line now and then. Always on stderr."""
+"""Progress on a terminal as a bar, elsewhere as a plain line now and then. Always on stderr, from the first process."""
 
 import sys
 import time
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from drfpn import processes
 
 console = Console(stderr=True, highlight=False)
 
@@ -30,7 +32,7 @@ class Bar:
         """Count one more, with losses or the like as ``note``."""
         self.done += 1
         now = time.monotonic()
-        if now - self._last >= _SECONDS_BETWEEN_LINES and self.done < self.total:
+        if now - self._last >= _SECONDS_BETWEEN_LINES and self.done < self.total and processes.rank() == 0:
             self._last = now
             left = (now - self._start) / self.done * (self.total - self.done)
             print(f"{self.title} {self.done}/{self.total}  {note}  {left:.0f} s left", file=sys.stderr, flush=True)
@@ -54,7 +56,7 @@ class _RichBar(Bar):
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Bar]:
     """Show the progress of ``total`` things called ``title``."""
-    if not console.is_terminal:
+    if not console.is_terminal or processes.rank() > 0:
         yield Bar(title, total)
         return
     columns = (
@@ -71,4 +73,5 @@ def bar(title: str, total: int) -> Iterator[Bar]:
 
 def say(line: str) -> None:
     """Print one line for the user."""
-    console.print(line, markup=False, soft_wrap=True)
+    if processes.rank() == 0:
+        console.print(line, markup=False, soft_wrap=True)

@@ -1,97 +1,32 @@
-"""Training: a plain loop, one epoch a function."""
+"""Training: a plain loop, one step a function."""
 
-import json
-import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
-from torch.utils.data import DataLoader
+from torch.nn.parallel import DistributedDataParallel
 
+from drfpn import processes
 from drfpn.data import DetectionDataset
-from drfpn.data.transforms import TransformedDataset, basic, collate
-from drfpn.engine.checkpoint import Card, build, load_state, save_detector, save_state, write_atomically, write_json
+from drfpn.engine.checkpoint import Card, save_detector, write_json
 from drfpn.engine.config import RunConfig
-from drfpn.engine.evaluate import Metrics, detect, score
-from drfpn.engine.loader import SeededSampler
-from drfpn.engine.progress import Bar, bar, say
-from drfpn.engine.schedule import lr_factor
+from drfpn.engine.evaluate import Metrics, Result, detect, score
+from drfpn.engine.guards import alone_in, deterministic
+from drfpn.engine.interrupt import Interrupted, Interruption
+from drfpn.engine.logs import Log, check_loggers
+from drfpn.engine.losses import LossMeter
+from drfpn.engine.progress import bar, say
+from drfpn.engine.run import Run, begin
 from drfpn.errors import UserError
 
-
-def train_one_epoch(
-    model: nn.Module,
-    optimizer: Optimizer,
-    loader: DataLoader[Any],
-    learning_rate: Callable[[int], float],
-    *,
-    first_step: int,
-    device: torch.device,
-    clip_norm: float | None,
-    progress: Bar,
-) -> dict[str, float]:
-    """Pass once over ``loader`` and return the mean of every loss term and of their sum ("loss").
-
-    Raises:
-        UserError: a loss that is not finite, with its terms and the images of the batch.
-    """
-    model.train()
-    totals: dict[str, float] = {}
-    started = time.monotonic()
-    for step, (images, targets, names) in enumerate(loader):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(first_step + step)
-        images = [image.to(device, non_blocking=True) for image in images]
-        targets = [{key: value.to(device) for key, value in target.items()} for target in targets]
-
-        losses: dict[str, Tensor] = model(images, targets)
-        loss = torch.stack(list(losses.values())).sum()
-        terms = {"loss": loss.item()} | {name: value.item() for name, value in losses.items()}
-        if not math.isfinite(terms["loss"]):
-            said = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
-            raise UserError(
-                f"The loss is not finite at step {first_step + step} ({said}); the batch was {', '.join(names)}: "
-                "look at these with 'drfpn data check', or lower the learning rate (-o lr_per_16=...)."
-            )
-
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        optimizer.step()
-
-        for name, value in terms.items():
-            totals[name] = totals.get(name, 0.0) + value
-        rate = (step + 1) / (time.monotonic() - started)
-        progress.advance(f"loss {totals['loss'] / (step + 1):.3f}  {rate * len(images):.1f} img/s")
-    return {name: total / len(loader) for name, total in totals.items()}
-
-
-def make_optimizer(model: nn.Module, config: RunConfig) -> Optimizer:
-    """Return the optimizer of a run, over the parameters that learn."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if config.optimizer == "adamw":
-        return AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
-    return SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-
-
-def make_loader(dataset: DetectionDataset, config: RunConfig, device: torch.device) -> DataLoader[Any]:
-    """Return the batches of a run; ``loader.sampler.epoch`` says which epoch's order comes next."""
-    return DataLoader(
-        TransformedDataset(dataset, basic(config.flip)),
-        batch_size=config.batch_size,
-        sampler=SeededSampler(len(dataset), config.seed),
-        num_workers=config.workers,
-        collate_fn=collate,
-        pin_memory=device.type == "cuda",
-        persistent_workers=config.workers > 0,
-        generator=torch.Generator(),  # of its own: how often a loader draws depends on its workers
-    )
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+STEPS_BETWEEN_READINGS = 20
+"""On a GPU, where reading a loss waits for it; on a CPU every step is read."""
 
 
 def train(
@@ -105,8 +40,11 @@ def train(
 ) -> Metrics:
     """Train a detector and leave a run folder.
 
-    The folder holds ``config.yaml``, ``log.jsonl`` (a line an epoch), ``last.safetensors`` and ``best.safetensors``
-    (weights with their card), ``state.pt`` (to go on from) and ``metrics.json`` (of the last evaluation).
+    The folder holds ``config.yaml``, ``log.jsonl`` and ``log.csv`` (a row an epoch), ``steps.jsonl`` and ``steps.csv``
+    (losses now and then), ``last.safetensors`` and ``best.safetensors`` (weights with their card), ``state.pt`` (to go
+    on from), ``metrics.json`` and ``detections.json`` (of the last evaluation).
+
+    Started by ``torchrun``, all processes call this together and share each step's images.
 
     Args:
         config: the settings.
@@ -118,121 +56,194 @@ def train(
 
     Returns:
         COCO's numbers on ``val_set`` after the last epoch.
+
+    Raises:
+        UserError: settings, data or files that cannot be used, another process that trains into ``out``.
+        Interrupted: SIGTERM or Ctrl-C; the state is saved.
     """
+    device = torch.device(device)
+    with ExitStack() as stack:
+        stack.enter_context(processes.group(device))
+        _check(config, train_set, val_set)
+        stack.enter_context(alone_in(out))
+        stack.enter_context(deterministic(config.deterministic))
+        interruption = stack.enter_context(Interruption())
+        card = Card(
+            config=config,
+            classes=train_set.classes,
+            category_ids=train_set.category_ids,
+            versions={"python": platform.python_version(), "torch": torch.__version__},
+        )
+        run = begin(card, train_set, out, device, interruption, resume=resume)
+        state, results = run.state, None
+        while state.epoch < config.epochs and (config.patience is None or state.stale < config.patience):
+            train_one_epoch(run)
+            results = finish_epoch(run, val_set, card)
+            run.save()
+            run.stop(processes.largest([interruption.asked])[0] if state.epoch < config.epochs else 0)
+        if run.log is not None:
+            run.log.close()
+            if results is not None:
+                write_json(out / "detections.json", results, indent=None)
+        processes.from_first(None)  # the first process has written all
+        return Metrics.model_validate_json((out / "metrics.json").read_text(encoding="utf-8"))
+
+
+def _check(config: RunConfig, train_set: DetectionDataset, val_set: DetectionDataset) -> None:
     if val_set.classes != train_set.classes:
         raise UserError(f"The classes of the two splits differ: {train_set.classes} and {val_set.classes}.")
-    device = torch.device(device)
-    torch.manual_seed(config.seed)
-    card = Card(
-        config=config,
-        classes=train_set.classes,
-        category_ids=train_set.category_ids,
-        versions={"python": platform.python_version(), "torch": torch.__version__},
-    )
-    model = build(card, pretrained=not resume).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(model, config)
-    loader = make_loader(train_set, config, device)
-    learning_rate = plan_learning_rate(config, len(loader))
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "config.yaml", config.to_yaml().encode())
-
-    start, best = 0, -1.0
-    if resume:
-        start, best = _restore(load_state(out / "state.pt"), model, optimizer, out)
-        say(f"going on after epoch {start}")
-    for epoch in range(start + 1, config.epochs + 1):
-        loader.sampler.epoch = epoch - 1  # type: ignore[attr-defined]  # typed as any sampler
-        began = time.monotonic()
-        with bar(f"epoch {epoch}/{config.epochs}", len(loader)) as progress:
-            losses = train_one_epoch(
-                model,
-                optimizer,
-                loader,
-                learning_rate,
-                first_step=(epoch - 1) * len(loader),
-                device=device,
-                clip_norm=config.clip_norm,
-                progress=progress,
-            )
-        seconds = time.monotonic() - began
-        due = epoch == config.epochs or (config.eval_every > 0 and epoch % config.eval_every == 0)
-        metrics = evaluate(model, val_set, config, device) if due else None
-        best = _save(out, model, card.model_copy(update={"epoch": epoch}), metrics, best)
-        _log(out, epoch, losses, learning_rate(epoch * len(loader) - 1), seconds, metrics)
-        save_state(out / "state.pt", _state(model, optimizer, epoch, best))
-    return Metrics.model_validate_json((out / "metrics.json").read_text(encoding="utf-8"))
+    pieces = config.accumulate * processes.world_size()
+    if config.batch_size % pieces:
+        raise UserError(
+            f"batch_size is {config.batch_size} images a step, expected a multiple of {pieces}: {config.accumulate} "
+            f"(accumulate) x {processes.world_size()} (processes).",
+            exit_code=2,
+        )
+    check_loggers(config.loggers)
 
 
-def plan_learning_rate(config: RunConfig, steps_per_epoch: int) -> Callable[[int], float]:
-    """Return the learning rate as a function of the step, and tell the user what it will be."""
-    warmup = min(config.warmup_steps, steps_per_epoch * config.epochs // 4)
-    say(
-        f"learning rate {config.lr:g} ({config.lr_per_16:g} at 16 images a step, here {config.batch_size}), "
-        f"{config.epochs} epochs of {steps_per_epoch} steps, warm-up {warmup} steps, "
-        f"/10 after epochs {config.milestones}"
-    )
-    return lambda step: (
-        config.lr * lr_factor(step, steps_per_epoch=steps_per_epoch, warmup_steps=warmup, milestones=config.milestones)
-    )
+def train_one_epoch(run: Run) -> None:
+    """Take the steps of the epoch that are not done yet; ``run.state.totals`` sums their loss terms.
+
+    Raises:
+        UserError: a loss that is not finite, with its terms and the images of the batch, or data that cannot be used.
+        Interrupted: a signal asked for it; the state is saved.
+    """
+    config, state = run.config, run.state
+    run.model.train()
+    first = state.epoch * run.batches.steps
+    run.batches.start(state.epoch, state.step - first)
+    meter = LossMeter(state.totals)
+    pieces = iter(run.loader)
+    between = 1 if run.device.type == "cpu" else STEPS_BETWEEN_READINGS
+    unread, began, shown = state.step, time.monotonic(), 0
+    with bar(f"epoch {state.epoch + 1}/{config.epochs}", len(run.batches) // config.accumulate) as progress:
+        while (done := state.step - first) < run.batches.steps:
+            batch = _next_parts(run, pieces, meter, unread)
+            terms = take_step(run, batch)
+            meter.add(terms, [name for _, _, names in batch for name in names])
+            done, shown = done + 1, shown + sum(len(names) for _, _, names in batch)
+            over = done == run.batches.steps
+            due = state.step % config.save_every == 0 and not over  # the end of an epoch is saved anyway
+            logged = state.step % config.log_every == 0
+            if over or due or logged or done % between == 0:
+                asked, unread = meter.read(unread, run.interruption.asked)[0], state.step
+                if logged and run.log is not None:
+                    run.log.step({"step": state.step, "lr": run.learning_rate(state.step - 1)} | meter.latest)
+                if due:
+                    run.save()
+                run.stop(asked)
+            rate = shown * processes.world_size() / (time.monotonic() - began)
+            progress.advance(f"loss {state.totals.get('loss', 0.0) / done:.3f}  {rate:.1f} img/s")
+    state.seconds += time.monotonic() - began
 
 
-def _save(out: Path, model: nn.Module, card: Card, metrics: Metrics | None, best: float) -> float:
-    """Write weights and numbers of an epoch; returns the best AP so far."""
-    if metrics is not None:
-        write_json(out / "metrics.json", metrics.model_dump())
-        card = card.model_copy(update={"metrics": metrics.summary()})
-    save_detector(out / "last.safetensors", model, card)
-    if metrics is None or metrics.aim <= best:
-        return best
-    save_detector(out / "best.safetensors", model, card)
-    return metrics.aim
+def _next_parts(run: Run, pieces: Iterator[Any], meter: LossMeter, unread: int) -> list[Any]:
+    """Return the parts of the next step. Data that cannot be used does not cost the steps that are done."""
+    try:
+        return [next(pieces) for _ in range(run.config.accumulate)]
+    except UserError:
+        if processes.world_size() == 1:  # else the others are not here to save with
+            meter.read(unread)
+            run.save()
+        raise
 
 
-def evaluate(model: nn.Module, dataset: DetectionDataset, config: RunConfig, device: torch.device) -> Metrics:
-    """Measure ``model`` on a data set."""
+def take_step(run: Run, parts: list[Any]) -> dict[str, Tensor]:
+    """Move the weights once, by the gradient of all ``parts``; returns the loss terms and their sum, "loss"."""
+    config, state = run.config, run.state
+    for group in state.optimizer.param_groups:
+        group["lr"] = run.learning_rate(state.step)
+    state.optimizer.zero_grad(set_to_none=True)
+    terms: dict[str, Tensor] = {}
+    for number, (images, targets, _) in enumerate(parts, start=1):
+        images = [image.to(run.device, non_blocking=True) for image in images]
+        targets = [
+            {key: value.to(run.device, non_blocking=True) for key, value in target.items()} for target in targets
+        ]
+        # gradients are shared with the last part
+        alone = number < len(parts) and isinstance(run.model, DistributedDataParallel)
+        with run.model.no_sync() if alone else nullcontext():  # type: ignore[operator]
+            precision = PRECISIONS.get(config.amp)
+            with torch.autocast(run.device.type, precision, enabled=precision is not None):
+                losses: dict[str, Tensor] = run.model(images, targets)
+            losses = {name: value.float() / len(parts) for name, value in losses.items()}
+            losses = {"loss": torch.stack(list(losses.values())).sum()} | losses
+            state.scaler.scale(losses["loss"]).backward()
+        terms = {name: value.detach() + terms.get(name, 0.0) for name, value in losses.items()}
+    if config.clip_norm is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.step += 1
+    state.update_average(config.ema or 0.0)
+    return terms
+
+
+def finish_epoch(run: Run, val_set: DetectionDataset, card: Card) -> list[Result] | None:
+    """Measure where it is due, write weights, numbers and logs, and count the epoch; returns the detections."""
+    config, state = run.config, run.state
+    number = state.epoch + 1
+    due = number == config.epochs or (config.eval_every > 0 and number % config.eval_every == 0)
+    metrics, results = None, None
+    if due:
+        run.save()  # nothing of the epoch is lost if its evaluation is stopped
+        metrics, results = evaluate(run, val_set)
+    aim = processes.from_first(metrics.aim if metrics is not None else None)
+    if aim is not None:
+        state.stale = 0 if aim > state.best else state.stale + 1
+    if run.log is not None:
+        _write(run, metrics, card.model_copy(update={"epoch": number}), best=aim is not None and aim > state.best)
+        _log(run, run.log, number, metrics)
+    if aim is not None:
+        state.best = max(aim, state.best)
+    state.epoch, state.seconds = number, 0.0
+    state.totals.clear()
+    return results
+
+
+def evaluate(run: Run, dataset: DetectionDataset) -> tuple[Metrics | None, list[Result]]:
+    """Measure the run's weights on a data set; numbers and detections are those of the first process."""
+
+    def stop_if_asked() -> None:
+        if run.interruption.asked:
+            raise Interrupted(run.interruption.asked)
+
     results = detect(
-        model,
+        run.state.result,
         dataset,
         category_ids=dataset.category_ids,
-        batch_size=config.batch_size,
-        workers=config.workers,
-        device=device,
+        batch_size=max(1, run.config.batch_size // (run.config.accumulate * processes.world_size())),
+        workers=run.config.workers,
+        device=run.device,
+        on_batch=stop_if_asked,
     )
-    return score(dataset.ground_truth(), results, split=config.val_split, masks=config.masks)
+    if processes.rank() > 0:
+        return None, []
+    return score(dataset.ground_truth(), results, split=run.config.val_split, masks=run.config.masks), results
 
 
-def _log(out: Path, epoch: int, losses: dict[str, float], rate: float, seconds: float, metrics: Metrics | None) -> None:
-    """Append a line to log.jsonl and tell the user."""
-    row: dict[str, Any] = {"epoch": epoch, "lr": rate, "seconds": round(seconds, 2)} | losses
-    line = f"epoch {epoch}: loss {losses['loss']:.3f}, {seconds:.0f} s"
+def _write(run: Run, metrics: Metrics | None, card: Card, *, best: bool) -> None:
+    """Write weights and numbers of an epoch."""
+    if metrics is not None:
+        write_json(run.out / "metrics.json", metrics.model_dump())
+        card = card.model_copy(update={"metrics": metrics.summary()})
+    save_detector(run.out / "last.safetensors", run.state.result, card)
+    if best:
+        save_detector(run.out / "best.safetensors", run.state.result, card)
+
+
+def _log(run: Run, log: Log, epoch: int, metrics: Metrics | None) -> None:
+    """Log an epoch and tell the user."""
+    state = run.state
+    losses = {name: total / run.batches.steps for name, total in state.totals.items()}
+    row: dict[str, Any] = {"epoch": epoch, "step": state.step, "lr": run.learning_rate(state.step - 1)}
+    row |= {"seconds": round(state.seconds, 2)} | losses
+    line = f"epoch {epoch}: loss {losses['loss']:.3f}, {state.seconds:.0f} s"
     if metrics is not None:
         row |= metrics.summary()
         line += f", AP {100 * metrics.box['AP']:.1f}, AP50 {100 * metrics.box['AP50']:.1f}"
         line += "" if metrics.mask is None else f", mask AP {100 * metrics.mask['AP']:.1f}"
-    with (out / "log.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(row) + "\n")
+    log.epoch(row)
     say(line)
-
-
-def _state(model: nn.Module, optimizer: Optimizer, epoch: int, best: float) -> dict[str, Any]:
-    return {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "epoch": epoch,
-        "best": best,
-        "rng": torch.get_rng_state(),
-    }
-
-
-def _restore(state: dict[str, Any], model: nn.Module, optimizer: Optimizer, out: Path) -> tuple[int, float]:
-    """Put a saved state back; returns the epochs done and the best AP so far."""
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["rng"])
-    # a log line may have been written for an epoch whose state was not
-    log = out / "log.jsonl"
-    if log.is_file():
-        lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line]
-        kept = [line for line in lines if json.loads(line)["epoch"] <= state["epoch"]]
-        write_atomically(log, "".join(line + "\n" for line in kept).encode())
-    return int(state["epoch"]), float(state["best"])

@@ -53,13 +53,17 @@ def sample(image: Tensor, positions: Tensor, padding: Padding = "border") -> Ten
     Returns:
         (N, C, H, W).
     """
+    # in training: backwards leave their memory at a position that is no number
+    where = positions.nan_to_num() if positions.requires_grad else positions
     # grid_sample's backward on CUDA adds with atomics and refuses to run when told to be deterministic
     deterministic = image.device.type == "cuda" and torch.are_deterministic_algorithms_enabled()
     if image.device.type == "mps" or deterministic:
-        return sample_by_gathers(image, positions, padding)
-    read = F.grid_sample(
-        image.to(positions.dtype), positions, mode="bilinear", padding_mode=padding, align_corners=False
-    )
+        read = sample_by_gathers(image, where, padding)
+    else:
+        values = image.to(positions.dtype)
+        read = F.grid_sample(values, where, mode="bilinear", padding_mode=padding, align_corners=False)
+    if positions.requires_grad:
+        read = read + (positions - where).sum(dim=-1)[:, None]  # yet such a position must be seen: it gives NaN
     return read.to(image.dtype)
 
 

@@ -1,0 +1,69 @@
+"""The loss terms of the steps of an epoch, read from the device some steps at a time."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from drfpn import processes
+from drfpn.errors import UserError
+
+
+class LossMeter:
+    """Collects loss terms where they are, since each reading lets a GPU wait, and all processes with it.
+
+    Args:
+        totals: sums over the steps of this epoch by name, which are added to.
+    """
+
+    def __init__(self, totals: dict[str, float]) -> None:
+        self.totals = totals
+        self.latest: dict[str, float] = {}
+        """Terms of the last step that was read."""
+        self._names: tuple[str, ...] = ()
+        self._unread: list[Tensor] = []
+        self._images: list[list[str]] = []
+
+    def add(self, terms: Mapping[str, Tensor], images: Sequence[str]) -> None:
+        """Collect the terms (each a number) of one step, and the names of its images."""
+        self._names = tuple(terms)
+        self._unread.append(torch.stack([value.detach().float() for value in terms.values()]))
+        self._images.append(list(images))
+
+    def read(self, first_step: int, *notes: int) -> list[int]:
+        """Add up what was collected, as means over processes.
+
+        Args:
+            first_step: number of the first step collected, for messages.
+            notes: numbers of this process.
+
+        Returns:
+            The largest of each of the ``notes`` over all processes.
+
+        Raises:
+            UserError: a term is not finite, with its value and the images of the step.
+        """
+        if not self._unread:
+            return list(notes)
+        here = torch.stack(self._unread)  # (steps, terms)
+        everywhere, largest = processes.mean(here), processes.largest(notes)
+        values = everywhere.cpu().double()
+        images, self._unread, self._images = self._images, [], []
+        if not values.isfinite().all():
+            step = int((~values.isfinite().all(dim=1)).nonzero()[0])
+            self._refuse(first_step + step, here[step].tolist(), images[step])
+        for name, value in zip(self._names, values.sum(0).tolist(), strict=True):
+            self.totals[name] = self.totals.get(name, 0.0) + value
+        self.latest = dict(zip(self._names, values[-1].tolist(), strict=True))
+        return largest
+
+    def _refuse(self, step: int, terms: list[float], images: list[str]) -> None:
+        odd = [(terms, images)] if not all(map(math.isfinite, terms)) else []
+        found = [one for process in processes.everywhere(odd) for one in process]
+        terms, images = found[0] if found else (terms, images)
+        said = ", ".join(f"{name} {value:.4g}" for name, value in zip(self._names, terms, strict=True))
+        raise UserError(
+            f"The loss is not finite at step {step} ({said}); the batch was {', '.join(images)}: "
+            "look at these with 'drfpn data check', or lower the learning rate (-o lr_per_16=...)."
+        )

@@ -1,0 +1,142 @@
+"""What the steps of a run work with, and how it is built at the start or where the run stopped."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from drfpn import processes
+from drfpn.data import DetectionDataset
+from drfpn.data.transforms import TransformedDataset, basic, collate
+from drfpn.engine.checkpoint import Card, build, write_atomically
+from drfpn.engine.config import RunConfig
+from drfpn.engine.interrupt import Interrupted, Interruption
+from drfpn.engine.loader import SeededSampler, StepBatches, begin_worker
+from drfpn.engine.logs import Log
+from drfpn.engine.progress import say
+from drfpn.engine.schedule import lr_factor
+from drfpn.engine.state import TrainingState
+
+
+@dataclass
+class Run:
+    """What the steps of a run work with."""
+
+    config: RunConfig
+    state: TrainingState
+    model: nn.Module
+    """``state.model``, or what shares its gradients between processes."""
+    loader: DataLoader[Any]
+    batches: StepBatches
+    learning_rate: Callable[[int], float]
+    device: torch.device
+    out: Path
+    interruption: Interruption
+    log: Log | None
+    """Of the first process."""
+
+    def save(self) -> None:
+        """Write ``state.pt``."""
+        self.state.save(self.out / "state.pt")
+
+    def stop(self, number: int) -> None:
+        """Save and stop if a signal asked for it."""
+        if number:
+            self.save()
+            raise Interrupted(number)
+
+
+def begin(
+    card: Card,
+    train_set: DetectionDataset,
+    out: Path,
+    device: torch.device,
+    interruption: Interruption,
+    *,
+    resume: bool,
+) -> Run:
+    """Build what a run needs, at its start or where it stopped."""
+    config = card.config
+    torch.manual_seed(config.seed)
+    model: Any = build(card, pretrained=not resume)
+    model = model.to(device, memory_format=torch.channels_last)
+    state = TrainingState(
+        model,
+        make_optimizer(model, config),
+        GradScaler(device.type, enabled=config.amp == "fp16"),
+        None if config.ema is None else AveragedModel(model, use_buffers=True),
+    )
+    loader, batches = make_loader(train_set, config, device)
+    if resume:
+        state.restore(out / "state.pt")
+        say(f"going on after {state.epoch} epochs, at step {state.step}")
+    first = processes.rank() == 0
+    if first and not resume:
+        write_atomically(out / "config.yaml", config.to_yaml().encode())
+    shared = model
+    if processes.world_size() > 1:
+        shared = DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+    return Run(
+        config=config,
+        state=state,
+        model=shared,
+        loader=loader,
+        batches=batches,
+        learning_rate=plan_learning_rate(config, batches.steps),
+        device=device,
+        out=out,
+        interruption=interruption,
+        log=Log(out, config, state.step) if first else None,
+    )
+
+
+def make_optimizer(model: nn.Module, config: RunConfig) -> Optimizer:
+    """Return the optimizer of a run, over the parameters that learn."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if config.optimizer == "adamw":
+        return AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def make_loader(
+    dataset: DetectionDataset, config: RunConfig, device: torch.device
+) -> tuple[DataLoader[Any], StepBatches]:
+    """Return what this process takes of each step, and where to say which step comes next."""
+    batches = StepBatches(
+        SeededSampler(len(dataset), config.seed),
+        config.batch_size,
+        accumulate=config.accumulate,
+        rank=processes.rank(),
+        processes=processes.world_size(),
+    )
+    loader: DataLoader[Any] = DataLoader(
+        TransformedDataset(dataset, basic(config.flip)),
+        batch_sampler=batches,
+        num_workers=config.workers,
+        collate_fn=collate,
+        worker_init_fn=begin_worker,
+        pin_memory=device.type == "cuda",
+        persistent_workers=config.workers > 0,
+        generator=torch.Generator(),  # of its own: how often a loader draws depends on its workers
+    )
+    return loader, batches
+
+
+def plan_learning_rate(config: RunConfig, steps_per_epoch: int) -> Callable[[int], float]:
+    """Return the learning rate as a function of the step, and tell the user what it will be."""
+    warmup = min(config.warmup_steps, steps_per_epoch * config.epochs // 4)
+    falls = f"/10 after epochs {config.milestones}" if config.decay == "step" else "falling as a cosine"
+    say(
+        f"learning rate {config.lr:g} ({config.lr_per_16:g} at 16 images a step, here {config.batch_size}), "
+        f"{config.epochs} epochs of {steps_per_epoch} steps, warm-up {warmup} steps, {falls}"
+    )
+    settings: dict[str, Any] = {"epochs": config.epochs, "milestones": config.milestones, "decay": config.decay}
+    return lambda step: config.lr * lr_factor(step, steps_per_epoch=steps_per_epoch, warmup_steps=warmup, **settings)
