@@ -14,8 +14,9 @@ from pycocotools.coco import COCO
 
 from drfpn.data import AnnotatedDataset, check_dataset, open_dataset
 from drfpn.data.masks import find_fault
+from drfpn.data.presets import make_transform
 from drfpn.data.rle import area, decode, encode, rle_fault
-from drfpn.data.transforms import TransformedDataset, basic
+from drfpn.data.transforms import TransformedDataset
 from drfpn.errors import UserError
 
 TRIANGLE = [2, 3, 12, 3, 12, 13]
@@ -43,6 +44,10 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "cut text": ({"size": [20, 30], "counts": "o"}, "mask-rle", "cannot be decoded"),
     "other text": ({"size": [20, 30], "counts": "two words"}, "mask-rle", "cannot be decoded"),
 }
+
+
+def basic(flip: float = 0.5):
+    return make_transform("basic", flip=flip, min_size=64, max_size=96)
 
 
 def with_masks(folder: Any, coco_dict: Any, segmentation: Any) -> str:
@@ -214,7 +219,7 @@ def test_flips_move_masks_with_their_boxes_and_lost_boxes_take_them_along(
         record = {"id": number, "image_id": 12, "category_id": 3, "bbox": [x, y, w, h]}
         coco_dict["annotations"].append(record | {"segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]]})
     dataset = open_dataset(folder.coco(coco_dict), masks=True)
-    _, target, _ = TransformedDataset(dataset, basic(flip))[2, 0]
+    _, target, *_ = TransformedDataset(dataset, basic(flip))[2, 0]
     expected = torch.tensor([[2.0, 3, 12, 15], [17, 1, 21, 7]])  # the second is under a pixel wide
     if flip:
         expected[:, [0, 2]] = 30 - expected[:, [2, 0]]

@@ -3,8 +3,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from drfpn.data import ShapesDataset
-from drfpn.data.transforms import TransformedDataset, basic, collate
+from drfpn.data.presets import make_transform
+from drfpn.data.transforms import TransformedDataset, collate
 from drfpn.engine.loader import Key, SeededSampler, StepBatches
+
+
+def basic(flip: float = 0.5):
+    return make_transform("basic", flip=flip, min_size=64, max_size=96)
 
 
 def batches(workers: int, epoch: int = 0, seed: int = 0) -> list[torch.Tensor]:
@@ -12,7 +17,7 @@ def batches(workers: int, epoch: int = 0, seed: int = 0) -> list[torch.Tensor]:
     sampler.epoch = epoch
     dataset = TransformedDataset(ShapesDataset("train", 6), basic())
     loader = DataLoader(dataset, batch_size=2, sampler=sampler, num_workers=workers, collate_fn=collate)
-    return [image for images, _, _ in loader for image in images]
+    return [image for batch in loader for image in batch.images]
 
 
 def test_workers_change_nothing() -> None:
@@ -42,7 +47,7 @@ def test_a_flip_moves_boxes_with_the_image() -> None:
     dataset = ShapesDataset("train", 8)
     index = next(i for i in range(8) if len(dataset[i][1]["boxes"]))
     image, target = dataset[index]
-    flipped, moved, _ = TransformedDataset(dataset, basic(flip=1.0))[index, 0]
+    flipped, moved, *_ = TransformedDataset(dataset, basic(1.0))[index, 0]
     width = image.shape[-1]
     torch.testing.assert_close(flipped, image.flip(-1) / 255)
     expected = target["boxes"].clone()

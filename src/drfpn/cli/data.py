@@ -82,23 +82,25 @@ def show(
     split: Annotated[str, typer.Option(help="Split to show.")] = "train",
     images: Annotated[int, typer.Option(min=1, max=64, help="How many.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Which.")] = 0,
+    model: Annotated[str, typer.Option(help="Whose scale and sizes.")] = "faster_rcnn_lite0_drfpn",
+    override: Annotated[
+        list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="As for train: transforms=lsj.")
+    ] = None,
 ) -> None:
-    """Draw training images with their boxes and masks as the model sees them, transforms included."""
-    from itertools import islice
-
+    """Draw a batch with its boxes and masks as the model sees it: transformed, resized and padded."""
     from drfpn.analysis import contact_sheet, draw
     from drfpn.data import open_dataset
-    from drfpn.data.transforms import TransformedDataset, basic
-    from drfpn.engine.loader import SeededSampler
+    from drfpn.data.presets import PRESETS
+    from drfpn.engine import resolve
     from drfpn.engine.progress import say
+    from drfpn.engine.run import first_batch
 
-    dataset = open_dataset(data, split, on_bad="skip", masks=None, warn=say)
-    seen = TransformedDataset(dataset, basic())
+    config = resolve(model, data, overrides=[f"batch_size={images}", *(override or ())], seed=seed, on_bad="skip")
+    masks = True if PRESETS[config.transforms].pastes else None
+    dataset = open_dataset(data, split, on_bad="skip", masks=masks, warn=say)
     pictures = []
-    for key in islice(SeededSampler(len(dataset), seed), images):
-        image, target, _ = seen[key]
-        pixels = image.mul(255).round().byte()
-        masks = target.get("masks")
-        pictures.append(draw(pixels, target["boxes"], target["labels"], dataset.classes, masks=masks, min_side=360))
+    for image, target in first_batch(dataset, config):
+        pixels = image.mul(255).round().clamp(0, 255).byte()
+        pictures.append(draw(pixels, target["boxes"], target["labels"], dataset.classes, masks=target.get("masks")))
     contact_sheet(pictures).save(out)
     typer.echo(f"{len(pictures)} images in {out}")

@@ -43,7 +43,7 @@ def train(
     ] = False,
     val_split: Annotated[str | None, typer.Option(help="Split to measure on (val).")] = None,
     first: Annotated[int | None, typer.Option(min=1, help="Train on the first N images only.")] = None,
-    on_bad: Annotated[str | None, typer.Option(help="Boxes that cannot be: 'error', 'skip' or 'fix'.")] = None,
+    on_bad: Annotated[str | None, typer.Option(help="Unusable images and boxes: 'error', 'skip' or 'fix'.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same model (0).")] = None,
     device: Device = "auto",
     json: Json = False,
@@ -140,12 +140,16 @@ def run(config: "RunConfig", out: Path | None, *, resume: bool = False, device: 
 
     where = choose_device(device)
     with processes.group(where):
-        opened: dict[str, Any] = {"on_bad": config.on_bad, "masks": config.masks, "warn": say}
-        train_set = open_dataset(config.data, config.train_split, first=config.first, **opened)
+        opened: dict[str, Any] = {"on_bad": config.on_bad, "warn": say}
+        train_set = open_dataset(
+            config.data, config.train_split, first=config.first, masks=config.needs_masks, **opened
+        )
         same = config.val_split == config.train_split
-        val_set = open_dataset(config.data, config.val_split, first=config.first if same else None, **opened)
+        val_set = open_dataset(
+            config.data, config.val_split, first=config.first if same else None, masks=config.masks, **opened
+        )
         folder = _resumed_folder(config, out) if resume else processes.from_first(_new_folder(config, out))
-        images = f"{len(train_set)} images, {len(val_set)} to measure"
+        images = f"{len(train_set)} images, measured on {len(val_set)}"
         say(f"{config.model} ({config.scale} scale) on {config.data}: {images}")
         say(_where_weights_come_from(config))
         fresh = processes.rank() == 0 and not folder.exists()

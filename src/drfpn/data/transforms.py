@@ -1,6 +1,7 @@
-"""What happens to an image and its target before training sees them, on torchvision's transforms v2."""
+"""A data set as training sees it."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,29 +10,36 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from drfpn.data.base import DetectionDataset, Target
+from drfpn.data.boxes import OnBad
+from drfpn.data.pasting import paste
+from drfpn.errors import UserError, sentence
 
-Sample = tuple[Tensor, Target, str]
-"""Image (3, H, W) in [0, 1], target, and what a message should call the image."""
+TRIES = 10
+"""Images in place of a bad one before something else must be wrong."""
 
-
-def basic(flip: float = 0.5) -> v2.Transform:
-    """Return the paper's pipeline: a horizontal flip with probability ``flip``.
-
-    Boxes are clipped to the image, and those under a pixel are dropped.
-    """
-    return v2.Compose(
-        [
-            v2.RandomHorizontalFlip(flip),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.ClampBoundingBoxes(),
-            v2.SanitizeBoundingBoxes(min_size=1, labels_getter=_per_object),
-        ]
-    )
+Skipped = tuple[str, str]
+"""Name of an image that was left out, and why."""
 
 
-def _per_object(sample: tuple[Tensor, Target]) -> list[Tensor]:
-    """Name what has one entry for each box and loses it together with the box."""
-    return [sample[1][key] for key in ("labels", "area", "iscrowd")]
+class Sample(NamedTuple):
+    """One image."""
+
+    image: Tensor
+    """(3, H, W) in [0, 1]"""
+    target: Target
+    name: str
+    """What a message should call it."""
+    skipped: tuple[Skipped, ...] = ()
+    """Those that it stands in for."""
+
+
+class Batch(NamedTuple):
+    """Images of several sizes."""
+
+    images: list[Tensor]
+    targets: list[Target]
+    names: list[str]
+    skipped: list[Skipped]
 
 
 class TransformedDataset(Dataset[Sample]):
@@ -40,33 +48,74 @@ class TransformedDataset(Dataset[Sample]):
     Args:
         dataset: where images come from.
         transform: a transform v2 of (image, target).
+        pastes: whether objects of another image are pasted in; needs masks, and images that leave ``transform`` in
+            one size.
+        on_bad: ``"error"`` raises for an image that cannot be read; else another one takes its place.
     """
 
-    def __init__(self, dataset: DetectionDataset, transform: v2.Transform) -> None:
+    def __init__(
+        self, dataset: DetectionDataset, transform: v2.Transform, *, pastes: bool = False, on_bad: OnBad = "error"
+    ) -> None:
         self.dataset = dataset
         self.transform = transform
+        self.pastes = pastes
+        self.on_bad = on_bad
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """Return sample ``index``, its random choices made from ``seed`` alone."""
+        """Return sample ``index``, its random choices made from ``seed`` alone.
+
+        Raises:
+            UserError: the image cannot be read, and so cannot ten others where those may take its place.
+        """
         index, seed = key
-        image, target = self.dataset[index]
-        height, width = image.shape[-2:]
-        wrapped: Target = dict(target)
-        boxes = {"format": "XYXY", "canvas_size": (height, width)}
-        wrapped["boxes"] = tv_tensors.BoundingBoxes(target["boxes"], **boxes)
-        if "masks" in target:
-            wrapped["masks"] = tv_tensors.Mask(target["masks"])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            moved, result = self.transform(tv_tensors.Image(image), wrapped)
+            image, target, index, skipped = self._draw(index)
+            if self.pastes:
+                other, theirs, _, more = self._draw(int(torch.randint(len(self), ())))
+                image, target = paste(image, target, other, theirs)
+                skipped += more
+        return Sample(image, target, self.dataset.name(index), tuple(skipped))
+
+    def _draw(self, index: int) -> tuple[Tensor, Target, int, list[Skipped]]:
+        """Return an image and its target, transformed; its index, and what it stands in for."""
+        skipped: list[Skipped] = []
+        while True:
+            try:
+                image, target = self.dataset[index]
+                break
+            except UserError as error:
+                skipped.append((self.dataset.name(index), sentence(error)))
+                if self.on_bad == "error" or len(skipped) > TRIES:
+                    raise
+                index = int(torch.randint(len(self), ()))
+        return *self._transform(image, target), index, skipped
+
+    def _transform(self, image: Tensor, target: Target) -> tuple[Tensor, Target]:
+        wrapped: Target = dict(target)
+        size = {"format": "XYXY", "canvas_size": tuple(image.shape[-2:])}
+        wrapped["boxes"] = tv_tensors.BoundingBoxes(target["boxes"], **size)
+        wrapped["area"] = target["area"] / _area(target["boxes"])  # of the box: what moves with it
+        if "masks" in target:
+            wrapped["masks"] = tv_tensors.Mask(target["masks"])
+        moved, result = self.transform(tv_tensors.Image(image), wrapped)
         plain = {name: value.as_subclass(Tensor) for name, value in result.items()}
-        return moved.as_subclass(Tensor), plain, self.dataset.name(index)
+        plain["area"] = plain["area"] * _area(plain["boxes"])
+        return moved.as_subclass(Tensor), plain
 
 
-def collate(batch: Sequence[Sample]) -> tuple[list[Tensor], list[Target], list[str]]:
-    """Keep images as a list, since their sizes differ; targets and names go along."""
-    images, targets, names = zip(*batch, strict=True)
-    return list(images), list(targets), list(names)
+def _area(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Keep images as a list, since their sizes differ; the rest goes along."""
+    return Batch(
+        [sample.image for sample in samples],
+        [sample.target for sample in samples],
+        [sample.name for sample in samples],
+        [skipped for sample in samples for skipped in sample.skipped],
+    )

@@ -17,8 +17,13 @@ class Transform(GeneralizedRCNNTransform):
     Sizes stay integers all the way, no side becomes 0, and masks are resized as the bytes they are.
     """
 
+    resize_in_training = True
+    """Off where training images come in the size that they are wanted in."""
+
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, Any]:
         """Resize an image (3, H, W) and its target: shorter side ``min_size``, longer at most ``max_size``."""
+        if self.training and not self.resize_in_training:
+            return image, target
         height, width = image.shape[-2:]
         # where there is a choice only: a number drawn for each image would depend on how many this process has
         shorter = self.torch_choice(self.min_size) if self.training and len(self.min_size) > 1 else self.min_size[-1]

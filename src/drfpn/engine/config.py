@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drfpn.backbones import BACKBONES, pypi_weights_file
+from drfpn.data.presets import PRESETS
 from drfpn.detectors import DETECTORS, parse_name
 from drfpn.errors import UserError, nearest
 
@@ -24,7 +25,7 @@ class RunConfig(BaseModel):
     train_split: str = "train"
     val_split: str = "val"
     first: int | None = Field(None, ge=1, description="take the first N images of the training split only")
-    on_bad: Literal["error", "skip", "fix"] = Field("error", description="what to do about boxes that cannot be")
+    on_bad: Literal["error", "skip", "fix"] = Field("error", description="what to do about unusable images and boxes")
 
     scale: Literal["small", "paper"] = "paper"
     weights: str | None = Field(
@@ -54,6 +55,9 @@ class RunConfig(BaseModel):
     ema: float | None = Field(None, gt=0, lt=1, description="moving average of the weights that is measured: its decay")
     patience: int | None = Field(None, ge=1, description="stop after so many evaluations without a better AP")
     deterministic: bool = Field(False, description="only operators that give the same bits each time, on GPUs too")
+    transforms: Literal["basic", "photometric", "multiscale", "lsj", "copy_paste"] = Field(
+        "basic", description="what happens to training images besides the flip"
+    )
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     seed: int = Field(0, ge=0)
     workers: int = Field(min(4, max(0, (os.cpu_count() or 1) - 1)), ge=0, description="processes that read images")
@@ -66,6 +70,11 @@ class RunConfig(BaseModel):
     def masks(self) -> bool:
         """Whether the detector learns from masks."""
         return DETECTORS[parse_name(self.model)[0]].masks
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether training images must have masks: to learn from, or to cut objects out by."""
+        return self.masks or PRESETS[self.transforms].pastes
 
     @property
     def lr(self) -> float:

@@ -1,12 +1,12 @@
 """What the steps of a run work with, and how it is built at the start or where the run stopped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, AdamW, Optimizer
@@ -15,7 +15,10 @@ from torch.utils.data import DataLoader
 
 from drfpn import processes
 from drfpn.data import DetectionDataset
-from drfpn.data.transforms import TransformedDataset, basic, collate
+from drfpn.data.base import Target
+from drfpn.data.presets import PRESETS, make_transform
+from drfpn.data.transforms import TransformedDataset, collate
+from drfpn.detectors.transform import Transform
 from drfpn.engine.checkpoint import Card, build, write_atomically
 from drfpn.engine.config import RunConfig
 from drfpn.engine.interrupt import Interrupted, Interruption
@@ -23,6 +26,7 @@ from drfpn.engine.loader import SeededSampler, StepBatches, begin_worker
 from drfpn.engine.logs import Log
 from drfpn.engine.progress import say
 from drfpn.engine.schedule import lr_factor
+from drfpn.engine.skips import Skips
 from drfpn.engine.state import TrainingState
 
 
@@ -40,6 +44,7 @@ class Run:
     device: torch.device
     out: Path
     interruption: Interruption
+    skips: Skips
     log: Log | None
     """Of the first process."""
 
@@ -68,6 +73,7 @@ def begin(
     torch.manual_seed(config.seed)
     model: Any = build(card, pretrained=not resume)
     model = model.to(device, memory_format=torch.channels_last)
+    model.transform.resize_in_training = not PRESETS[config.transforms].sized
     state = TrainingState(
         model,
         make_optimizer(model, config),
@@ -94,6 +100,7 @@ def begin(
         device=device,
         out=out,
         interruption=interruption,
+        skips=Skips(out, len(train_set)),
         log=Log(out, config, state.step) if first else None,
     )
 
@@ -118,7 +125,7 @@ def make_loader(
         processes=processes.world_size(),
     )
     loader: DataLoader[Any] = DataLoader(
-        TransformedDataset(dataset, basic(config.flip)),
+        training_images(dataset, config),
         batch_sampler=batches,
         num_workers=config.workers,
         collate_fn=collate,
@@ -128,6 +135,26 @@ def make_loader(
         generator=torch.Generator(),  # of its own: how often a loader draws depends on its workers
     )
     return loader, batches
+
+
+def training_images(dataset: DetectionDataset, config: RunConfig) -> TransformedDataset:
+    """Return a data set as a run's training sees it."""
+    transform = make_transform(config.transforms, flip=config.flip, min_size=config.min_size, max_size=config.max_size)
+    return TransformedDataset(dataset, transform, pastes=PRESETS[config.transforms].pastes, on_bad=config.on_bad)
+
+
+def first_batch(dataset: DetectionDataset, config: RunConfig) -> Iterator[tuple[Tensor, Target]]:
+    """Yield the images of a run's first step as its detector sees them, resized and padded, and their targets.
+
+    Only their colours are as they were: images (3, H, W) are in [0, 1].
+    """
+    seen = training_images(dataset, config)
+    keys = list(SeededSampler(len(dataset), config.seed))[: config.batch_size]
+    samples = [seen[key] for key in keys]
+    as_it_is = Transform(config.min_size, config.max_size, [0.0] * 3, [1.0] * 3).train()
+    as_it_is.resize_in_training = not PRESETS[config.transforms].sized
+    batch, targets = as_it_is([sample.image for sample in samples], [sample.target for sample in samples])
+    yield from zip(batch.tensors, targets, strict=True)
 
 
 def plan_learning_rate(config: RunConfig, steps_per_epoch: int) -> Callable[[int], float]:

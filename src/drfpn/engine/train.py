@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from drfpn import processes
 from drfpn.data import DetectionDataset
+from drfpn.data.transforms import Batch
 from drfpn.engine.checkpoint import Card, save_detector, write_json
 from drfpn.engine.config import RunConfig
 from drfpn.engine.evaluate import Metrics, Result, detect, score
@@ -119,15 +120,17 @@ def train_one_epoch(run: Run) -> None:
     unread, began, shown = state.step, time.monotonic(), 0
     with bar(f"epoch {state.epoch + 1}/{config.epochs}", len(run.batches) // config.accumulate) as progress:
         while (done := state.step - first) < run.batches.steps:
-            batch = _next_parts(run, pieces, meter, unread)
-            terms = take_step(run, batch)
-            meter.add(terms, [name for _, _, names in batch for name in names])
-            done, shown = done + 1, shown + sum(len(names) for _, _, names in batch)
+            parts = _next_parts(run, pieces, meter, unread)
+            meter.add(take_step(run, parts), [name for part in parts for name in part.names])
+            done, shown = done + 1, shown + sum(len(part.images) for part in parts)
             over = done == run.batches.steps
             due = state.step % config.save_every == 0 and not over  # the end of an epoch is saved anyway
             logged = state.step % config.log_every == 0
             if over or due or logged or done % between == 0:
-                asked, unread = meter.read(unread, run.interruption.asked)[0], state.step
+                (asked, skipped), unread = meter.read(unread, run.interruption.asked, run.skips.new), state.step
+                if skipped:
+                    run.save()  # too many may be left out by now
+                    run.skips.hand_in()
                 if logged and run.log is not None:
                     run.log.step({"step": state.step, "lr": run.learning_rate(state.step - 1)} | meter.latest)
                 if due:
@@ -138,29 +141,29 @@ def train_one_epoch(run: Run) -> None:
     state.seconds += time.monotonic() - began
 
 
-def _next_parts(run: Run, pieces: Iterator[Any], meter: LossMeter, unread: int) -> list[Any]:
+def _next_parts(run: Run, pieces: Iterator[Any], meter: LossMeter, unread: int) -> list[Batch]:
     """Return the parts of the next step. Data that cannot be used does not cost the steps that are done."""
     try:
-        return [next(pieces) for _ in range(run.config.accumulate)]
+        parts = [next(pieces) for _ in range(run.config.accumulate)]
     except UserError:
-        if processes.world_size() == 1:  # else the others are not here to save with
+        if run.state.step and processes.world_size() == 1:  # else the others are not here to save with
             meter.read(unread)
             run.save()
         raise
+    run.skips.add(skipped for part in parts for skipped in part.skipped)
+    return parts
 
 
-def take_step(run: Run, parts: list[Any]) -> dict[str, Tensor]:
+def take_step(run: Run, parts: Sequence[Batch]) -> dict[str, Tensor]:
     """Move the weights once, by the gradient of all ``parts``; returns the loss terms and their sum, "loss"."""
     config, state = run.config, run.state
     for group in state.optimizer.param_groups:
         group["lr"] = run.learning_rate(state.step)
     state.optimizer.zero_grad(set_to_none=True)
     terms: dict[str, Tensor] = {}
-    for number, (images, targets, _) in enumerate(parts, start=1):
-        images = [image.to(run.device, non_blocking=True) for image in images]
-        targets = [
-            {key: value.to(run.device, non_blocking=True) for key, value in target.items()} for target in targets
-        ]
+    for number, part in enumerate(parts, start=1):
+        images = [image.to(run.device, non_blocking=True) for image in part.images]
+        targets = [{key: value.to(run.device) for key, value in target.items()} for target in part.targets]
         # gradients are shared with the last part
         alone = number < len(parts) and isinstance(run.model, DistributedDataParallel)
         with run.model.no_sync() if alone else nullcontext():  # type: ignore[operator]

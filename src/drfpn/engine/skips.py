@@ -1,0 +1,65 @@
+"""The images that a run left out, counted and listed."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from drfpn import processes
+from drfpn.data.transforms import Skipped
+from drfpn.engine.progress import say
+from drfpn.errors import UserError
+
+LIMIT = 0.01
+"""Largest share of a data set's images that may be left out, one image aside."""
+
+
+class Skips:
+    """Images that could not be read, in ``skipped.jsonl`` of the run folder, each once.
+
+    Args:
+        folder: of the run; what is listed there already is counted.
+        images: in the data set.
+    """
+
+    def __init__(self, folder: Path, images: int) -> None:
+        self.file = folder / "skipped.jsonl"
+        self.images = images
+        self.listed: dict[str, str] = {}
+        """Why, by name."""
+        if self.file.is_file():
+            rows = [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
+            self.listed = {row["image"]: row["reason"] for row in rows}
+        self._new: dict[str, str] = {}
+
+    def add(self, skipped: Iterable[Skipped]) -> None:
+        """Take note of images that this process left out."""
+        self._new |= {name: reason for name, reason in skipped if name not in self.listed}
+
+    @property
+    def new(self) -> int:
+        """How many this process has not handed in."""
+        return len(self._new)
+
+    def hand_in(self) -> None:
+        """List the new images of all processes, which call this together.
+
+        Raises:
+            UserError: too many are left out in all.
+        """
+        new: dict[str, str] = {}
+        for one in processes.everywhere(self._new):
+            new |= one
+        new = {name: reason for name, reason in new.items() if name not in self.listed}
+        self._new = {}
+        self.listed |= new
+        if processes.rank() == 0:
+            lines = [json.dumps({"image": name, "reason": reason}) + "\n" for name, reason in new.items()]
+            with self.file.open("a", encoding="utf-8") as stream:
+                stream.writelines(lines)
+        for reason in new.values():
+            say(f"left out: {reason}")
+        if len(self.listed) > max(1, LIMIT * self.images):
+            raise UserError(
+                f"{len(self.listed)} of {self.images} images could not be read, more than {LIMIT:.0%}: "
+                f"{self.file} lists them; mend or remove them and go on with --resume."
+            )

@@ -1,0 +1,71 @@
+import json
+
+import pytest
+import torch
+from torch import Tensor
+
+from drfpn.data import ShapesDataset
+from drfpn.data.base import Target
+from drfpn.engine import train
+from drfpn.engine.skips import Skips
+from drfpn.errors import UserError
+
+
+class Damaged(ShapesDataset):
+    """Shapes, of which some cannot be read."""
+
+    bad: tuple[int, ...] = ()
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        if index in self.bad:
+            raise UserError(f"{self.name(index)} cannot be decoded: truncated.")
+        return super().__getitem__(index)
+
+
+def damaged(length: int, *bad: int) -> Damaged:
+    data = Damaged("train", length)
+    data.bad = bad
+    return data
+
+
+def test_each_image_is_listed_once_and_counted_over_a_resume(tmp_path) -> None:
+    skips = Skips(tmp_path, 300)
+    skips.add([("a.jpg", "a.jpg is bad."), ("a.jpg", "a.jpg is bad."), ("b.jpg", "b.jpg is bad.")])
+    assert skips.new == 2
+    skips.hand_in()
+    again = Skips(tmp_path, 300)
+    again.add([("a.jpg", "a.jpg is bad."), ("c.jpg", "c.jpg is bad.")])
+    assert again.new == 1
+    again.hand_in()
+    rows = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert [row["image"] for row in rows] == ["a.jpg", "b.jpg", "c.jpg"]
+    again.add([("d.jpg", "d.jpg is bad.")])
+    with pytest.raises(UserError, match=r"4 of 300 images could not be read, more than 1%: .*skipped\.jsonl"):
+        again.hand_in()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_goes_on_without_a_bad_image_and_says_so(workers, tmp_path, tiny_config, capsys) -> None:
+    config = tiny_config("on_bad=skip", f"workers={workers}", epochs=2)
+    train(config, damaged(6, 2), ShapesDataset("val", 2), tmp_path)
+    (row,) = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert row == {"image": "shapes/train/2", "reason": "shapes/train/2 cannot be decoded: truncated."}
+    assert capsys.readouterr().err.count("left out: shapes/train/2 cannot be decoded") == 1
+
+
+def test_a_run_stops_where_too_many_are_bad_and_keeps_its_steps(tmp_path, tiny_config) -> None:
+    config = tiny_config("on_bad=skip", epochs=1)
+    with pytest.raises(UserError, match="of 8 images could not be read, more than 1%"):
+        train(config, damaged(8, 1, 2, 3), ShapesDataset("val", 2), tmp_path)
+    assert (tmp_path / "state.pt").exists()
+    train(config, damaged(8, 1), ShapesDataset("val", 2), tmp_path / "other")  # one may be
+
+
+@pytest.mark.parametrize("transforms", ["multiscale", "lsj", "photometric", "copy_paste"])
+@pytest.mark.parametrize("model", ["faster_rcnn_lite0_fpn", "mask_rcnn_lite0_fpn"])
+def test_every_preset_trains(transforms, model, tmp_path, tiny_config) -> None:
+    config = tiny_config(f"transforms={transforms}", "log_every=1", epochs=1, model=model)
+    val = ShapesDataset("val", 2, masks=config.masks)
+    train(config, ShapesDataset("train", 4, masks=config.needs_masks), val, tmp_path)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert torch.tensor(losses).isfinite().all()
