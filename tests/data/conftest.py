@@ -72,6 +72,15 @@ class Folder:
             self.json(f"ImageSets/Main/{split}.txt", "".join(f"{stem}\n" for stem in stems))
         return str(self.root)
 
+    def yolo(self, files: dict[str, str | None], names: object = ("cat", "dog"), split: str = "train") -> Path:
+        """Write data.yaml and an image of 20 x 30 px for each of ``files`` (name: lines, ``None`` for no file)."""
+        for name, lines in files.items():
+            self.image(f"images/{split}/{name}.png")
+            if lines is not None:
+                self.json(f"labels/{split}/{name}.txt", lines)
+        text = json.dumps({split: f"images/{split}", "names": names})
+        return self.json("data.yaml", text)  # JSON is YAML
+
     @staticmethod
     def voc_object(name: str, box: tuple[object, ...], extra: str = "") -> str:
         sides = zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)

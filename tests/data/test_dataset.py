@@ -116,8 +116,8 @@ def test_data_set_that_cannot_be_opened_is_told(folder: Any, coco_dict: Any) -> 
     (folder.root / "apples").mkdir()
     for name, split, message in (
         (f"{data}/aples", "train", r"aples does not exist.*Did you mean 'apples'\?"),
-        (f"{data}/apples", "train", r"neither in COCO nor in VOC layout.*instances_train2017\.json"),
-        (f"{data}/x.yaml", "train", r"YOLO data sets are not read yet"),
+        (f"{data}/apples", "train", r"neither in COCO nor in VOC nor in YOLO layout.*instances_train2017\.json"),
+        (f"{data}/x.yaml", "train", r"x\.yaml does not exist, expected the YAML file of a YOLO data set"),
         (f"{data}/train2017/7.png", "train", r"is a file, expected"),
         ("shape", "train", r"Did you mean 'shapes'"),
         (data, "test", r"no split 'test', expected one that is there: train"),

@@ -1,7 +1,8 @@
 """What several commands share: printing JSON or tables, choosing a device."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from drfpn.engine import Metrics
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-DATA_HELP = "Folder in COCO or VOC layout, or 'shapes' (synthetic)."
+DATA_HELP = "Folder in COCO, VOC or YOLO layout, YOLO's YAML file, or 'shapes' (synthetic)."
 Data = Annotated[str, typer.Option("--data", help=DATA_HELP, metavar="DATA")]
 Device = Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', ...")]
 
@@ -22,6 +23,21 @@ Device = Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', ..."
 def print_json(value: Any) -> None:
     """Print ``value`` as one JSON object."""
     typer.echo(json.dumps(value))
+
+
+@contextmanager
+def counting(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar called ``title`` and give what advances it: how many are done, and of how many."""
+    from drfpn.engine.progress import bar
+
+    with bar(title, 1) as progress:
+
+        def advance(done: int, total: int) -> None:
+            progress.set_total(total)
+            if done > progress.done:
+                progress.advance()
+
+        yield advance
 
 
 def choose_device(name: str) -> "torch.device":

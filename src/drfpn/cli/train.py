@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drfpn.cli.common import DATA_HELP, Device, Json, choose_device, print_json, print_metrics
+from drfpn.cli.common import DATA_HELP, Device, Json, choose_device, counting, print_json, print_metrics
 from drfpn.errors import UserError
 
 if TYPE_CHECKING:
@@ -141,13 +141,13 @@ def run(config: "RunConfig", out: Path | None, *, resume: bool = False, device: 
     where = choose_device(device)
     with processes.group(where):
         opened: dict[str, Any] = {"on_bad": config.on_bad, "warn": say}
-        train_set = open_dataset(
-            config.data, config.train_split, first=config.first, masks=config.needs_masks, **opened
-        )
-        same = config.val_split == config.train_split
-        val_set = open_dataset(
-            config.data, config.val_split, first=config.first if same else None, masks=config.masks, **opened
-        )
+        with counting(f"reading {config.train_split}") as progress:
+            opened |= {"first": config.first, "masks": config.needs_masks, "progress": progress}
+            train_set = open_dataset(config.data, config.train_split, **opened)
+        first = config.first if config.val_split == config.train_split else None
+        with counting(f"reading {config.val_split}") as progress:
+            opened |= {"first": first, "masks": config.masks, "progress": progress}
+            val_set = open_dataset(config.data, config.val_split, **opened)
         folder = _resumed_folder(config, out) if resume else processes.from_first(_new_folder(config, out))
         images = f"{len(train_set)} images, measured on {len(val_set)}"
         say(f"{config.model} ({config.scale} scale) on {config.data}: {images}")
@@ -180,7 +180,10 @@ def _where_weights_come_from(config: "RunConfig") -> str:
 
 
 def _default_name(config: "RunConfig") -> str:
-    return f"{config.model}-{Path(config.data).name}"
+    data = Path(config.data)
+    if data.suffix.lower() in (".yaml", ".yml"):  # of all the files called data.yaml, the folder tells which it is
+        data = data.absolute().parent if data.stem == "data" else data.with_suffix("")
+    return f"{config.model}-{data.name}"
 
 
 def _new_folder(config: "RunConfig", out: Path | None) -> Path:

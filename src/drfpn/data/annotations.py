@@ -22,7 +22,7 @@ class Annotations:
     root: Path
     """Folder that ``file_names`` are relative to."""
     source: Path
-    """What was read: the JSON file, or the folder of XML files."""
+    """What was read: the JSON file, the folder of XML files, or YOLO's YAML file."""
     classes: tuple[str, ...]
     """Names of labels 1..K."""
     category_ids: NDArray[np.int64]
@@ -47,6 +47,8 @@ class Annotations:
     """(N,) at least 1: COCO's evaluation takes 0 for "matched nothing"."""
     segmentations: Segmentations | None = None
     """As written, or ``None`` where no object has one."""
+    annotation_files: NDArray[np.str_] | None = None
+    """(M,) the file that annotates each image, where ``source`` does not tell."""
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -57,6 +59,8 @@ class Annotations:
 
     def source_of(self, index: int) -> Path:
         """Return the file that annotates image ``index``."""
+        if self.annotation_files is not None:
+            return Path(str(self.annotation_files[index]))
         if self.source.suffix == ".json":
             return self.source
         return self.source / f"{Path(str(self.file_names[index])).stem}.xml"
@@ -84,6 +88,7 @@ class Annotations:
             image_ids=self.image_ids[:count],
             file_names=self.file_names[:count],
             sizes=self.sizes[:count],
+            annotation_files=None if self.annotation_files is None else self.annotation_files[:count],
         )
         return replace(images, **self._objects_at(np.arange(end)), starts=self.starts[: count + 1])
 

@@ -1,7 +1,7 @@
 """Finding every fault of a data set before a training run does."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -14,11 +14,10 @@ from drfpn.data.boxes import box_problems, find_bad_boxes
 from drfpn.data.files import inspect_file
 from drfpn.data.layouts import Layout, find_layout
 from drfpn.data.masks import mask_problems
-from drfpn.data.problems import Problem
+from drfpn.data.problems import Problem, Progress
 from drfpn.data.shapes import LENGTHS
 
 Severity = Literal["error", "warning"]
-Progress = Callable[[int, int], None]
 
 EXAMPLES = 5
 
@@ -48,6 +47,7 @@ MEANINGS: dict[str, tuple[Severity, str]] = {
     "mask-outside": ("error", "A segmentation lies wholly outside its image."),
     "mask-missing": ("warning", "An object has no segmentation though others have: training with masks stops at it."),
     "mask-empty": ("warning", "A segmentation covers no pixel: training with masks takes it for an empty one."),
+    "repeated-line": ("warning", "A line of a YOLO label file is there twice: the second one is left out."),
     "tiny-box": ("warning", "A box is at most 1 px wide or high: often a slip of the mouse."),
     "exif-rotated": ("warning", "An image is stored turned; tools that ignore EXIF misplace its boxes."),
     "class-without-objects": ("warning", "A class has no object in a split: nothing to learn or to judge."),

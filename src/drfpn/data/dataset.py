@@ -17,7 +17,7 @@ from drfpn.data.files import size_problem
 from drfpn.data.images import image_size, load_image
 from drfpn.data.layouts import find_layout
 from drfpn.data.masks import clean_masks
-from drfpn.data.problems import raise_problem
+from drfpn.data.problems import Progress, StrictReport, raise_problem
 from drfpn.data.rle import decode
 from drfpn.data.shapes import ShapesDataset
 from drfpn.errors import UserError
@@ -124,17 +124,20 @@ def open_dataset(
     on_bad: str = "error",
     masks: bool | None = False,
     warn: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> DetectionDataset:
     """Open one split of a data set.
 
     Args:
-        data: ``"shapes"``, or a folder in one of the layouts of ``layouts.find_layout``.
+        data: ``"shapes"``, or a folder or YAML file in one of the layouts of ``layouts.find_layout``.
         split: Its name; ``train``, ``val`` and ``test`` for shapes.
         first: Take only so many images, from the start.
         on_bad: What to do with boxes, and segmentations where they are wanted, that cannot be trained on:
             ``"error"``, ``"skip"`` or ``"fix"``; see ``boxes.clean`` and ``masks.clean_masks``.
         masks: Whether targets have ``masks``; ``None`` for where the data set has segmentations.
         warn: Receives one line for each thing that was skipped or fixed.
+        progress: Is called with the number of images whose annotations were read so far, and of all, where each
+            image has a file of its own (VOC, YOLO).
 
     Raises:
         UserError: There is no such data set or split, or it has a fault.
@@ -146,7 +149,8 @@ def open_dataset(
     if data == "shapes":
         length = None if first is None else min(first, len(ShapesDataset(split)))
         return ShapesDataset(split, length, masks=masks is not False)
-    annotations = find_layout(data).read(split, raise_problem)
+    report = StrictReport()
+    annotations = find_layout(data).read(split, report, progress)
     assert annotations is not None  # the report raises where there is nothing to return
     if first is not None:
         annotations = annotations.first(first)
@@ -157,7 +161,7 @@ def open_dataset(
     if masks:
         annotations, more = clean_masks(annotations, cast(OnBad, on_bad))
         lines += more
-    for line in lines if warn else ():
+    for line in (*report.lines(), *lines) if warn else ():
         cast(Callable[[str], None], warn)(line)
     return AnnotatedDataset(annotations, masks=masks)
 

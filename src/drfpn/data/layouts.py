@@ -7,8 +7,10 @@ from pathlib import Path
 
 from drfpn.data.annotations import Annotations
 from drfpn.data.coco import parse_coco
-from drfpn.data.problems import Report
+from drfpn.data.problems import Progress, Report
 from drfpn.data.voc import parse_voc, voc_splits
+from drfpn.data.yolo import parse_yolo
+from drfpn.data.yolo_config import YoloConfig, is_yolo_yaml, read_yolo_config
 from drfpn.errors import UserError, nearest
 
 # Files that lie beside COCO's instances and hold something else.
@@ -17,17 +19,23 @@ _OTHER_COCO = re.compile(r"(instances|captions|person_keypoints|panoptic|stuff|i
 
 @dataclass(frozen=True)
 class Layout(ABC):
-    """A folder with a data set in a layout that was recognised."""
+    """A data set in a layout that was recognised."""
 
     root: Path
+    """Its folder, or its YAML file."""
     splits: tuple[str, ...]
 
     @abstractmethod
-    def parse(self, split: str, report: Report) -> Annotations | None:
+    def parse(self, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
         """Read the sound part of a split that exists and report the rest."""
 
-    def read(self, split: str, report: Report) -> Annotations | None:
+    def read(self, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
         """Read the sound part of a split and report the rest; ``None`` if nothing is sound.
+
+        Args:
+            split: One of ``splits``.
+            report: Receives what is wrong.
+            progress: Is called with the number of images read so far, and of all, where each has a file of its own.
 
         Raises:
             UserError: There is no such split.
@@ -38,13 +46,13 @@ class Layout(ABC):
                 f"{self.root} has no split '{split}', expected one that is there: {there}."
                 + nearest(split, self.splits)
             )
-        return self.parse(split, report)
+        return self.parse(split, report, progress)
 
 
 class CocoLayout(Layout):
     """annotations/instances_{split}2017.json + {split}2017/, as COCO itself is laid out."""
 
-    def parse(self, split: str, report: Report) -> Annotations | None:
+    def parse(self, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
         """Read the sound part of a split."""
         return parse_coco(self.root / "annotations" / f"instances_{split}2017.json", self.root / f"{split}2017", report)
 
@@ -52,7 +60,7 @@ class CocoLayout(Layout):
 class PlainCocoLayout(Layout):
     """annotations/{split}.json + images/ or images/{split}/."""
 
-    def parse(self, split: str, report: Report) -> Annotations | None:
+    def parse(self, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
         """Read the sound part of a split."""
         images = self.root / "images"
         own = images / split
@@ -62,28 +70,41 @@ class PlainCocoLayout(Layout):
 class VocLayout(Layout):
     """JPEGImages/, Annotations/*.xml and ImageSets/Main/{split}.txt."""
 
-    def parse(self, split: str, report: Report) -> Annotations | None:
+    def parse(self, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
         """Read the sound part of a split."""
-        return parse_voc(self.root, split, report)
+        return parse_voc(self.root, split, report, progress)
+
+
+@dataclass(frozen=True)
+class YoloLayout(Layout):
+    """A YAML file with the classes and the folders of images, beside which the labels lie."""
+
+    config: YoloConfig
+
+    def parse(self, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
+        """Read the sound part of a split."""
+        return parse_yolo(self.config, split, report, progress)
+
+
+EXPECTED = "'shapes', a folder in COCO or VOC layout, or the YAML file of a YOLO data set"
 
 
 def find_layout(data: str) -> Layout:
-    """Recognise the layout of a folder: COCO's own, plain COCO, or VOC's, in this order.
+    """Recognise a YOLO data set by its YAML file, or the layout of a folder.
+
+    A folder is tried as COCO's own layout, plain COCO, VOC's, and YOLO's (``data.yaml`` in it), in this order.
 
     Raises:
-        UserError: There is no such folder, or it has none of these layouts.
+        UserError: There is no such file or folder, or it has none of these layouts, or the YAML file is faulty.
     """
     root = Path(data)
-    if root.suffix.lower() in (".yaml", ".yml"):
-        raise UserError(
-            f"{data} is a YAML file and YOLO data sets are not read yet, expected 'shapes' or a folder in "
-            "COCO or VOC layout."
-        )
+    if is_yolo_yaml(root) and not root.is_dir():
+        return _yolo(root)
     if not root.is_dir():
         what = "is a file" if root.is_file() else "does not exist"
         siblings = [path.name for path in root.parent.iterdir()] if root.parent.is_dir() else []
         hint = nearest(root.name, [*siblings, "shapes"]) if what == "does not exist" else ""
-        raise UserError(f"{data} {what}, expected 'shapes' or a folder in COCO or VOC layout.{hint}")
+        raise UserError(f"{data} {what}, expected {EXPECTED}.{hint}")
     annotations = root / "annotations"
     instances = [path.stem for path in sorted(annotations.glob("instances_*2017.json"))]
     if instances:
@@ -93,7 +114,16 @@ def find_layout(data: str) -> Layout:
         return PlainCocoLayout(root, tuple(plain))
     if (root / "ImageSets" / "Main").is_dir():
         return VocLayout(root, voc_splits(root))
+    if (root / "data.yaml").is_file():
+        return _yolo(root / "data.yaml")
+    others = [path.name for path in sorted(root.iterdir()) if is_yolo_yaml(path)]
+    hint = f" Did you mean '{root / others[0]}'?" if others else ""
     raise UserError(
-        f"{data} is neither in COCO nor in VOC layout, expected annotations/instances_train2017.json, "
-        "annotations/train.json or ImageSets/Main/train.txt in it."
+        f"{data} is neither in COCO nor in VOC nor in YOLO layout, expected annotations/instances_train2017.json, "
+        f"annotations/train.json, ImageSets/Main/train.txt or data.yaml in it.{hint}"
     )
+
+
+def _yolo(file: Path) -> YoloLayout:
+    config = read_yolo_config(file)
+    return YoloLayout(file, tuple(config.sources), config)

@@ -1,6 +1,7 @@
 """A fault of a data set, as the readers raise it and the checker collects it."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from drfpn.errors import UserError
@@ -20,6 +21,8 @@ class Problem:
     """The file, and the record in it."""
     found: str
     expected: str
+    fatal: bool = True
+    """Whether ``raise_problem`` stops at it; false for what a reader can leave out without harm."""
 
     @property
     def example(self) -> str:
@@ -33,6 +36,10 @@ class Problem:
 
 
 Report = Callable[[Problem], None]
+Progress = Callable[[int, int], None]
+"""Is called with how many are done, and of how many."""
+Stage = Callable[[str], AbstractContextManager[Progress]]
+"""Begins a part of the work that has a title, and gives what its progress is told to."""
 
 
 def refusal(first: Problem, bad: int, total: int, what: str) -> UserError:
@@ -45,5 +52,25 @@ def refusal(first: Problem, bad: int, total: int, what: str) -> UserError:
 
 
 def raise_problem(problem: Problem) -> None:
-    """Raise the problem as a ``UserError``: the report of a reader that accepts no fault."""
-    raise UserError(problem.sentence)
+    """Raise the problem as a ``UserError``, if it is fatal: the report of a reader that accepts no fault."""
+    if problem.fatal:
+        raise UserError(problem.sentence)
+
+
+class StrictReport:
+    """The report of a reader that accepts no fatal fault, and counts the others."""
+
+    def __init__(self) -> None:
+        self._harmless: list[Problem] = []
+
+    def __call__(self, problem: Problem) -> None:
+        """Raise the problem if it is fatal."""
+        raise_problem(problem)
+        self._harmless.append(problem)
+
+    def lines(self) -> list[str]:
+        """Return one line about the problems that were not fatal, if there were any."""
+        if not self._harmless:
+            return []
+        others = f" ({len(self._harmless)} such faults)" if len(self._harmless) > 1 else ""
+        return [f"{self._harmless[0].example}{others}."]

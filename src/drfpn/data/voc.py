@@ -10,7 +10,7 @@ import numpy as np
 from drfpn.data.annotations import Annotations
 from drfpn.data.images import IMAGE_SUFFIXES
 from drfpn.data.objects import ObjectLists
-from drfpn.data.problems import Problem, Report, raise_problem
+from drfpn.data.problems import Problem, Progress, Report, raise_problem
 from drfpn.errors import UserError, nearest
 
 Trees = dict[str, ElementTree.Element]
@@ -40,8 +40,14 @@ def voc_splits(root: Path) -> tuple[str, ...]:
     return tuple(file.stem for file in files if len(file.read_text(errors="replace").partition("\n")[0].split()) <= 1)
 
 
-def parse_voc(root: Path, split: str, report: Report) -> Annotations | None:
+def parse_voc(root: Path, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
     """Read what is sound in a split of a VOC folder and report the rest; ``None`` if nothing is.
+
+    Args:
+        root: The folder.
+        split: Its name.
+        report: Receives what is wrong.
+        progress: Is called with the number of XML files read so far, and of all.
 
     Raises:
         UserError: There is no such split.
@@ -54,7 +60,7 @@ def parse_voc(root: Path, split: str, report: Report) -> Annotations | None:
             + nearest(split, splits)
         )
     stems = list(dict.fromkeys(_stems(root, split)))
-    trees = _parse_all(root / "Annotations", report)
+    trees = _parse_all(root / "Annotations", report, progress)
     if not stems:
         where = str(root / "ImageSets" / "Main" / f"{split}.txt")
         report(Problem("no-images", where, "it lists no image", "one name a line"))
@@ -99,9 +105,12 @@ def _file_names(folder: Path, stems: list[str]) -> list[str]:
     return [there.get(stem, f"{stem}.jpg") for stem in stems]
 
 
-def _parse_all(folder: Path, report: Report) -> Trees:
+def _parse_all(folder: Path, report: Report, progress: Progress | None) -> Trees:
     trees: Trees = {}
-    for file in sorted(folder.glob("*.xml")):
+    files = sorted(folder.glob("*.xml"))
+    for done, file in enumerate(files, start=1):
+        if progress is not None:
+            progress(done, len(files))
         try:
             trees[file.stem] = ElementTree.parse(file).getroot()
         except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two: its encoding
