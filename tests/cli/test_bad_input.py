@@ -106,6 +106,15 @@ def test_bad_boxes_can_be_left_out_and_that_is_said(drfpn, coco, policy) -> None
         (("info", "faster_rcnn_r50_fpn", "--size", "800"), 2, "HEIGHTxWIDTH"),
         (("data", "check", "nowhere"), 1, "nowhere"),
         (("data", "show", "nowhere"), 1, "nowhere"),
+        (("data", "convert", "nowhere", "--to", "coco", "--out", "out"), 1, "nowhere"),
+        (("data", "convert", "shapes", "--to", "voca", "--out", "out"), 2, "Did you mean 'voc'?"),
+        (
+            ("data", "convert", "shapes", "--to", "voc", "--out", "out", "--images", "move"),
+            2,
+            "copy, hardlink, symlink",
+        ),
+        (("data", "check", "nowhere.yaml"), 1, "nowhere.yaml does not exist"),
+        (("train", "faster_rcnn_lite0_fpn", "--data", "nowhere.yaml"), 1, "nowhere.yaml does not exist"),
     ],
 )
 def test_a_wrong_call_is_one_sentence(drfpn, args, code, said) -> None:

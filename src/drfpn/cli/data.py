@@ -1,15 +1,19 @@
-"""``drfpn data check``, ``stats`` and ``show``."""
+"""``drfpn data check``, ``stats``, ``show`` and ``convert``."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from drfpn.cli.common import Json, print_json, print_rows
+from drfpn.cli.common import Json, counting, print_json, print_rows
 
-app = typer.Typer(help="Look into a data set before training on it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look into a data set before training on it, or write it in another format.", no_args_is_help=True
+)
 
-DataArgument = Annotated[str, typer.Argument(help="Folder in COCO or VOC layout, or 'shapes'.", metavar="DATA")]
+DataArgument = Annotated[
+    str, typer.Argument(help="Folder in COCO, VOC or YOLO layout, YOLO's YAML file, or 'shapes'.", metavar="DATA")
+]
 
 
 @app.command("check")
@@ -19,15 +23,8 @@ def check(data: DataArgument, json: Json = False) -> None:
     from rich.table import Table
 
     from drfpn.data import check_dataset
-    from drfpn.engine.progress import bar
 
-    with bar("reading images", 1) as progress:
-
-        def advance(done: int, total: int) -> None:
-            progress.set_total(total)
-            if done > progress.done:
-                progress.advance()
-
+    with counting("reading images") as advance:
         findings = check_dataset(data, progress=advance)
     errors = [finding for finding in findings if finding.severity == "error"]
     if json:
@@ -66,7 +63,8 @@ def stats(
     from drfpn.data import open_dataset
     from drfpn.data import stats as count
 
-    numbers = count(open_dataset(data, split, on_bad="skip"))
+    with counting("reading annotations") as progress:
+        numbers = count(open_dataset(data, split, on_bad="skip", progress=progress))
     if json:
         print_json(numbers)
         return
@@ -97,10 +95,41 @@ def show(
 
     config = resolve(model, data, overrides=[f"batch_size={images}", *(override or ())], seed=seed, on_bad="skip")
     masks = True if PRESETS[config.transforms].pastes else None
-    dataset = open_dataset(data, split, on_bad="skip", masks=masks, warn=say)
+    with counting("reading annotations") as progress:
+        dataset = open_dataset(data, split, on_bad="skip", masks=masks, warn=say, progress=progress)
     pictures = []
     for image, target in first_batch(dataset, config):
         pixels = image.mul(255).round().clamp(0, 255).byte()
         pictures.append(draw(pixels, target["boxes"], target["labels"], dataset.classes, masks=target.get("masks")))
     contact_sheet(pictures).save(out)
     typer.echo(f"{len(pictures)} images in {out}")
+
+
+@app.command("convert")
+def convert(
+    data: DataArgument,
+    to: Annotated[str, typer.Option("--to", metavar="coco|voc|yolo", help="Format to write.")],
+    out: Annotated[Path, typer.Option(help="New or empty folder.")],
+    images: Annotated[
+        str, typer.Option(metavar="copy|hardlink|symlink", help="How images get there; links take no space.")
+    ] = "copy",
+    masks: Annotated[bool, typer.Option(help="Write segmentations too, where the format has them.")] = True,
+    first: Annotated[int | None, typer.Option(min=1, help="Only the first N images of each split.")] = None,
+    on_bad: Annotated[str, typer.Option(help="Boxes that cannot be: 'error', 'skip' or 'fix'.")] = "error",
+    json: Json = False,
+) -> None:
+    """Write all splits of a data set in another format, and say what that format cannot hold."""
+    from drfpn.data import convert as write
+
+    done = write(data, to, out, images=images, masks=masks, first=first, on_bad=on_bad, stage=counting)
+    if json:
+        from dataclasses import asdict
+
+        print_json({"out": str(out), "format": to, **asdict(done)})
+        return
+    splits = ", ".join(
+        f"{split} {count} images with {done.objects[split]} objects" for split, count in done.images.items()
+    )
+    typer.echo(f"{out} ({to}): {splits}")
+    for line in done.lost:
+        typer.echo(f"- {line}")

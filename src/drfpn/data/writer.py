@@ -1,0 +1,82 @@
+"""What the writers of all formats share."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drfpn.data.annotations import Annotations
+from drfpn.data.boxes import clip_xywh
+
+Splits = dict[str, Annotations]
+
+
+class Writer(ABC):
+    """Writes the annotations of a data set in one format, and says where its images belong."""
+
+    def __init__(self, folder: Path, splits: Splits, *, masks: bool) -> None:
+        """Choose the names of all images.
+
+        Args:
+            folder: Of the new data set; exists and is empty.
+            splits: With the same classes and with the size of every image. Boxes overhang by 1 px at most.
+            masks: Whether segmentations are written, where the format has them.
+        """
+        self.folder = folder
+        self.splits = splits
+        self.masks = masks
+        self.classes = next(iter(splits.values())).classes
+        self.losses: Counter[str] = Counter()
+        """How often something could not be written as it was, by what it was."""
+
+    @abstractmethod
+    def image_file(self, split: str, index: int) -> Path:
+        """Return where an image belongs, relative to the folder."""
+
+    @abstractmethod
+    def add(self, split: str, index: int) -> None:
+        """Write the annotations of an image, or take them for ``finish``. Is called once for each, in order."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Write what belongs to all images."""
+
+    def lost(self) -> list[str]:
+        """Return one line for each sort of thing that could not be written as it was."""
+        return [f"{what}: {count}" for what, count in self.losses.items()]
+
+    def boxes_inside(self, split: str, index: int) -> NDArray[np.float64]:
+        """Return the boxes (N, 4) of an image, cut to it, and count those that this changes."""
+        annotations = self.splits[split]
+        boxes = annotations.boxes[annotations.objects(index)]
+        cut = clip_xywh(boxes, np.broadcast_to(annotations.sizes[index], (len(boxes), 2)))
+        changed = int((np.abs(cut - boxes) > 1e-6).any(axis=1).sum())
+        if changed:
+            self.losses["boxes cut that reached out of their image by up to 1 px"] += changed
+        return cut
+
+
+def relative_name(file_name: str) -> PurePosixPath:
+    """Return the name of an image with its folders, but without what leads out of the folder of images."""
+    path = PurePosixPath(file_name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        return PurePosixPath(path.name)
+    return path
+
+
+def unique(name: PurePosixPath, taken: set[str], *, by_stem: bool) -> PurePosixPath:
+    """Return ``name``, or name_2, name_3, ... if it is taken, and take it.
+
+    Args:
+        name: Wanted.
+        taken: Lower-case names given away so far: some disks do not tell A from a. Is changed.
+        by_stem: Whether the suffix does not count, since the annotation of a.jpg and a.png has one name.
+    """
+    number, choice = 1, name
+    while (key := str(choice.with_suffix("") if by_stem else choice).lower()) in taken:
+        number += 1
+        choice = name.with_stem(f"{name.stem}_{number}")
+    taken.add(key)
+    return choice
