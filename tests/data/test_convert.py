@@ -233,6 +233,21 @@ def test_names_that_meet_are_told_apart(folder: Any, coco_dict: Any, tmp_path: P
     assert counts == {"x/a b.png": 1, "x_a_b.jpg": 0, "x/a b_2.bmp": 1}
 
 
+def test_an_image_with_other_objects_in_another_split_keeps_both(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
+    folder.root = tmp_path / "data"
+    for image in coco_dict["images"]:
+        folder.image(f"images/{image['file_name']}")
+    folder.json("annotations/train.json", coco_dict)
+    coco_dict["annotations"][0]["bbox"] = [2, 3, 4, 5]  # in 12.png
+    folder.json("annotations/val.json", coco_dict)
+    convert(str(folder.root), "voc", tmp_path / "voc")
+    assert sorted(path.name for path in (tmp_path / "voc/JPEGImages").iterdir()) == [
+        *("12.png", "12_2.png", "30.png", "7.png")
+    ]
+    np.testing.assert_allclose(read(tmp_path / "voc", "val").boxes[-1], [2, 3, 4, 5])
+    np.testing.assert_allclose(read(tmp_path / "voc", "train").boxes[-1], [1.5, 2, 3.25, 4])
+
+
 def test_names_do_not_lead_out_of_the_new_folder() -> None:
     assert [str(relative_name(name)) for name in ("../../a.png", "/etc/a.png", "b\\a.png", "./b/a.png")] == [
         *("a.png", "a.png", "b/a.png", "b/a.png")
@@ -270,6 +285,10 @@ def test_shapes_can_be_written(tmp_path: Path, to: str) -> None:
         (lambda record: record["categories"][0].update(name="\x01"), "cannot be written to VOC's XML"),
         (lambda record: record["categories"][0].update(name=" "), "cannot be written to VOC's XML"),
         (lambda record: record["categories"][0].update(name="car"), "Two classes have the same name"),
+        (
+            lambda record: record["images"][0].update(file_name="30.avif"),
+            "has the suffix '.avif', expected one by which",
+        ),
         (lambda record: record["images"][0].update(file_name="gone.png"), r"gone\.png is missing"),
     ],
 )

@@ -180,8 +180,10 @@ def _where_weights_come_from(config: "RunConfig") -> str:
 
 
 def _default_name(config: "RunConfig") -> str:
+    from drfpn.data.yolo_config import is_yolo_yaml
+
     data = Path(config.data)
-    if data.suffix.lower() in (".yaml", ".yml"):  # of all the files called data.yaml, the folder tells which it is
+    if is_yolo_yaml(data):  # of all the files called data.yaml, the folder tells which it is
         data = data.absolute().parent if data.stem == "data" else data.with_suffix("")
     return f"{config.model}-{data.name}"
 

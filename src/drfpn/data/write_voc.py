@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from drfpn.data.writer import Splits, Writer, relative_name, unique
+from drfpn.data.writer import Splits, Writer, image_name, unique
 from drfpn.errors import UserError
 
 _NOT_IN_XML = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")
@@ -25,7 +25,7 @@ class VocWriter(Writer):
         self._names_of_classes = [_class_name(name) for name in self.classes]
         if len(set(self._names_of_classes)) < len(self.classes):
             raise UserError("Two classes have the same name, which VOC cannot hold: it knows them by nothing else.")
-        self._names: dict[Path, PurePosixPath] = {}
+        self._names: dict[tuple[str, int], PurePosixPath] = {}
         self._written: set[PurePosixPath] = set()
         self._used = np.zeros(len(self.classes), dtype=np.bool_)
         self._choose_names()
@@ -34,12 +34,12 @@ class VocWriter(Writer):
 
     def image_file(self, split: str, index: int) -> Path:
         """Return JPEGImages/{name}."""
-        return Path("JPEGImages", self._names[self.splits[split].path(index)])
+        return Path("JPEGImages", self._names[split, index])
 
     def add(self, split: str, index: int) -> None:
         """Write the XML file of an image, unless it belongs to an earlier split as well."""
         annotations = self.splits[split]
-        name = self._names[annotations.path(index)]
+        name = self._names[split, index]
         if name in self._written:
             return
         self._written.add(name)
@@ -66,7 +66,7 @@ class VocWriter(Writer):
     def finish(self) -> None:
         """Write the lists of the splits."""
         for split, annotations in self.splits.items():
-            stems = [self._names[annotations.path(index)].stem for index in range(len(annotations))]
+            stems = [self._names[split, index].stem for index in range(len(annotations))]
             file = self.folder / "ImageSets" / "Main" / f"{split}.txt"
             file.write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
 
@@ -88,15 +88,12 @@ class VocWriter(Writer):
         first: dict[PurePosixPath, tuple[str, int]] = {}
         for split, annotations in self.splits.items():
             for index, file_name in enumerate(annotations.file_names.tolist()):
-                source = annotations.path(index)
-                if source in self._names:
-                    continue
-                flat = PurePosixPath("_".join("_".join(relative_name(file_name).parts).split()))
+                flat = PurePosixPath("_".join("_".join(image_name(file_name).parts).split()))
                 if flat in first and self._are_same(first[flat], (split, index)):
-                    self._names[source] = self._names[self.splits[first[flat][0]].path(first[flat][1])]
+                    self._names[split, index] = self._names[first[flat]]
                     continue
                 first.setdefault(flat, (split, index))
-                name = self._names[source] = unique(flat, taken, by_stem=True)
+                name = self._names[split, index] = unique(flat, taken, by_stem=True)
                 if str(name) != file_name:
                     line = "images renamed, since VOC has no folders and no spaces, and one name for all splits"
                     self.losses[line] += 1
@@ -106,9 +103,12 @@ class VocWriter(Writer):
         (a, i), (b, j) = ((self.splits[split], index) for split, index in (one, other))
         ours, theirs = a.objects(i), b.objects(j)
         arrays = (a.boxes, b.boxes), (a.labels, b.labels), (a.crowd, b.crowd)
-        same = all(np.array_equal(x[ours], y[theirs]) for x, y in arrays)
+        if not all(np.array_equal(x[ours], y[theirs]) for x, y in arrays):
+            return False
         files = a.path(i), b.path(j)
-        return same and all(file.is_file() for file in files) and filecmp.cmp(*files, shallow=False)
+        if files[0] == files[1]:
+            return True
+        return all(file.is_file() for file in files) and filecmp.cmp(*files, shallow=False)
 
     def _add_object(self, root: ElementTree.Element, box: list[float], label: int, difficult: bool) -> None:
         self._used[label - 1] = True

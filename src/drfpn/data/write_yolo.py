@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from drfpn.data.masks import find_fault
 from drfpn.data.rle import decode
 from drfpn.data.tracing import Loop, join, signed_area, trace
-from drfpn.data.writer import Splits, Writer, relative_name, unique
+from drfpn.data.writer import Splits, Writer, image_name, unique
 from drfpn.data.yolo_config import label_beside_images
 
 DIGITS = 8
@@ -37,7 +37,7 @@ class YoloWriter(Writer):
         self._most_moved = 0.0
         for split, annotations in splits.items():
             taken: set[str] = set()
-            wanted = map(relative_name, annotations.file_names.tolist())
+            wanted = map(image_name, annotations.file_names.tolist())
             self._names[split] = [unique(name, taken, by_stem=True) for name in wanted]
             (folder / "labels" / split).mkdir(parents=True)
 

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from drfpn.data.annotations import Annotations
 from drfpn.data.boxes import clip_xywh
+from drfpn.data.images import IMAGE_SUFFIXES
+from drfpn.errors import UserError
 
 Splits = dict[str, Annotations]
 
@@ -64,6 +66,21 @@ def relative_name(file_name: str) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts:
         return PurePosixPath(path.name)
     return path
+
+
+def image_name(file_name: str) -> PurePosixPath:
+    """Return ``relative_name`` for a format whose readers know images in a folder by their suffix.
+
+    Raises:
+        UserError: It is not the suffix of an image.
+    """
+    name = relative_name(file_name)
+    if name.suffix.lower() not in IMAGE_SUFFIXES:
+        raise UserError(
+            f"The image '{file_name}' has the suffix '{name.suffix}', expected one by which VOC and YOLO data sets "
+            f"are known to hold images ({', '.join(IMAGE_SUFFIXES)})."
+        )
+    return name
 
 
 def unique(name: PurePosixPath, taken: set[str], *, by_stem: bool) -> PurePosixPath:
