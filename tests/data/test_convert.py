@@ -163,6 +163,8 @@ def test_masks_survive_yolo_pixel_by_pixel(folder: Any, coco_dict: Any, tmp_path
     assert done.objects == {"train": 4}
     assert any(line.startswith("objects without a segmentation that can be drawn") for line in done.lost)
     start, end = read(tmp_path / "data"), read(tmp_path / "yolo")
+    # The pieces reach to x 20, the box of their object to x 9.
+    assert any(line.startswith("boxes that became those of their polygons, up to 11 px apart") for line in done.lost)
     by_name = {name: index for index, name in enumerate(end.file_names.tolist())}
     image = by_name["7.png"]
     place = end.objects(image)

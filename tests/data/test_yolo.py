@@ -213,6 +213,8 @@ def test_a_folder_with_data_yaml_is_a_data_set(folder: Any) -> None:
     folder.yolo({"a": "0 0.5 0.5 0.5 0.5"})
     dataset = open_dataset(str(folder.root))
     assert stats(dataset)["objects_per_class"] == {"cat": 1, "dog": 0}
+    with pytest.raises(UserError, match=r"date\.yaml does not exist.*Did you mean 'data\.yaml'"):
+        open_dataset(str(folder.root / "date.yaml"))
     (folder.root / "data.yaml").rename(folder.root / "other.yaml")
     with pytest.raises(UserError, match=r"Did you mean '.*/other\.yaml'\?"):
         open_dataset(str(folder.root))

@@ -19,8 +19,6 @@ DIGITS = 8
 _MOVED = 0.01
 """Pixels that the box of an outline may differ from the annotated one before that is told."""
 
-_BOXES_MOVED = "boxes that became those of their polygons, up to MOST px apart (--no-masks keeps them)"
-
 
 class YoloWriter(Writer):
     """data.yaml, images/{split}/ and labels/{split}/, as Ultralytics' tools read them.
@@ -34,7 +32,7 @@ class YoloWriter(Writer):
         masks = masks and any(annotations.segmentations is not None for annotations in splits.values())
         super().__init__(folder, splits, masks=masks)
         self._names = {}
-        self._most_moved = 0.0
+        self._moved: list[float] = []
         for split, annotations in splits.items():
             taken: set[str] = set()
             wanted = map(image_name, annotations.file_names.tolist())
@@ -77,7 +75,12 @@ class YoloWriter(Writer):
 
     def lost(self) -> list[str]:
         """Return the lines of all formats, and what became of boxes and ids."""
-        lines = [line.replace("MOST", f"{self._most_moved:.2g}") for line in super().lost()]
+        lines = super().lost()
+        if self._moved:
+            lines.append(
+                f"boxes that became those of their polygons, up to {max(self._moved):.2g} px apart (--no-masks keeps "
+                f"them): {len(self._moved)}"
+            )
         ids = next(iter(self.splits.values())).category_ids
         if ids.tolist() != list(range(1, len(ids) + 1)):
             lines.append("the ids of the classes are lost: YOLO numbers them from 0")
@@ -102,8 +105,7 @@ class YoloWriter(Writer):
         moved = float(np.abs(its_box[:2] - box[:2]).max())
         moved = max(moved, float(np.abs(its_box[:2] + its_box[2:] - box[:2] - box[2:]).max()))
         if moved > _MOVED:
-            self.losses[_BOXES_MOVED] += 1
-            self._most_moved = max(self._most_moved, moved)
+            self._moved.append(moved)
         return polygon
 
 

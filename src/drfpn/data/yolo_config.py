@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from drfpn.data.images import IMAGE_SUFFIXES
-from drfpn.errors import UserError
+from drfpn.errors import UserError, nearest
 
 SPLITS = ("train", "val", "test")
 
@@ -118,7 +118,8 @@ def _load(file: Path) -> dict[str, Any]:
         # All values as text: with YAML's types a class called no would be False.
         data = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except FileNotFoundError as error:
-        raise UserError(f"{file} does not exist, expected {expected}.") from error
+        there = [path.name for path in file.parent.iterdir()] if file.parent.is_dir() else []
+        raise UserError(f"{file} does not exist, expected {expected}.{nearest(file.name, there)}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file} cannot be read as YAML ({reason}), expected {expected}.") from error
