@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 from drfpn.data.masks import find_fault
 from drfpn.data.rle import decode
 from drfpn.data.tracing import Loop, join, signed_area, trace
-from drfpn.data.writer import Splits, Writer, image_name, unique
+from drfpn.data.writer import TOLD_FROM, Splits, Writer, image_name, unique
 from drfpn.data.yolo_config import label_beside_images
 
 DIGITS = 8
 """Decimals of a share of the image: 1e-4 px of an image of 10,000."""
-
-_MOVED = 0.01
-"""Pixels that the box of an outline may differ from the annotated one before that is told."""
 
 
 class YoloWriter(Writer):
@@ -104,7 +101,7 @@ class YoloWriter(Writer):
         its_box = np.concatenate([polygon.min(axis=0), np.ptp(polygon, axis=0)])
         moved = float(np.abs(its_box[:2] - box[:2]).max())
         moved = max(moved, float(np.abs(its_box[:2] + its_box[2:] - box[:2] - box[2:]).max()))
-        if moved > _MOVED:
+        if moved > TOLD_FROM:
             self._moved.append(moved)
         return polygon
 

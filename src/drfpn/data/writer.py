@@ -14,6 +14,9 @@ from drfpn.errors import UserError
 
 Splits = dict[str, Annotations]
 
+TOLD_FROM = 0.01
+"""Pixels that a side of a box may move before that is told: less is how others round."""
+
 
 class Writer(ABC):
     """Writes the annotations of a data set in one format, and says where its images belong."""
@@ -50,11 +53,11 @@ class Writer(ABC):
         return [f"{what}: {count}" for what, count in self.losses.items()]
 
     def boxes_inside(self, split: str, index: int) -> NDArray[np.float64]:
-        """Return the boxes (N, 4) of an image, cut to it, and count those that this changes."""
+        """Return the boxes (N, 4) of an image, cut to it, and count those that this changes visibly."""
         annotations = self.splits[split]
         boxes = annotations.boxes[annotations.objects(index)]
         cut = clip_xywh(boxes, np.broadcast_to(annotations.sizes[index], (len(boxes), 2)))
-        changed = int((np.abs(cut - boxes) > 1e-6).any(axis=1).sum())
+        changed = int((np.abs(cut - boxes) > TOLD_FROM).any(axis=1).sum())
         if changed:
             self.losses["boxes cut that reached out of their image by up to 1 px"] += changed
         return cut
