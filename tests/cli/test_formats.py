@@ -20,7 +20,7 @@ def yolo(drfpn, coco) -> Path:
 def test_a_yaml_file_is_trained_on_and_measured(drfpn, yolo) -> None:
     trained = drfpn(*TRAIN, "--data", yolo, "--first", 2, "--json")
     assert trained.code == 0, trained.err
-    assert "2 images, 4 to measure" in trained.err
+    assert "2 images, measured on 4" in trained.err
     said = json.loads(trained.out)
     assert said["run"] == "runs/faster_rcnn_lite0_drfpn-set-1"  # the folder, since every such file is called data.yaml
     measured = drfpn("eval", said["run"], "--data", "set", "--json")
