@@ -6,8 +6,9 @@ from torch import Tensor
 
 from drfpn.data import ShapesDataset
 from drfpn.data.base import Target
+from drfpn.data.problems import Problem
 from drfpn.engine import train
-from drfpn.engine.skips import Skips
+from drfpn.engine.skips import Skips, check_left_out
 from drfpn.errors import UserError
 
 
@@ -29,11 +30,11 @@ def damaged(length: int, *bad: int) -> Damaged:
 
 
 def test_each_image_is_listed_once_and_counted_over_a_resume(tmp_path) -> None:
-    skips = Skips(tmp_path, 300)
+    skips = Skips(tmp_path, ShapesDataset("train", 300))
     skips.add([("a.jpg", "a.jpg is bad."), ("a.jpg", "a.jpg is bad."), ("b.jpg", "b.jpg is bad.")])
     assert skips.new == 2
     skips.hand_in()
-    again = Skips(tmp_path, 300)
+    again = Skips(tmp_path, ShapesDataset("train", 300))
     again.add([("a.jpg", "a.jpg is bad."), ("c.jpg", "c.jpg is bad.")])
     assert again.new == 1
     again.hand_in()
@@ -42,6 +43,21 @@ def test_each_image_is_listed_once_and_counted_over_a_resume(tmp_path) -> None:
     again.add([("d.jpg", "d.jpg is bad.")])
     with pytest.raises(UserError, match=r"4 of 300 images could not be read, more than 1%: .*skipped\.jsonl"):
         again.hand_in()
+
+
+def test_objects_left_out_are_listed_first_and_too_many_are_refused(tmp_path) -> None:
+    data = ShapesDataset("train", 40)
+    bad = Problem("box-without-area", "a.json: annotation 7", "the box is x 1, y 1, width 0, height 3", "area")
+    data.left_out = (bad,)
+    check_left_out(data)
+    Skips(tmp_path, data)
+    rows = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert rows == [{"object": bad.where, "reason": bad.found}]
+    Skips(tmp_path, data)  # of a resumed run
+    assert len((tmp_path / "skipped.jsonl").read_text().splitlines()) == 1
+    data.left_out = (bad,) * (data.objects() // 50)
+    with pytest.raises(UserError, match=r"^a.json: annotation 7: .*objects would be left out, more than 1%"):
+        check_left_out(data)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

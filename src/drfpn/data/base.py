@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from drfpn.data.problems import Problem
+
 Target = dict[str, Tensor]
 """Of one image with N objects:
 
@@ -31,6 +33,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     """Names of labels 1..K."""
     category_ids: tuple[int, ...]
     """Ids of labels 1..K in ``ground_truth``."""
+    left_out: tuple[Problem, ...] = ()
+    """Objects that are annotated but cannot be trained on."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -53,6 +57,10 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     @abstractmethod
     def sizes(self) -> NDArray[np.int64]:
         """Return (height, width) of every image, (M, 2), without decoding any."""
+
+    def objects(self) -> int:
+        """Return how many objects there are, crowd regions included."""
+        return len(self.ground_truth()["annotations"])
 
     @abstractmethod
     def ground_truth(self) -> dict[str, Any]:

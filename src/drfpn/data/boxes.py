@@ -56,7 +56,9 @@ def box_problems(annotations: Annotations) -> Iterator[Problem]:
         yield _problem(annotations, index, int(image_of[index]), list(bad)[kinds[index] - 1])
 
 
-def clean(annotations: Annotations, on_bad: OnBad = "error") -> tuple[Annotations, list[str]]:
+def clean(
+    annotations: Annotations, on_bad: OnBad = "error", dropped: list[Problem] | None = None
+) -> tuple[Annotations, list[str]]:
     """Make sure that every box can be trained on.
 
     Bad is a box that is not finite, has no area, lies outside its image, or reaches out of it by more than
@@ -66,6 +68,7 @@ def clean(annotations: Annotations, on_bad: OnBad = "error") -> tuple[Annotation
         annotations: With sizes, as far as they are known.
         on_bad: ``"error"`` raises for the first bad box, ``"skip"`` drops every bad box, ``"fix"`` clips
             those that reach out of their image and drops the rest.
+        dropped: Is given each box that is dropped.
 
     Returns:
         The annotations, and one line for each thing that was done.
@@ -92,6 +95,8 @@ def clean(annotations: Annotations, on_bad: OnBad = "error") -> tuple[Annotation
         if mask.any():
             lines.append(f"{annotations.source}: dropped {_boxes(mask)} ({_EXPECTED[kind]} expected).")
     drop = np.logical_or.reduce(list(bad.values()))
+    if dropped is not None:
+        dropped += [problem for problem in box_problems(annotations) if problem.kind in bad]
     return annotations.keep(~drop), lines
 
 

@@ -17,10 +17,10 @@ from drfpn.data.files import size_problem
 from drfpn.data.images import image_size, load_image
 from drfpn.data.layouts import find_layout
 from drfpn.data.masks import clean_masks
-from drfpn.data.problems import Progress, StrictReport, raise_problem
+from drfpn.data.problems import LenientReport, Problem, Progress, Report, StrictReport, raise_problem
 from drfpn.data.rle import decode
 from drfpn.data.shapes import ShapesDataset
-from drfpn.errors import UserError
+from drfpn.errors import UserError, sentence
 
 __all__ = ["AnnotatedDataset", "DetectionDataset", "Target", "open_dataset"]
 
@@ -78,6 +78,10 @@ class AnnotatedDataset(DetectionDataset):
     def sizes(self) -> NDArray[np.int64]:
         """Return the annotated (height, width) of every image, (M, 2)."""
         return self.annotations.sizes
+
+    def objects(self) -> int:
+        """Return how many objects there are, crowd regions included."""
+        return len(self.annotations.boxes)
 
     def ground_truth(self) -> dict[str, Any]:
         """Return the split as a COCO dict with the numbers as annotated: the same dict each time."""
@@ -149,35 +153,45 @@ def open_dataset(
     if data == "shapes":
         length = None if first is None else min(first, len(ShapesDataset(split)))
         return ShapesDataset(split, length, masks=masks is not False)
-    report = StrictReport()
+    report = StrictReport() if on_bad == "error" else LenientReport()
     annotations = find_layout(data).read(split, report, progress)
-    assert annotations is not None  # the report raises where there is nothing to return
+    if annotations is None:
+        raise UserError(f"{data}: nothing in the split '{split}' can be used; 'drfpn data check' says why.")
     if first is not None:
         annotations = annotations.first(first)
     _require_images(annotations)
-    annotations, lines = clean(fill_sizes(annotations), cast(OnBad, on_bad))
+    dropped: list[Problem] = []
+    annotations, lines = clean(fill_sizes(annotations, report), cast(OnBad, on_bad), dropped)
     if masks is None:
         masks = annotations.segmentations is not None
     if masks:
-        annotations, more = clean_masks(annotations, cast(OnBad, on_bad))
+        annotations, more = clean_masks(annotations, cast(OnBad, on_bad), dropped)
         lines += more
     for line in (*report.lines(), *lines) if warn else ():
         cast(Callable[[str], None], warn)(line)
-    return AnnotatedDataset(annotations, masks=masks)
+    dataset = AnnotatedDataset(annotations, masks=masks)
+    dataset.left_out = (*(report.left_out if isinstance(report, LenientReport) else ()), *dropped)
+    return dataset
 
 
-def fill_sizes(annotations: Annotations) -> Annotations:
+def fill_sizes(annotations: Annotations, report: Report = raise_problem) -> Annotations:
     """Take the sizes that the annotations leave out from the headers of the images.
 
-    Raises:
-        UserError: One of these images is missing or damaged.
+    Args:
+        annotations: Of a split.
+        report: Receives images that are missing or damaged, whose sizes stay unknown.
     """
     unknown = np.flatnonzero((annotations.sizes <= 0).any(axis=1)).tolist()
     if not unknown:
         return annotations
     sizes = annotations.sizes.copy()
     for index in unknown:
-        sizes[index] = image_size(annotations.path(index))
+        try:
+            sizes[index] = image_size(annotations.path(index))
+        except UserError as error:
+            path = str(annotations.path(index))
+            reason = sentence(error).removeprefix(f"{path} ").partition(", expected")[0].removesuffix(".")
+            report(Problem("image-undecodable", path, f"it {reason}", "an image that can be decoded"))
     return replace(annotations, sizes=sizes)
 
 

@@ -71,7 +71,9 @@ def mask_problems(annotations: Annotations) -> Iterator[Problem]:
             yield _problem(annotations, index, image, fault)
 
 
-def clean_masks(annotations: Annotations, on_bad: OnBad = "error") -> tuple[Annotations, list[str]]:
+def clean_masks(
+    annotations: Annotations, on_bad: OnBad = "error", dropped: list[Problem] | None = None
+) -> tuple[Annotations, list[str]]:
     """Make sure that every object has a segmentation that can be drawn.
 
     Bad is one that is missing, has a polygon of fewer than three points, of an odd count of numbers or not of
@@ -82,6 +84,7 @@ def clean_masks(annotations: Annotations, on_bad: OnBad = "error") -> tuple[Anno
         annotations: With the size of every image.
         on_bad: ``"error"`` raises for the first bad segmentation, ``"skip"`` drops its object, ``"fix"`` drops bad
             polygons where others remain, else the object.
+        dropped: Is given each segmentation whose object is dropped.
 
     Returns:
         The annotations, and one line for each thing that was done.
@@ -114,6 +117,9 @@ def clean_masks(annotations: Annotations, on_bad: OnBad = "error") -> tuple[Anno
         number = sum(fault == kind for fault, _ in faults.values())
         if number:
             lines.append(f"{annotations.source}: dropped {_objects_in_words(number)} (expected {expected}).")
+    if dropped is not None:
+        image_of = annotations.image_of_object()
+        dropped += [_problem(annotations, index, int(image_of[index]), fault) for index, fault in faults.items()]
     sound = np.ones(count, dtype=np.bool_)
     sound[list(faults)] = False
     return annotations.keep(sound), lines

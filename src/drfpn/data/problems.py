@@ -74,3 +74,33 @@ class StrictReport:
             return []
         others = f" ({len(self._harmless)} such faults)" if len(self._harmless) > 1 else ""
         return [f"{self._harmless[0].example}{others}."]
+
+
+class LenientReport(StrictReport):
+    """The report of a reader that leaves faulty records out and remembers them.
+
+    Images that cannot be read stay in the data set: whoever reads them decides.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left_out: list[Problem] = []
+
+    def __call__(self, problem: Problem) -> None:
+        """Raise the problem if a whole file or its ids are at fault."""
+        if problem.kind in _OF_RECORDS:
+            self.left_out.append(problem)
+        elif problem.kind not in _OF_IMAGES:
+            super().__call__(problem)
+
+    def lines(self) -> list[str]:
+        """Return one line about what was left out, if anything was, and one about what is not fatal."""
+        lines = super().lines()
+        if self.left_out:
+            others = f" and {len(self.left_out) - 1} others" if len(self.left_out) > 1 else ""
+            lines.insert(0, f"left out: {self.left_out[0].example}{others}.")
+        return lines
+
+
+_OF_RECORDS = {"bad-record", "unknown-image", "unknown-category", "duplicate-annotation-id"}
+_OF_IMAGES = {"image-missing", "image-undecodable"}

@@ -100,7 +100,7 @@ def begin(
         device=device,
         out=out,
         interruption=interruption,
-        skips=Skips(out, len(train_set)),
+        skips=Skips(out, train_set),
         log=Log(out, config, state.step) if first else None,
     )
 

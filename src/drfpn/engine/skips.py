@@ -1,35 +1,59 @@
-"""The images that a run left out, counted and listed."""
+"""The images and objects that a run left out, counted and listed."""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from drfpn import processes
+from drfpn.data import DetectionDataset
 from drfpn.data.transforms import Skipped
 from drfpn.engine.progress import say
 from drfpn.errors import UserError
 
 LIMIT = 0.01
-"""Largest share of a data set's images that may be left out, one image aside."""
+"""Largest share of a data set's images, and of its objects, that may be left out, one aside."""
+
+
+def check_left_out(dataset: DetectionDataset) -> None:
+    """Refuse a data set of whose objects too many were left out when it was opened.
+
+    Raises:
+        UserError: with the first.
+    """
+    bad = dataset.left_out
+    if not bad:
+        return
+    total = len(bad) + dataset.objects()
+    if len(bad) > max(1, LIMIT * total):
+        raise UserError(
+            f"{bad[0].example} ({len(bad)} of {total} objects would be left out, more than {LIMIT:.0%}: "
+            "'drfpn data check' lists them)."
+        )
 
 
 class Skips:
-    """Images that could not be read, in ``skipped.jsonl`` of the run folder, each once.
+    """Images that could not be read, in ``skipped.jsonl`` of the run folder, each once, after the objects left out.
 
     Args:
         folder: of the run; what is listed there already is counted.
-        images: in the data set.
+        dataset: that is trained on.
     """
 
-    def __init__(self, folder: Path, images: int) -> None:
+    def __init__(self, folder: Path, dataset: DetectionDataset) -> None:
         self.file = folder / "skipped.jsonl"
-        self.images = images
+        self.images = len(dataset)
         self.listed: dict[str, str] = {}
         """Why, by name."""
         if self.file.is_file():
             rows = [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
-            self.listed = {row["image"]: row["reason"] for row in rows}
+            self.listed = {row["image"]: row["reason"] for row in rows if "image" in row}
+        elif processes.rank() == 0 and dataset.left_out:
+            self._write({"object": problem.where, "reason": problem.found} for problem in dataset.left_out)
         self._new: dict[str, str] = {}
+
+    def _write(self, rows: Iterable[dict[str, str]]) -> None:
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(row) + "\n" for row in rows)
 
     def add(self, skipped: Iterable[Skipped]) -> None:
         """Take note of images that this process left out."""
@@ -53,9 +77,7 @@ class Skips:
         self._new = {}
         self.listed |= new
         if processes.rank() == 0:
-            lines = [json.dumps({"image": name, "reason": reason}) + "\n" for name, reason in new.items()]
-            with self.file.open("a", encoding="utf-8") as stream:
-                stream.writelines(lines)
+            self._write({"image": name, "reason": reason} for name, reason in new.items())
         for reason in new.values():
             say(f"left out: {reason}")
         if len(self.listed) > max(1, LIMIT * self.images):

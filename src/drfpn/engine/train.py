@@ -23,6 +23,7 @@ from drfpn.engine.logs import Log, check_loggers
 from drfpn.engine.losses import LossMeter
 from drfpn.engine.progress import bar, say
 from drfpn.engine.run import Run, begin
+from drfpn.engine.skips import check_left_out
 from drfpn.errors import UserError
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -101,6 +102,7 @@ def _check(config: RunConfig, train_set: DetectionDataset, val_set: DetectionDat
             exit_code=2,
         )
     check_loggers(config.loggers)
+    check_left_out(train_set)
 
 
 def train_one_epoch(run: Run) -> None:
