@@ -1,10 +1,24 @@
-"""Masks as COCO writes them, through hotcoco."""
+"""Masks as COCO writes them, through hotcoco.
+
+Not through pycocotools: it does not check the RLE that it reads.
+"""
 
 from typing import Any
 
 import numpy as np
-from hotcoco import mask as coco_mask
 from numpy.typing import NDArray
+
+from drfpn.errors import UserError
+
+try:
+    from hotcoco import mask as coco_mask
+except ImportError:  # boxes do without
+
+    class _Missing:
+        def __getattr__(self, name: str) -> Any:
+            raise UserError("Masks need hotcoco, which cannot be imported: pip install 'hotcoco>=1.3'.")
+
+    coco_mask = _Missing()  # type: ignore[assignment]
 
 Encoded = dict[str, Any]
 """Run-length encoding: ``size`` [H, W], and ``counts`` as a string (compressed) or as a list of lengths."""
@@ -43,6 +57,11 @@ def area(segmentation: Any, height: int, width: int) -> int:
         ValueError, TypeError: It is not one that ``masks.find_fault`` accepts.
     """
     return int(coco_mask.area(to_rle(segmentation, height, width)))
+
+
+def box(rle: Encoded) -> list[float]:
+    """Return x, y, width and height in pixels of the smallest box around an RLE."""
+    return [float(value) for value in np.asarray(coco_mask.toBbox(rle)).reshape(-1)]
 
 
 def rle_fault(rle: Encoded, height: int, width: int) -> str | None:

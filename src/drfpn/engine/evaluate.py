@@ -1,13 +1,9 @@
-"""COCO's numbers for a detector, through hotcoco."""
+"""COCO's numbers for a detector."""
 
-import contextlib
-import io
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from itertools import zip_longest
-from typing import Any, Literal
+from typing import Any
 
-import hotcoco
 import numpy as np
 import torch
 from pydantic import BaseModel
@@ -18,6 +14,7 @@ from drfpn import processes
 from drfpn.data import DetectionDataset
 from drfpn.data.rle import encode
 from drfpn.detectors.inference import each_mask
+from drfpn.engine.cocoapi import Kind, choose_engine, make_evaluation, twelve, with_version
 from drfpn.engine.loader import begin_worker
 from drfpn.engine.progress import bar
 from drfpn.errors import UserError
@@ -148,7 +145,12 @@ def to_results(
 
 
 def score(
-    ground_truth: Mapping[str, Any], results: Sequence[Result], *, split: str = "", masks: bool | None = None
+    ground_truth: Mapping[str, Any],
+    results: Sequence[Result],
+    *,
+    split: str = "",
+    masks: bool | None = None,
+    engine: str | None = None,
 ) -> Metrics:
     """Compare detections with the ground truth.
 
@@ -157,24 +159,22 @@ def score(
         results: detections in COCO's results format; none at all scores zero.
         split: what to call the data.
         masks: whether to score masks too; ``None`` for where the results have them, which none at all cannot show.
+        engine: ``"hotcoco"`` or ``"pycocotools"``; ``None`` for what can be imported, in this order.
 
     Raises:
-        UserError: masks are to be scored, and detections or the ground truth have none.
+        UserError: neither can be imported, or masks are to be scored, and detections or the ground truth have none.
     """
     if masks is None:
         masks = any("segmentation" in result for result in results)
-    truth = hotcoco.COCO(dict(ground_truth))
+    engine = engine or choose_engine()
     names = {category["id"]: category["name"] for category in ground_truth["categories"]}
-    box, per_class = _score(truth, results, "bbox", names)
+    box, per_class = _score(engine, ground_truth, results, "bbox", names)
     mask = mask_per_class = None
     if masks:
-        _require_masks(ground_truth["annotations"], "object of the ground truth")
-        _require_masks(results, "detection")
-        # without its box: the area of a detection, small to large, is that of its mask
-        shapes = [{key: value for key, value in result.items() if key != "bbox"} for result in results]
-        mask, mask_per_class = _score(truth, shapes, "segm", names)
+        require_masks(ground_truth, results)
+        mask, mask_per_class = _score(engine, ground_truth, without_boxes(results), "segm", names)
     return Metrics(
-        engine=f"hotcoco {version('hotcoco')}",
+        engine=with_version(engine),
         split=split,
         images=len(ground_truth["images"]),
         detections=len(results),
@@ -186,25 +186,29 @@ def score(
 
 
 def _score(
-    truth: hotcoco.COCO, results: Sequence[Result], kind: Literal["bbox", "segm"], names: Mapping[int, str]
+    engine: str, truth: Mapping[str, Any], results: Sequence[Result], kind: Kind, names: Mapping[int, str]
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Return COCO's twelve numbers, and AP and AP50 by class name."""
-    evaluation = hotcoco.COCOeval(truth, truth.load_res(list(results)), kind)
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its table, and stdout is the caller's
-        evaluation.run()
-    numbers = evaluation.get_results()
-    assert evaluation.eval is not None
+    evaluation = make_evaluation(engine, truth, results, kind)
+    numbers = twelve(evaluation)
     precision = evaluation.eval["precision"]  # (10 IoUs, 101 recalls, classes, areas, max detections)
-    return {name: float(numbers[name]) for name in NUMBERS}, {
+    return dict(zip(NUMBERS, numbers, strict=True)), {
         names[category]: {"AP": _mean(precision[:, :, k, 0, -1]), "AP50": _mean(precision[0, :, k, 0, -1])}
-        for k, category in enumerate(evaluation.params.cat_ids)
+        for k, category in enumerate(evaluation.params.catIds)
     }
 
 
-def _require_masks(records: Sequence[Mapping[str, Any]], what: str) -> None:
-    for index, record in enumerate(records):
-        if not record.get("segmentation"):
-            raise UserError(f"The {what} at index {index} has no segmentation, expected one with each to score masks.")
+def without_boxes(results: Sequence[Result]) -> list[Result]:
+    """Return detections as masks alone: the area of each, small to large, is then that of its mask."""
+    return [{key: value for key, value in result.items() if key != "bbox"} for result in results]
+
+
+def require_masks(ground_truth: Mapping[str, Any], results: Sequence[Result]) -> None:
+    """Raise ``UserError`` where an object or a detection has no segmentation."""
+    for what, records in (("object of the ground truth", ground_truth["annotations"]), ("detection", results)):
+        for index, record in enumerate(records):
+            if not record.get("segmentation"):
+                raise UserError(f"The {what} at index {index} has no segmentation, expected one to score masks.")
 
 
 def _mean(precision: np.ndarray[Any, Any]) -> float:

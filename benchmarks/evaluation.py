@@ -1,0 +1,71 @@
+"""Time evaluation at COCO's size on synthetic truth and detections, and compare it with pycocotools.
+
+python benchmarks/evaluation.py [--images 5000] [--compare] [--resamples 200]
+"""
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+
+from drfpn.engine.evaluate import NUMBERS, score
+
+CLASSES = 80
+OBJECTS, DETECTIONS, SIDE = 7, 100, 640
+"""Per image, as in val2017, and the side of an image in pixels."""
+
+
+def synthetic(images: int, seed: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Make truth of 7 objects an image, 1 % of them crowds, and 100 detections near and off them."""
+    rng = np.random.default_rng(seed)
+    count = images * OBJECTS
+    sides = np.exp(rng.uniform(np.log(8), np.log(400), (count, 2)))
+    boxes = np.concatenate([rng.uniform(0, SIDE - 1, (count, 2)) * (1 - sides / SIDE), sides], axis=1)
+    classes = rng.integers(1, CLASSES + 1, count)
+    crowd = rng.random(count) < 0.01
+    truth = {
+        "images": [{"id": i, "height": SIDE, "width": SIDE, "file_name": f"{i}.jpg"} for i in range(1, images + 1)],
+        "categories": [{"id": k, "name": f"class {k}"} for k in range(1, CLASSES + 1)],
+        "annotations": [
+            {"id": i + 1, "image_id": i // OBJECTS + 1, "category_id": k, "bbox": box, "area": box[2] * box[3]}
+            | {"iscrowd": int(is_crowd)}
+            for i, (k, box, is_crowd) in enumerate(zip(classes.tolist(), boxes.tolist(), crowd.tolist(), strict=True))
+        ],
+    }
+    total = images * DETECTIONS
+    image = np.repeat(np.arange(images), DETECTIONS)
+    near = image * OBJECTS + rng.integers(0, OBJECTS, total)
+    found = boxes[near] * rng.normal(1, 0.1, (total, 4)).clip(0.5, 1.5)
+    labels = np.where(rng.random(total) < 0.7, classes[near], rng.integers(1, CLASSES + 1, total))
+    scores = rng.random(total).round(3)  # with ties
+    rows = zip((image + 1).tolist(), labels.tolist(), found.tolist(), scores.tolist(), strict=True)
+    return truth, [{"image_id": i, "category_id": k, "bbox": box, "score": s} for i, k, box, s in rows]
+
+
+def main() -> None:
+    """Print the times and the largest difference."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--compare", action="store_true", help="score with pycocotools too, which takes minutes")
+    parser.add_argument("--resamples", type=int, default=200, help="of the bootstrap interval; 0 for no analysis")
+    options = parser.parse_args()
+    truth, results = synthetic(options.images)
+    start = time.perf_counter()
+    ours = score(truth, results)
+    print(f"{len(results)} detections, {ours.engine}: {time.perf_counter() - start:.1f} s, AP {ours.box['AP']:.6f}")
+    if options.resamples:
+        from drfpn.engine.analyse import analyse
+
+        start = time.perf_counter()
+        found = analyse(truth, results, resamples=options.resamples).box
+        print(f"analysis, {options.resamples} resamples: {time.perf_counter() - start:.1f} s, AP in {found.interval}")
+    if options.compare:
+        start = time.perf_counter()
+        theirs = score(truth, results, engine="pycocotools")
+        worst = max(abs(ours.box[name] - theirs.box[name]) for name in NUMBERS)
+        print(f"{theirs.engine}: {time.perf_counter() - start:.1f} s, largest difference of 12 numbers {worst:.1e}")
+
+
+if __name__ == "__main__":
+    main()
