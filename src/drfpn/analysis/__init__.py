@@ -3,6 +3,7 @@
 from drfpn.analysis.counts import Counts, count
 from drfpn.analysis.curves import save_curves
 from drfpn.analysis.draw import contact_sheet, draw, side_by_side
+from drfpn.analysis.evaluation import save_evaluation
 from drfpn.analysis.examples import draw_examples
 from drfpn.analysis.report import write_report
 
@@ -13,6 +14,7 @@ __all__ = [
     "draw",
     "draw_examples",
     "save_curves",
+    "save_evaluation",
     "side_by_side",
     "write_report",
 ]

@@ -44,6 +44,7 @@ def write_report(run: Path) -> Path:
                 ),
             ]
         ),
+        *_analysis(run),
         "<h2>Training</h2>",
         _figure(run / "curves.png", "mean loss of each epoch with its terms, and AP on the validation split"),
         "<h2>What it finds</h2>",
@@ -56,6 +57,30 @@ def write_report(run: Path) -> Path:
     file = run / "report.html"
     file.write_text(f"{page}<style>{_STYLE}</style>\n" + "\n".join(body) + "</html>\n", encoding="utf-8")
     return file
+
+
+def _analysis(run: Path) -> list[str]:
+    """Return intervals, thresholds and pictures of ``analysis.json``, where the run has one."""
+    if not (run / "analysis.json").is_file():
+        return []
+    analysis = json.loads((run / "analysis.json").read_text(encoding="utf-8"))
+    lines = ["<h2>Behind the numbers</h2>"]
+    for of, details in (("boxes", analysis["box"]), ("masks", analysis.get("mask"))):
+        if details is None:
+            continue
+        if details["interval"] is not None:
+            low, high = details["interval"]
+            lines.append(
+                f"<p>AP of {of} is {_percent(details['ap'])} %, {_percent(low)} to {_percent(high)} % in 95 % of "
+                f"{analysis['resamples']} resamples of the images.</p>"
+            )
+        keys = ("score", "precision", "recall", "f1")
+        rows = [
+            [name, *(f"{found[key]:.2f}" for key in keys)] if found else [name, *("-" for _ in keys)]
+            for name, found in details["thresholds"].items()
+        ]
+        lines += [f"<p>The score with the best F1 at IoU 0.5, {of}:</p>", _table([["class", *keys], *rows])]
+    return lines + [_figure(file, file.stem.replace("_", " ")) for file in sorted((run / "analysis").glob("*.png"))]
 
 
 def _percent(value: float) -> str:

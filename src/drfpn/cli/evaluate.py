@@ -1,6 +1,6 @@
 """``drfpn eval``."""
 
-import json as json_module
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,18 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder, weights (.safetensors) or COCO results (.json).")],
     data: Data,
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",
-    out: Annotated[Path | None, typer.Option(help="Also write the detections as a COCO results file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the detections as a COCO results file; a folder for --format-only.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for confusions, curves, thresholds, errors and an interval of AP.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Resamples of the images for that interval.")] = 200,
+    format_only: Annotated[
+        bool, typer.Option("--format-only", help="Write a zip for COCO's server into --out; measure nothing.")
+    ] = False,
+    name: Annotated[str, typer.Option(help="Name of the detector in that zip.")] = "drfpn",
+    on_bad: Annotated[str, typer.Option(help="Boxes that cannot be: 'error', 'skip' or 'fix'.")] = "error",
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -22,63 +33,77 @@ def evaluate(
     from drfpn.data import open_dataset
     from drfpn.engine import detect, load_detector, score
     from drfpn.engine.checkpoint import write_json
+    from drfpn.engine.progress import say
+    from drfpn.engine.results import check_results, read_results
 
+    if format_only and out is None:
+        raise UserError("--format-only needs --out FOLDER for the zip.", exit_code=2)
+    opened: dict[str, Any] = {"on_bad": on_bad, "warn": say}
     results: list[dict[str, Any]]
     if run.suffix == ".json":
-        results = _read_list(run)
+        results = read_results(run)
         masks = any(isinstance(row, dict) and "segmentation" in row for row in results)
-        dataset = open_dataset(data, split, masks=masks)
-        _check_results(run, results, dataset.ground_truth(), masks=masks)
+        dataset = open_dataset(data, split, masks=masks and not format_only, **opened)
+        results = check_results(run, results, dataset.ground_truth(), masks=masks)
     else:
         model, card = load_detector(run)
         masks = card.config.masks
-        dataset = open_dataset(data, split, masks=masks)
+        dataset = open_dataset(data, split, masks=masks and not format_only, **opened)
         if dataset.classes != card.classes:
             raise UserError(
                 f"{run} knows the classes {', '.join(card.classes)}, but {data} has {', '.join(dataset.classes)}."
             )
         where = choose_device(device)
         results = detect(model.to(where), dataset, category_ids=dataset.category_ids, device=where)
+    truth = dataset.ground_truth()
+    if format_only:
+        assert out is not None
+        results = check_results(run, results, truth, masks=masks)
+        _format(out, results, truth, split, name, json=json)
+        return
     if out is not None:
         write_json(out, results)
-    metrics = score(dataset.ground_truth(), results, split=split, masks=masks)
+    metrics = score(truth, results, split=split, masks=masks)
+    if report is not None:
+        report.mkdir(parents=True, exist_ok=True)
+        write_json(report / "metrics.json", metrics.model_dump())
+        write_analysis(truth, results, report, masks=masks, resamples=resamples)
     if json:
         print_json(metrics.model_dump())
     else:
         print_metrics(metrics)
 
 
-def _read_list(file: Path) -> list[dict[str, Any]]:
-    try:
-        results = json_module.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"There is no file {file}.") from error
-    except (OSError, UnicodeDecodeError, json_module.JSONDecodeError) as error:
-        raise UserError(f"{file} is not JSON that can be read ({type(error).__name__}).") from error
-    if not isinstance(results, list):
-        raise UserError(f"{file} must hold a list of detections as COCO's results do, not {type(results).__name__}.")
-    return results
+def write_analysis(
+    truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    folder: Path,
+    *,
+    masks: bool | None = None,
+    resamples: int = 200,
+) -> None:
+    """Write ``analysis.json`` and its pictures, in ``analysis/``, into a folder."""
+    from drfpn.analysis import save_evaluation
+    from drfpn.engine import analyse
+    from drfpn.engine.checkpoint import write_json
+
+    analysis = analyse(truth, results, masks=masks, resamples=resamples)
+    write_json(folder / "analysis.json", analysis.model_dump())
+    save_evaluation(analysis, folder / "analysis")
 
 
-def _check_results(file: Path, results: list[dict[str, Any]], truth: dict[str, Any], *, masks: bool) -> None:
-    """Check that a COCO results file speaks of these images and classes, and that its masks fit them."""
-    from drfpn.data.rle import rle_fault
+def _format(
+    folder: Path, results: list[dict[str, Any]], truth: Mapping[str, Any], split: str, name: str, *, json: bool
+) -> None:
+    from drfpn.engine.progress import say
+    from drfpn.engine.submission import write_submission
 
-    images = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
-    categories = {category["id"] for category in truth["categories"]}
-    for i, row in enumerate(results):
-        if not isinstance(row, dict) or not {"image_id", "category_id", "bbox", "score"} <= row.keys():
-            raise UserError(f"{file}: entry {i} must have image_id, category_id, bbox and score.")
-        if row["image_id"] not in images:
-            raise UserError(f"{file}: entry {i} is about image {row['image_id']}, which this split does not have.")
-        if row["category_id"] not in categories:
-            raise UserError(f"{file}: entry {i} is of category {row['category_id']}, which this data does not have.")
-        box = row["bbox"]
-        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
-            raise UserError(f"{file}: the bbox of entry {i} must be 4 numbers (x, y, width, height), not {box!r}.")
-        if masks:
-            height, width = images[row["image_id"]]
-            mask = row.get("segmentation")
-            found = rle_fault(mask, height, width) if isinstance(mask, dict) else f"its segmentation is {mask!r:.60}"
-            if found is not None:
-                raise UserError(f"{file}: entry {i} must have RLE of size [{height}, {width}] as mask, but {found}.")
+    images = {image["id"] for image in truth["images"]}
+    without = len(images - {row["image_id"] for row in results})
+    if without:
+        say(f"{without} of {len(images)} images have no detection")
+    files = [str(file) for file in write_submission(folder, results, split=split, name=name)]
+    if json:
+        print_json({"files": files, "detections": len(results), "images": len(images), "without": without})
+    else:
+        typer.echo("\n".join(files))

@@ -1,5 +1,6 @@
 """``drfpn train`` and ``drfpn demo``."""
 
+import json as json_module
 import shutil
 import sys
 from contextlib import suppress
@@ -223,11 +224,15 @@ def _resumed_folder(config: "RunConfig", out: Path | None) -> Path:
 
 
 def _draw(folder: Path, val_set: "DetectionDataset", device: str) -> None:
-    """Draw truth beside detections for a few validation images, and the report."""
+    """Draw truth beside detections for a few validation images, what lies behind AP, and the report."""
     from drfpn.analysis import draw_examples, save_curves, write_report
+    from drfpn.cli.evaluate import write_analysis
     from drfpn.engine import load_detector
 
     model, _ = load_detector(folder)
     draw_examples(model.to(choose_device(device)), val_set, folder / "pictures", PICTURES)
     save_curves(folder / "log.jsonl", folder / "curves.png")
+    detections = folder / "detections.json"
+    if detections.is_file():
+        write_analysis(val_set.ground_truth(), json_module.loads(detections.read_text(encoding="utf-8")), folder)
     write_report(folder)

@@ -82,6 +82,8 @@ def _load(json_file: Path, report: Report) -> Record | None:
         found = f"it holds a JSON {_json_type(data)}"
         report(Problem("not-coco", where, found, "an object with images, annotations and categories"))
         return None
+    if json_file.name.startswith("image_info_"):
+        data.setdefault("annotations", [])  # of images whose objects are not public
     missing = [key for key in _LISTS if not isinstance(data.get(key), list)]
     if missing:
         found = f"it has no list '{missing[0]}' (its keys are {_some(data)})"

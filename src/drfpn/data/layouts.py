@@ -54,7 +54,11 @@ class CocoLayout(Layout):
 
     def parse(self, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
         """Read the sound part of a split."""
-        return parse_coco(self.root / "annotations" / f"instances_{split}2017.json", self.root / f"{split}2017", report)
+        annotations = self.root / "annotations"
+        if split.startswith("test") and not (annotations / f"instances_{split}2017.json").is_file():
+            # Without objects; test and test-dev are lists of images in the same folder.
+            return parse_coco(annotations / f"image_info_{split}2017.json", self.root / "test2017", report)
+        return parse_coco(annotations / f"instances_{split}2017.json", self.root / f"{split}2017", report)
 
 
 class PlainCocoLayout(Layout):
@@ -107,8 +111,13 @@ def find_layout(data: str) -> Layout:
         raise UserError(f"{data} {what}, expected {EXPECTED}.{hint}")
     annotations = root / "annotations"
     instances = [path.stem for path in sorted(annotations.glob("instances_*2017.json"))]
-    if instances:
-        return CocoLayout(root, tuple(name[len("instances_") : -len("2017")] for name in instances))
+    tests = [
+        path.stem[len("image_info_") : -len("2017")] for path in sorted(annotations.glob("image_info_test*2017.json"))
+    ]
+    splits = [name[len("instances_") : -len("2017")] for name in instances]
+    splits += [split for split in tests if split not in splits]
+    if splits:
+        return CocoLayout(root, tuple(splits))
     plain = [path.stem for path in sorted(annotations.glob("*.json")) if not _OTHER_COCO.match(path.name)]
     if plain:
         return PlainCocoLayout(root, tuple(plain))

@@ -51,7 +51,7 @@ def make_evaluation(engine: str, truth: Mapping[str, Any], results: Sequence[Map
         import hotcoco
 
         known = hotcoco.COCO(dict(truth))
-        return hotcoco.COCOeval(known, known.load_res(list(results)), kind)
+        return hotcoco.COCOeval(known, known.load_res([dict(row) for row in results]), kind)
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 

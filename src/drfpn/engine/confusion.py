@@ -49,7 +49,9 @@ def _pairs(
     overlap = _overlaps(found[:, 2:], known[:, 2:], crowd)
     same = class_found[:, None] == truth_class[None]
     free = ~crowd
-    rows, columns, left = [], [], []
+    rows: list[int] = []
+    columns: list[int] = []
+    left: list[int] = []
     for own_class in (True, False):
         for d in range(len(found)) if own_class else left:
             scores = np.where(free & (same[d] == own_class), overlap[d], -1.0)
