@@ -1,8 +1,12 @@
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from drfpn.cli.train import _draw as draw_run
+from drfpn.data import open_dataset
 
 
 def perfect(coco: Path) -> list[dict]:
@@ -97,3 +101,12 @@ def test_what_on_bad_drops_is_said(drfpn, coco) -> None:
     said = drfpn("eval", "found.json", "--data", coco, "--on-bad", "skip")
     assert said.code == 0
     assert said.err.strip()
+
+
+def test_a_run_with_detections_is_analysed_in_its_report(trained, tmp_path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained / "run", run)
+    (run / "detections.json").write_text(json.dumps(perfect(trained / "coco")))
+    draw_run(run, open_dataset(str(trained / "coco"), "val", masks=True), "cpu")
+    assert json.loads((run / "analysis.json").read_text())["box"]["ap"] == pytest.approx(1)
+    assert "Behind the numbers" in (run / "report.html").read_text()
