@@ -1,11 +1,11 @@
 import json
 
 from PIL import Image
-from tests.engine.test_evaluate import noisy_detections, noisy_masks
 
 from drfpn.analysis import save_evaluation, write_report
 from drfpn.data import ShapesDataset
 from drfpn.engine import analyse, score
+from tests.engine.test_evaluate import noisy_detections, noisy_masks
 
 
 def test_every_picture_is_drawn_and_reported(tmp_path) -> None:
