@@ -17,8 +17,8 @@ def test_every_picture_is_drawn_and_reported(tmp_path) -> None:
     for file in files:
         low, high = Image.open(file).convert("L").getextrema()
         assert low < high
-    (tmp_path / "analysis.json").write_text(analysis.model_dump_json())
-    (tmp_path / "metrics.json").write_text(score(truth, results).model_dump_json())
+    metrics = score(truth, results).model_dump() | {"analysis": analysis.model_dump()}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     (tmp_path / "config.yaml").write_text("model: m\n")
     (tmp_path / "log.jsonl").write_text(json.dumps({"epoch": 1, "seconds": 1, "loss": 1, "AP": 0.5}))
     files[0].replace(tmp_path / "curves.png")  # any picture

@@ -49,7 +49,7 @@ def test_a_report_has_numbers_and_pictures(drfpn, coco) -> None:
     write(perfect(coco))
     said = drfpn("eval", "found.json", "--data", coco, "--report", "report", "--resamples", 5)
     assert said.code == 0, said.err
-    analysis = json.loads(Path("report/analysis.json").read_text())
+    analysis = json.loads(Path("report/metrics.json").read_text())["analysis"]
     confusion = analysis["confusion"]
     assert sum(map(sum, confusion)) == sum(confusion[k][k] for k in range(len(confusion))) == len(perfect(coco))
     assert analysis["box"]["interval"] == pytest.approx([1, 1])
@@ -108,5 +108,5 @@ def test_a_run_with_detections_is_analysed_in_its_report(trained, tmp_path) -> N
     shutil.copytree(trained / "run", run)
     (run / "detections.json").write_text(json.dumps(perfect(trained / "coco")))
     draw_run(run, open_dataset(str(trained / "coco"), "val", masks=True), "cpu")
-    assert json.loads((run / "analysis.json").read_text())["box"]["ap"] == pytest.approx(1)
+    assert json.loads((run / "metrics.json").read_text())["analysis"]["box"]["ap"] == pytest.approx(1)
     assert "Behind the numbers" in (run / "report.html").read_text()

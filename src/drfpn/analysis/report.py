@@ -3,8 +3,9 @@
 import base64
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -44,7 +45,7 @@ def write_report(run: Path) -> Path:
                 ),
             ]
         ),
-        *_analysis(run),
+        *_analysis(metrics.get("analysis"), run / "analysis"),
         "<h2>Training</h2>",
         _figure(run / "curves.png", "mean loss of each epoch with its terms, and AP on the validation split"),
         "<h2>What it finds</h2>",
@@ -59,11 +60,10 @@ def write_report(run: Path) -> Path:
     return file
 
 
-def _analysis(run: Path) -> list[str]:
-    """Return intervals, thresholds and pictures of ``analysis.json``, where the run has one."""
-    if not (run / "analysis.json").is_file():
+def _analysis(analysis: Mapping[str, Any] | None, pictures: Path) -> list[str]:
+    """Return intervals, thresholds and pictures of what lies behind AP, where it is known."""
+    if analysis is None:
         return []
-    analysis = json.loads((run / "analysis.json").read_text(encoding="utf-8"))
     lines = ["<h2>Behind the numbers</h2>"]
     for of, details in (("boxes", analysis["box"]), ("masks", analysis.get("mask"))):
         if details is None:
@@ -80,7 +80,7 @@ def _analysis(run: Path) -> list[str]:
             for name, found in details["thresholds"].items()
         ]
         lines += [f"<p>The score with the best F1 at IoU 0.5, {of}:</p>", _table([["class", *keys], *rows])]
-    return lines + [_figure(file, file.stem.replace("_", " ")) for file in sorted((run / "analysis").glob("*.png"))]
+    return lines + [_figure(file, file.stem.replace("_", " ")) for file in sorted(pictures.glob("*.png"))]
 
 
 def _percent(value: float) -> str:

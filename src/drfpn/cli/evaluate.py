@@ -1,5 +1,6 @@
 """``drfpn eval``."""
 
+import json as json_module
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,13 +83,15 @@ def write_analysis(
     masks: bool | None = None,
     resamples: int = 200,
 ) -> None:
-    """Write ``analysis.json`` and its pictures, in ``analysis/``, into a folder."""
+    """Add what lies behind AP to ``metrics.json`` of a folder, under "analysis", and draw it into ``analysis/``."""
     from drfpn.analysis import save_evaluation
     from drfpn.engine import analyse
     from drfpn.engine.checkpoint import write_json
 
     analysis = analyse(truth, results, masks=masks, resamples=resamples)
-    write_json(folder / "analysis.json", analysis.model_dump())
+    file = folder / "metrics.json"
+    metrics = json_module.loads(file.read_text(encoding="utf-8"))
+    write_json(file, metrics | {"analysis": analysis.model_dump()})
     save_evaluation(analysis, folder / "analysis")
 
 
