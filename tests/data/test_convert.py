@@ -82,7 +82,10 @@ def coco_dicts(draw: Any) -> dict[str, Any]:
             y1, y2 = sorted(draw(st.lists(st.integers(0, 100 * height), min_size=2, max_size=2, unique=True)))
             record = {"id": len(annotations) + 1, "image_id": 10 - number, "category_id": draw(st.sampled_from(ids))}
             box = [value / 100 for value in (x1, y1, x2 - x1, y2 - y1)]
-            annotations.append(record | {"bbox": box, "iscrowd": draw(st.integers(0, 1))})
+            record |= {"bbox": box, "iscrowd": draw(st.integers(0, 1))}
+            twins = (row for row in annotations if row["image_id"] == record["image_id"] and row["bbox"] == box)
+            if not any(twins):  # YOLO holds equal objects once
+                annotations.append(record)
     # Each class is used, or VOC would not know it.
     annotations += [
         {"id": 1000 + i, "image_id": 10, "category_id": i, "bbox": [0, 0, 1 - k / 100, 1], "iscrowd": 0}
@@ -103,7 +106,7 @@ def write_coco(root: Path, record: dict[str, Any], split: str = "train") -> Path
 
 
 @given(coco_dicts())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_coco_through_another_format_is_what_it_was(tmp_path_factory: Any, record: dict[str, Any]) -> None:
     work = tmp_path_factory.mktemp("work")
     data = write_coco(work / "data", record)

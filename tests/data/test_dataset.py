@@ -150,7 +150,7 @@ def test_spawned_workers_give_the_same(folder: Any, coco_dict: Any) -> None:
 
 
 def test_stats_count_by_class_and_size(folder: Any, coco_dict: Any) -> None:
-    counted = stats(open_dataset(folder.coco(coco_dict)))
+    counted = stats(open_dataset(folder.coco(coco_dict), segmentations=True))
     assert counted == {
         "images": 3,
         "images_without_objects": 1,

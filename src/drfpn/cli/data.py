@@ -64,7 +64,7 @@ def stats(
     from drfpn.data import stats as count
 
     with counting("reading annotations") as progress:
-        numbers = count(open_dataset(data, split, on_bad="skip", progress=progress))
+        numbers = count(open_dataset(data, split, on_bad="skip", segmentations=True, progress=progress))
     if json:
         print_json(numbers)
         return

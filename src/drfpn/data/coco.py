@@ -1,20 +1,20 @@
 """Reading COCO's instances format."""
 
-import json
 import math
 import os
+from array import array
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drfpn.data.annotations import Annotations
 from drfpn.data.objects import ObjectLists
-from drfpn.data.problems import Problem, Report, raise_problem
-
-_LISTS = ("images", "annotations", "categories")
-
-Record = dict[str, Any]
+from drfpn.data.problems import Problem, Progress, Report, raise_problem
+from drfpn.data.records import Consumer, NotAnObject, json_type, read_lists
+from drfpn.errors import UserError
 
 
 def read_coco(json_file: str | os.PathLike[str], image_root: str | os.PathLike[str]) -> Annotations:
@@ -37,171 +37,223 @@ def read_coco(json_file: str | os.PathLike[str], image_root: str | os.PathLike[s
     return annotations
 
 
-def parse_coco(json_file: Path, image_root: Path, report: Report) -> Annotations | None:
-    """Read what is sound in a COCO instances file and report the rest; ``None`` if nothing is."""
-    data = _load(json_file, report)
-    if data is None:
-        return None
+def parse_coco(
+    json_file: Path,
+    image_root: Path,
+    report: Report,
+    progress: Progress | None = None,
+    *,
+    segmentations: bool = True,
+) -> Annotations | None:
+    """Read what is sound in a COCO instances file and report the rest; ``None`` if nothing is.
+
+    Args:
+        json_file: The annotations.
+        image_root: The folder of the images.
+        report: Receives what is wrong.
+        progress: Is called with the MiB read so far, and of all.
+        segmentations: Whether they are kept.
+    """
     source = str(json_file)
-    categories = _categories(data["categories"], source, report)
-    images = _images(data["images"], source, report)
-    if not categories or not images:
+    categories, images = _Categories(source, report), _Images(source, report)
+    records = _Records(source, report, segmentations=segmentations)
+    consumers = {"images": images.add, "annotations": records.add, "categories": categories.add}
+    if not _read(json_file, consumers, report, progress):
         return None
-    category_ids = sorted(categories)
-    objects = _objects(
-        data["annotations"],
-        {image_id: index for index, image_id in enumerate(images)},
-        {category_id: label for label, category_id in enumerate(category_ids, start=1)},
-        source,
-        report,
-    )
+    categories.end()
+    images.end()
+    if not categories.names or not images.found:
+        return None
+    category_ids = sorted(categories.names)
     return Annotations(
         root=image_root,
         source=json_file,
-        classes=tuple(categories[category_id] for category_id in category_ids),
+        classes=tuple(categories.names[category_id] for category_id in category_ids),
         category_ids=np.array(category_ids, dtype=np.int64),
-        image_ids=np.array(list(images), dtype=np.int64),
-        file_names=np.array([name for name, _ in images.values()], dtype=np.str_),
-        sizes=np.array([size for _, size in images.values()], dtype=np.int64).reshape(-1, 2),
-        **objects.arrays(len(images)),
+        image_ids=np.array(list(images.found), dtype=np.int64),
+        file_names=np.array([name for name, _ in images.found.values()], dtype=np.str_),
+        sizes=np.array([size for _, size in images.found.values()], dtype=np.int64).reshape(-1, 2),
+        **records.arrays(list(images.found), category_ids),
     )
 
 
-def _load(json_file: Path, report: Report) -> Record | None:
-    """Return the dict of three lists, or ``None`` after a report."""
+def _read(json_file: Path, consumers: Mapping[str, Consumer], report: Report, progress: Progress | None) -> bool:
+    """Hand on the records of a file; false after a report of what is wrong with it as a whole."""
     where = str(json_file)
     if not json_file.is_file():
         report(Problem("annotations-missing", where, "there is no such file", "COCO annotations in JSON"))
-        return None
+        return False
     try:
-        data = json.loads(json_file.read_bytes())
+        kinds = read_lists(json_file, consumers, progress)
+    except NotAnObject as error:
+        report(Problem("not-coco", where, str(error), "an object with images, annotations and categories"))
+        return False
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:
         report(Problem("not-coco", where, f"it is not JSON ({error})", "COCO annotations in JSON"))
-        return None
-    if not isinstance(data, dict):
-        found = f"it holds a JSON {_json_type(data)}"
-        report(Problem("not-coco", where, found, "an object with images, annotations and categories"))
-        return None
+        return False
     if json_file.name.startswith("image_info_"):
-        data.setdefault("annotations", [])  # of images whose objects are not public
-    missing = [key for key in _LISTS if not isinstance(data.get(key), list)]
+        kinds.setdefault("annotations", "list")  # of images whose objects are not public
+    missing = [key for key in consumers if kinds.get(key) != "list"]
     if missing:
-        found = f"it has no list '{missing[0]}' (its keys are {_some(data)})"
+        found = f"it has no list '{missing[0]}' (its keys are {_some(kinds)})"
         report(Problem("not-coco", where, found, "COCO's lists images, annotations and categories"))
-        return None
-    return data
+    return not missing
 
 
-def _categories(records: list[Any], source: str, report: Report) -> dict[int, str]:
-    """Return name by id."""
-    names: dict[int, str] = {}
-    for index, record in enumerate(records):
-        where = f"{source}: category {index} of the list"
+class _Categories:
+    """Name by id."""
+
+    def __init__(self, source: str, report: Report) -> None:
+        self.names: dict[int, str] = {}
+        self._source = source
+        self._report = report
+        self._count = 0
+
+    def add(self, index: int, record: Any) -> None:
+        """Take a record of the list."""
+        self._count += 1
+        where = f"{self._source}: category {index} of the list"
         record = record if isinstance(record, dict) else {}
         category_id, name = _integer(record.get("id")), record.get("name")
         if category_id is None or not isinstance(name, str):
-            found = f"its id is {record.get('id')!r} and its name {name!r}"
-            report(Problem("bad-record", where, found, "an integer and a string"))
-        elif category_id in names:
-            found = f"id {category_id} is taken by '{names[category_id]}' already"
-            report(Problem("duplicate-category-id", where, found, "one id for each category"))
+            found = f"its id is {_short(record.get('id'))} and its name {_short(name)}"
+            self._report(Problem("bad-record", where, found, "an integer and a string"))
+        elif category_id in self.names:
+            found = f"id {category_id} is taken by '{self.names[category_id]}' already"
+            self._report(Problem("duplicate-category-id", where, found, "one id for each category"))
         else:
-            names[category_id] = name
-    if not records:
-        report(Problem("no-categories", source, "its list 'categories' is empty", "at least one class"))
-    return names
+            self.names[category_id] = name
+
+    def end(self) -> None:
+        """Report if there was none."""
+        if not self._count:
+            self._report(Problem("no-categories", self._source, "its list 'categories' is empty", "at least one class"))
 
 
-def _images(records: list[Any], source: str, report: Report) -> dict[int, tuple[str, tuple[int, int]]]:
-    """Return file name and (height, width) by image id, in the order of the file."""
-    images: dict[int, tuple[str, tuple[int, int]]] = {}
-    for index, record in enumerate(records):
+class _Images:
+    """File name and (height, width) by image id, in the order of the file."""
+
+    def __init__(self, source: str, report: Report) -> None:
+        self.found: dict[int, tuple[str, tuple[int, int]]] = {}
+        self._source = source
+        self._report = report
+        self._count = 0
+
+    def add(self, index: int, record: Any) -> None:
+        """Take a record of the list."""
+        self._count += 1
         record = record if isinstance(record, dict) else {}
         image_id, name = _integer(record.get("id")), record.get("file_name")
         if image_id is None or not isinstance(name, str) or not name:
-            where = f"{source}: image {index} of the list"
-            found = f"its id is {record.get('id')!r} and its file_name {name!r}"
-            report(Problem("bad-record", where, found, "an integer and a string"))
-        elif image_id in images:
-            found = f"id {image_id} belongs to '{images[image_id][0]}' already"
-            expected = "one id for each image"
-            report(Problem("duplicate-image-id", f"{source}: image '{name}'", found, expected))
+            where = f"{self._source}: image {index} of the list"
+            found = f"its id is {_short(record.get('id'))} and its file_name {_short(name)}"
+            self._report(Problem("bad-record", where, found, "an integer and a string"))
+        elif image_id in self.found:
+            found = f"id {image_id} belongs to '{self.found[image_id][0]}' already"
+            where = f"{self._source}: image '{name}'"
+            self._report(Problem("duplicate-image-id", where, found, "one id for each image"))
         else:
             height, width = (_integer(record.get(side)) or 0 for side in ("height", "width"))
-            images[image_id] = name, ((height, width) if height > 0 and width > 0 else (0, 0))
-    if not records:
-        report(Problem("no-images", source, "its list 'images' is empty", "at least one image"))
-    return images
+            self.found[image_id] = name, ((height, width) if height > 0 and width > 0 else (0, 0))
+
+    def end(self) -> None:
+        """Report if there was none."""
+        if not self._count:
+            self._report(Problem("no-images", self._source, "its list 'images' is empty", "at least one image"))
 
 
-def _objects(
-    records: list[Any], images: dict[int, int], labels: dict[int, int], source: str, report: Report
-) -> ObjectLists:
-    """Return the sound annotations.
+class _Records:
+    """Sound annotations. Images and categories may come later in the file, so ids are resolved in the end."""
 
-    Args:
-        records: The list ``annotations``.
-        images: Index of each image id.
-        labels: Label of each category id.
-        source: The file, for messages.
-        report: Receives what is wrong.
-    """
-    objects = ObjectLists()
-    seen: set[int] = set()
-    for index, record in enumerate(records):
-        problem = _record_problem(index, record, images, labels, source)
+    def __init__(self, source: str, report: Report, *, segmentations: bool) -> None:
+        self._source = source
+        self._report = report
+        self._objects = ObjectLists(segmentations=segmentations)
+        self._places = array("q")  # in the list
+
+    def add(self, index: int, record: Any) -> None:
+        """Take a record of the list."""
+        problem = _record_problem(index, record, self._source)
         if problem is not None:
-            report(problem)
-            continue
-        annotation_id = _integer(record.get("id"))
-        if annotation_id is not None and annotation_id in seen:
-            where = f"{source}: annotation {index} of the list"
-            found = f"id {annotation_id} belongs to an earlier annotation"
-            report(Problem("duplicate-annotation-id", where, found, "one id for each annotation"))
-            continue
-        if annotation_id is not None:
-            seen.add(annotation_id)
-        box = [_float(value) for value in record["bbox"]]
+            self._report(problem)
+            return
+        x, y, width, height = map(_float, record["bbox"])
         area = record.get("area")
-        objects.add(
-            image=images[record["image_id"]],
-            box=box,
-            label=labels[record["category_id"]],
-            area=box[2] * box[3] if area is None else _float(area),
+        self._places.append(index)
+        self._objects.add(
+            image=int(record["image_id"]),
+            box=[x, y, width, height],
+            label=int(record["category_id"]),
+            area=width * height if area is None else _float(area),
             crowd=bool(record.get("iscrowd")),
-            annotation_id=annotation_id or 0,
+            annotation_id=_integer(record.get("id")) or 0,
             segmentation=record.get("segmentation") or None,
         )
-    return objects
+
+    def arrays(self, image_ids: list[int], category_ids: list[int]) -> dict[str, Any]:
+        """Return what ``ObjectLists`` does of the annotations whose ids are there and their own."""
+        images, no_image = _find(self._objects.images, image_ids)
+        labels, no_category = _find(self._objects.labels, category_ids)
+        ids = self._objects.annotation_ids
+        repeated = np.ones(len(ids), dtype=np.bool_)
+        repeated[np.unique(ids, return_index=True)[1]] = False
+        repeated &= ids != 0  # of those without one
+        for place in np.flatnonzero(no_image | no_category | repeated).tolist():
+            where = f"{self._source}: annotation {ids[place] or f'{self._places[place]} of the list'}"
+            if no_image[place]:
+                found = f"its image_id is {self._objects.images[place]}"
+                expected = f"the id of one of the {len(image_ids)} images in the file"
+                self._report(Problem("unknown-image", where, found, expected))
+            elif no_category[place]:
+                found = f"its category_id is {self._objects.labels[place]}"
+                expected = f"an id in the list 'categories' ({_some(category_ids)})"
+                self._report(Problem("unknown-category", where, found, expected))
+            else:
+                where = f"{self._source}: annotation {self._places[place]} of the list"
+                found = f"id {ids[place]} belongs to an earlier annotation"
+                self._report(Problem("duplicate-annotation-id", where, found, "one id for each annotation"))
+        keep = ~(no_image | no_category | repeated)
+        return self._objects.arrays(len(image_ids), images=images, labels=labels + 1, keep=keep)
 
 
-def _record_problem(
-    index: int, record: Any, images: dict[int, int], labels: dict[int, int], source: str
-) -> Problem | None:
-    """Return what is wrong with one annotation, if anything is."""
+def _find(ids: NDArray[np.int64], known: list[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the index of each id among those ``known``, and whether it is not among them."""
+    known_ids = np.array(known, dtype=np.int64)
+    order = np.argsort(known_ids)
+    place = np.searchsorted(known_ids, ids, sorter=order).clip(max=len(known) - 1)
+    index = order[place].astype(np.int64)
+    return index, known_ids[index] != ids
+
+
+def _record_problem(index: int, record: Any, source: str) -> Problem | None:
+    """Return what is wrong with one annotation by itself, if anything is."""
     if not isinstance(record, dict):
         where = f"{source}: annotation {index} of the list"
-        return Problem("bad-record", where, f"it is a JSON {_json_type(record)}", "an object")
-    where = f"{source}: annotation {record.get('id', f'{index} of the list')}"
+        return Problem("bad-record", where, f"it is a JSON {json_type(record)}", "an object")
+    box, area = record.get("bbox"), record.get("area")
+    found = expected = ""
     for key in ("id", "image_id", "category_id"):
         value = record.get(key)
-        if _integer(value) is None and (key != "id" or value is not None):
-            return Problem("bad-record", where, f"its {key} is {value!r}", "an integer")
-    if record["image_id"] not in images:
-        found = f"its image_id is {record['image_id']}"
-        return Problem("unknown-image", where, found, f"the id of one of the {len(images)} images in the file")
-    if record["category_id"] not in labels:
-        found = f"its category_id is {record['category_id']}"
-        return Problem("unknown-category", where, found, f"an id in the list 'categories' ({_some(labels)})")
-    box = record.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        return Problem("bad-record", where, f"its bbox is {_short(box)}", "four numbers [x, y, width, height]")
-    area = record.get("area")
-    if area is not None and not _is_number(area):
-        return Problem("bad-record", where, f"its area is {_short(area)}", "a number")
-    if record.get("iscrowd") not in (None, 0, 1):
-        return Problem("bad-record", where, f"its iscrowd is {_short(record['iscrowd'])}", "0 or 1")
-    return None
+        if type(value) is not int and (key != "id" or value is not None) and _integer(value) is None:
+            found, expected = f"its {key} is {_short(value)}", "an integer"
+            break
+        if type(value) is int and not -(2**63) <= value < 2**63:
+            found, expected = f"its {key} is {_short(value)}", "an integer of 64 bits"
+            break
+    else:
+        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+            found, expected = f"its bbox is {_short(box)}", "four numbers [x, y, width, height]"
+        elif area is not None and not _is_number(area):
+            found, expected = f"its area is {_short(area)}", "a number"
+        elif record.get("iscrowd") not in (None, 0, 1):
+            found, expected = f"its iscrowd is {_short(record['iscrowd'])}", "0 or 1"
+    if not found:
+        return None
+    return Problem(
+        "bad-record", f"{source}: annotation {record.get('id', f'{index} of the list')!s:.60}", found, expected
+    )
 
 
 def _is_number(value: Any) -> bool:
@@ -222,11 +274,6 @@ def _integer(value: Any) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
         return None
     return value
-
-
-def _json_type(value: Any) -> str:
-    names = {list: "list", str: "string", bool: "boolean", type(None): "null", dict: "object"}
-    return names.get(type(value), "number")
 
 
 def _some(values: Any, count: int = 8) -> str:

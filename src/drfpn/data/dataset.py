@@ -127,6 +127,7 @@ def open_dataset(
     first: int | None = None,
     on_bad: str = "error",
     masks: bool | None = False,
+    segmentations: bool = False,
     warn: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> DetectionDataset:
@@ -139,9 +140,10 @@ def open_dataset(
         on_bad: What to do with boxes, and segmentations where they are wanted, that cannot be trained on:
             ``"error"``, ``"skip"`` or ``"fix"``; see ``boxes.clean`` and ``masks.clean_masks``.
         masks: Whether targets have ``masks``; ``None`` for where the data set has segmentations.
+        segmentations: Whether they are kept though no masks are wanted.
         warn: Receives one line for each thing that was skipped or fixed.
-        progress: Is called with the number of images whose annotations were read so far, and of all, where each
-            image has a file of its own (VOC, YOLO).
+        progress: Is called with how much was read so far, and of all: images whose annotations are in files of
+            their own (VOC, YOLO), or MiB (COCO).
 
     Raises:
         UserError: There is no such data set or split, or it has a fault.
@@ -154,7 +156,7 @@ def open_dataset(
         length = None if first is None else min(first, len(ShapesDataset(split)))
         return ShapesDataset(split, length, masks=masks is not False)
     report = StrictReport() if on_bad == "error" else LenientReport()
-    annotations = find_layout(data).read(split, report, progress)
+    annotations = find_layout(data).read(split, report, progress, segmentations=segmentations or masks is not False)
     if annotations is None:
         raise UserError(f"{data}: nothing in the split '{split}' can be used; 'drfpn data check' says why.")
     if first is not None:

@@ -26,10 +26,14 @@ class Layout(ABC):
     splits: tuple[str, ...]
 
     @abstractmethod
-    def parse(self, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
-        """Read the sound part of a split that exists and report the rest."""
+    def parse(
+        self, split: str, report: Report, progress: Progress | None = None, *, segmentations: bool = True
+    ) -> Annotations | None:
+        """Read the sound part of a split that exists and report the rest; ``segmentations``: where they are kept."""
 
-    def read(self, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
+    def read(
+        self, split: str, report: Report, progress: Progress | None = None, *, segmentations: bool = True
+    ) -> Annotations | None:
         """Read the sound part of a split and report the rest; ``None`` if nothing is sound.
 
         Args:
@@ -46,35 +50,44 @@ class Layout(ABC):
                 f"{self.root} has no split '{split}', expected one that is there: {there}."
                 + nearest(split, self.splits)
             )
-        return self.parse(split, report, progress)
+        return self.parse(split, report, progress, segmentations=segmentations)
 
 
 class CocoLayout(Layout):
     """annotations/instances_{split}2017.json + {split}2017/, as COCO itself is laid out."""
 
-    def parse(self, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
+    def parse(
+        self, split: str, report: Report, progress: Progress | None = None, *, segmentations: bool = True
+    ) -> Annotations | None:
         """Read the sound part of a split."""
         annotations = self.root / "annotations"
         if split.startswith("test") and not (annotations / f"instances_{split}2017.json").is_file():
             # Without objects; test and test-dev are lists of images in the same folder.
-            return parse_coco(annotations / f"image_info_{split}2017.json", self.root / "test2017", report)
-        return parse_coco(annotations / f"instances_{split}2017.json", self.root / f"{split}2017", report)
+            return parse_coco(annotations / f"image_info_{split}2017.json", self.root / "test2017", report, progress)
+        file = annotations / f"instances_{split}2017.json"
+        return parse_coco(file, self.root / f"{split}2017", report, progress, segmentations=segmentations)
 
 
 class PlainCocoLayout(Layout):
     """annotations/{split}.json + images/ or images/{split}/."""
 
-    def parse(self, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
+    def parse(
+        self, split: str, report: Report, progress: Progress | None = None, *, segmentations: bool = True
+    ) -> Annotations | None:
         """Read the sound part of a split."""
         images = self.root / "images"
         own = images / split
-        return parse_coco(self.root / "annotations" / f"{split}.json", own if own.is_dir() else images, report)
+        file = self.root / "annotations" / f"{split}.json"
+        images = own if own.is_dir() else images
+        return parse_coco(file, images, report, progress, segmentations=segmentations)
 
 
 class VocLayout(Layout):
     """JPEGImages/, Annotations/*.xml and ImageSets/Main/{split}.txt."""
 
-    def parse(self, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
+    def parse(
+        self, split: str, report: Report, progress: Progress | None = None, *, segmentations: bool = True
+    ) -> Annotations | None:
         """Read the sound part of a split."""
         return parse_voc(self.root, split, report, progress)
 
@@ -85,7 +98,9 @@ class YoloLayout(Layout):
 
     config: YoloConfig
 
-    def parse(self, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
+    def parse(
+        self, split: str, report: Report, progress: Progress | None = None, *, segmentations: bool = True
+    ) -> Annotations | None:
         """Read the sound part of a split."""
         return parse_yolo(self.config, split, report, progress)
 

@@ -1,6 +1,7 @@
 """COCO segmentations of any form, in two flat arrays."""
 
 import json
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,9 +27,10 @@ class Segmentations:
     @classmethod
     def pack(cls, segmentations: Iterable[Any]) -> "Segmentations":
         """Store JSON values; ``None`` for an annotation without one."""
-        texts = [_text(value) for value in segmentations]
-        starts = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-        return cls(np.frombuffer(b"".join(texts), dtype=np.uint8), starts)
+        packer = Packer()
+        for value in segmentations:
+            packer.add(value)
+        return packer.pack()
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -56,13 +58,35 @@ class Segmentations:
 
     def select(self, indices: NDArray[np.int64]) -> "Segmentations":
         """Return those at ``indices``, in that order."""
-        pieces = [self.text[self.starts[i] : self.starts[i + 1]] for i in indices.tolist()]
-        return Segmentations._join(pieces)
+        begins, ends = self.starts[:-1][indices].tolist(), self.starts[1:][indices].tolist()
+        return Segmentations._join([self.text[begin:end] for begin, end in zip(begins, ends, strict=True)])
 
     @classmethod
     def _join(cls, pieces: Sequence[NDArray[np.uint8]]) -> "Segmentations":
         starts = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
         return cls(np.concatenate([np.zeros(0, dtype=np.uint8), *pieces]), starts)
+
+
+class Packer:
+    """Collects segmentations one by one."""
+
+    def __init__(self) -> None:
+        self._text = bytearray()
+        self._ends = array("q")
+
+    def add(self, value: Any) -> None:
+        """Append a JSON value, or ``None`` for an annotation without one."""
+        self._text += _text(value)
+        self._ends.append(len(self._text))
+
+    def any(self) -> bool:
+        """Return whether there is a segmentation at all."""
+        return bool(self._text)
+
+    def pack(self) -> Segmentations:
+        """Return all of them."""
+        starts = np.concatenate([np.zeros(1, dtype=np.int64), np.array(self._ends, dtype=np.int64)])
+        return Segmentations(np.frombuffer(bytes(self._text), dtype=np.uint8), starts)
 
 
 def _text(value: Any) -> bytes:
