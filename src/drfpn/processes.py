@@ -30,6 +30,16 @@ def started_as_first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+ALONE = 3
+"""Exit code of a process that ends because another one did."""
+
+
+def lost(error: BaseException) -> bool:
+    """Return whether an error only says that another process of this training has ended."""
+    said = ("Connection closed by peer", "Connection reset by peer", "remote worker crashing", "Broken pipe")
+    return started_together() > 1 and isinstance(error, RuntimeError) and any(text in str(error) for text in said)
+
+
 @contextmanager
 def group(device: torch.device) -> Iterator[None]:
     """Join the other processes that ``torchrun`` started, by NCCL on GPUs and Gloo elsewhere; nothing for one alone.

@@ -50,6 +50,13 @@ def main() -> None:
     except KeyboardInterrupt:
         print("drfpn: stopped", file=sys.stderr)
         sys.exit(130)
+    except RuntimeError as error:
+        from drfpn import processes
+
+        if not processes.lost(error):
+            raise
+        print("drfpn: another process of this training has ended", file=sys.stderr)
+        sys.exit(processes.ALONE)
     except Stopped as stop:
         print(f"drfpn: {stop}", file=sys.stderr)
         sys.exit(stop.exit_code)

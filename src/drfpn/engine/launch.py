@@ -10,6 +10,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from drfpn.processes import ALONE
+
 _GRACE = 5.0
 """Seconds that the others have to end by themselves when one has failed."""
 
@@ -39,8 +41,10 @@ def launch(arguments: Sequence[str], count: int) -> int:
             environment = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
             command = [sys.executable, "-m", "drfpn", *arguments]
             processes.append(subprocess.Popen(command, env=environment, **output))
-        code = _wait(processes)
-        failed = next((rank for rank, process in enumerate(processes) if process.returncode == code), 0)
+        _wait(processes)
+        codes = [process.returncode for process in processes]
+        code = min((code for code in codes if code), key=lambda code: code in (ALONE, -signal.SIGKILL), default=0)
+        failed = codes.index(code)
         if code and failed:
             with open(os.path.join(folder, str(failed)), encoding="utf-8") as said:
                 sys.stderr.write(said.read())
@@ -56,8 +60,8 @@ def _threads(count: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
 
 
-def _wait(processes: Sequence["subprocess.Popen[Any]"]) -> int:
-    """Wait for all and return the first exit code that is not 0; passes signals on."""
+def _wait(processes: Sequence["subprocess.Popen[Any]"]) -> None:
+    """Wait for all, or for the first that fails and then end the others; passes signals on."""
 
     def pass_on(number: int, frame: object) -> None:
         if number == signal.SIGTERM:  # the terminal sends Ctrl-C to all by itself
@@ -68,8 +72,7 @@ def _wait(processes: Sequence["subprocess.Popen[Any]"]) -> int:
     try:
         while True:
             codes = [process.poll() for process in processes]
-            first = next((code for code in codes if code), 0)
-            if first or all(code == 0 for code in codes):
+            if any(codes) or all(code == 0 for code in codes):
                 break
             time.sleep(0.1)
         deadline = time.monotonic() + _GRACE
@@ -79,7 +82,6 @@ def _wait(processes: Sequence["subprocess.Popen[Any]"]) -> int:
             if process.poll() is None:
                 process.kill()
             process.wait()
-        return first
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,0 +1,88 @@
+"""Training from the command line: several processes, stopping and going on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+TINY = [f"-o{s}" for s in ("width=16", "min_size=64", "max_size=96", "batch_size=2", "workers=0", "log_every=1")]
+TINY += ["-oweights_backbone=null", "-onorm_eval=true", "-olr_per_16=1e-4"]
+TRAIN = ["train", "faster_rcnn_lite0_fpn", "--data", "data", "--epochs", "1", *TINY]
+
+
+def command(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": folder, "env": environment}
+    return subprocess.Popen([sys.executable, "-m", "drfpn", *arguments], **both)
+
+
+@pytest.mark.slow
+def test_two_processes_leave_the_run_that_one_does(coco, drfpn) -> None:
+    folder = coco.parent
+    coco.rename(folder / "data")
+    assert drfpn(*TRAIN, "--out", "one").code == 0
+    process = command(*TRAIN, "--out", "two", "--nproc", "2", "--json", folder=folder)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert json.loads(out)["run"] == "two"
+    assert err.count("epoch 1: loss") == 1  # only the first process speaks
+    first, second = (load_file(folder / run / "last.safetensors") for run in ("one", "two"))
+    for name, value in first.items():
+        assert_close(second[name], value, rtol=1e-4, atol=1e-5)
+    assert {file.name for file in (folder / "one").iterdir()} == {file.name for file in (folder / "two").iterdir()}
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_ends_the_others_with_one_sentence(coco) -> None:
+    folder = coco.parent
+    coco.rename(folder / "data")
+    for image in sorted((folder / "data/train2017").iterdir())[1:]:
+        image.write_bytes(b"no image")
+    process = command(*TRAIN, "--out", "run", "--nproc", "2", folder=folder)
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "cannot be decoded" in err
+    assert "Traceback" not in err
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_stopped_run_says_how_to_go_on_and_does(processes, coco, drfpn) -> None:
+    folder = coco.parent
+    coco.rename(folder / "data")
+    several = ["--nproc", str(processes)]
+    process = command(*TRAIN, "--epochs", "50", "--out", "run", *several, folder=folder)
+    steps = folder / "run/steps.jsonl"
+    while not (steps.exists() and len(steps.read_text().splitlines()) > 2):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "to go on: drfpn train --resume --out run" in err
+    assert "Traceback" not in err
+    again = command("train", "--resume", "--out", "run", *several, folder=folder)
+    done = len(steps.read_text().splitlines())
+    while len(steps.read_text().splitlines()) <= done + 1:
+        assert again.poll() is None, again.communicate()[1]
+        time.sleep(0.05)
+    again.send_signal(signal.SIGTERM)
+    assert "going on after" in again.communicate(timeout=100)[1]
+    rows = [json.loads(line)["step"] for line in steps.read_text().splitlines()]
+    assert rows == list(range(1, len(rows) + 1))
+
+
+def test_what_is_resumed_must_be_said(drfpn) -> None:
+    assert "Say MODEL and --data" in drfpn("train", "--resume").err
+    assert "Say MODEL and --data" in drfpn("train", "faster_rcnn_lite0_fpn").err
+    said = drfpn("train", "--resume", "--out", "nothing")
+    assert said.code == 1
+    assert "no run to resume in nothing" in said.err
