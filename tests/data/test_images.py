@@ -46,12 +46,13 @@ UPRIGHT = {
 }
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied_to_pixels_and_size(tmp_path: Path, orientation: int) -> None:
+def test_exif_orientation_is_applied_to_pixels_and_size(tmp_path: Path, orientation: int, suffix: str) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     pixels = gradient()
-    path = save(tmp_path / "a.png", Image.fromarray(pixels), exif=exif)
+    path = save(tmp_path / f"a.{suffix}", Image.fromarray(pixels), exif=exif)
     expected = as_chw(np.ascontiguousarray(UPRIGHT[orientation](pixels)))
     torch.testing.assert_close(load_image(path), expected)
     assert image_size(path) == tuple(expected.shape[1:])
@@ -123,3 +124,13 @@ def test_missing_file_folder_and_float_image_are_named(tmp_path: Path) -> None:
         load_image(path)
     with pytest.raises(UserError, match="The given image"):
         load_image(io.BytesIO(b"text"))
+
+
+def test_png_that_is_damaged_in_the_middle_is_refused_though_it_has_no_exif(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.png", Image.fromarray(pixels))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = bytes(10) + content[len(content) // 2 + 10 :]
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be decoded"):
+        load_image(path)

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 from torch import Tensor
 
 from drfpn.errors import UserError
@@ -47,8 +48,8 @@ def load_image(source: ImageSource) -> Tensor:
     """
     try:
         with Image.open(_checked(source)) as image:
+            image.load()  # before the EXIF data: Pillow decodes a PNG to find them, and then hides that it failed
             orientation = orientation_of(image)
-            image.load()
             rgb = _to_rgb(image)
     except _BROKEN_FILE as error:
         raise _undecodable(source, error) from error
@@ -76,6 +77,8 @@ def read_header(source: ImageSource) -> tuple[tuple[int, int], int]:
         with Image.open(_checked(source)) as image:
             orientation = orientation_of(image)
             width, height = image.size
+            if isinstance(image, TiffImageFile):  # newer Pillows have turned the size already
+                width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
     except _BROKEN_FILE as error:
         raise _undecodable(source, error) from error
     return ((width, height) if orientation >= 5 else (height, width)), orientation
