@@ -1,6 +1,7 @@
 """Small data sets on disk for the tests of this folder."""
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Folder:
     def image(self, name: str, height: int = 20, width: int = 30, **options: Any) -> Path:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        pixels = np.random.default_rng(zlib.crc32(name.encode())).integers(0, 256, (height, width, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path, **options)
         return path
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drfpn.data.annotations import Annotations
-from drfpn.data.problems import Problem, refusal
+from drfpn.data.problems import Problem, raise_problem, refusal
 from drfpn.errors import UserError
 
 OnBad = Literal["error", "skip", "fix"]
@@ -56,6 +56,44 @@ def box_problems(annotations: Annotations) -> Iterator[Problem]:
         yield _problem(annotations, index, int(image_of[index]), list(bad)[kinds[index] - 1])
 
 
+def convention_problem(annotations: Annotations, at_least: int = 5, share: float = 0.01) -> Problem | None:
+    """Recognise boxes that were written in another convention than x, y, width, height in pixels.
+
+    - Shares of the image: all four numbers lie between 0 and 1, as of hardly any box in pixels.
+    - Corners x1, y1, x2, y2: read as sizes, most reach out of their image, and nearly all that do are inside of it as
+      corners. Of boxes that were drawn carelessly, which reach out too, hardly half are: x would have to be less than
+      the width, and y than the height.
+
+    Args:
+        annotations: With sizes, as far as they are known.
+        at_least: Boxes that must speak for the other convention.
+        share: Of all boxes that must, as well; so that a part of the data written by another tool is found.
+    """
+    wanted = max(at_least, share * len(annotations.boxes))
+    where, expected = str(annotations.source), "x, y, width, height in pixels"
+    with np.errstate(invalid="ignore"):
+        shares = ((annotations.boxes >= 0) & (annotations.boxes <= 1)).all(axis=1) & (annotations.boxes[:, 2:] > 0).all(
+            1
+        )
+    shares &= (annotations.sizes.max(axis=1) >= 16)[annotations.image_of_object()]  # where a pixel is not a share
+    total = len(annotations.boxes)
+    if (count := int(shares.sum())) >= wanted:
+        found = f"{count} of {total} boxes lie between 0 and 1, as if they were shares of the image"
+        return Problem("box-convention", where, found, expected)
+    bad = find_bad_boxes(annotations)
+    out = bad["box-outside"] | bad["box-reaches-out"]
+    x1, y1, x2, y2 = annotations.boxes[out].T
+    height, width = annotations.sizes[annotations.image_of_object()[out]].T
+    corners = (x1 >= 0) & (x1 < x2) & (x2 <= width + OVERHANG) & (y1 >= 0) & (y1 < y2) & (y2 <= height + OVERHANG)
+    if (count := int(corners.sum())) >= max(wanted, 0.9 * len(corners)):
+        found = (
+            f"{len(corners)} of {total} boxes leave their image, and {count} of these "
+            "lie inside of it as x1, y1, x2, y2"
+        )
+        return Problem("box-convention", where, found, expected)
+    return None
+
+
 def clean(
     annotations: Annotations, on_bad: OnBad = "error", dropped: list[Problem] | None = None
 ) -> tuple[Annotations, list[str]]:
@@ -74,10 +112,13 @@ def clean(
         The annotations, and one line for each thing that was done.
 
     Raises:
-        UserError: ``on_bad`` is ``"error"`` and a box is bad, or ``on_bad`` is none of the three.
+        UserError: ``on_bad`` is ``"error"`` and a box is bad, or ``on_bad`` is none of the three, or the boxes are
+            written in another convention, which neither dropping nor clipping mends.
     """
     if on_bad not in ("error", "skip", "fix"):
         raise UserError(f"--on-bad is '{on_bad}', expected 'error', 'skip' or 'fix'.", exit_code=2)
+    if (problem := convention_problem(annotations)) is not None:
+        raise_problem(problem)
     bad = find_bad_boxes(annotations)
     count = sum(int(mask.sum()) for mask in bad.values())
     if not count:

@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from drfpn.data.annotations import Annotations
-from drfpn.data.boxes import box_problems, find_bad_boxes
-from drfpn.data.files import inspect_file
+from drfpn.data.boxes import box_problems, convention_problem
+from drfpn.data.copies import Fingerprint, Picture, copy_problems
+from drfpn.data.files import FileReport, inspect_file
 from drfpn.data.layouts import Layout, find_layout
 from drfpn.data.masks import mask_problems
 from drfpn.data.problems import Problem, Progress
@@ -53,6 +54,8 @@ MEANINGS: dict[str, tuple[Severity, str]] = {
     "class-without-objects": ("warning", "A class has no object in a split: nothing to learn or to judge."),
     "image-without-objects": ("warning", "An image has no object: it is used as an example of background."),
     "image-in-two-splits": ("warning", "An image is in two splits, so the evaluation is not independent."),
+    "duplicate-image": ("warning", "An image is in a split twice: it counts double, perhaps with other objects."),
+    "similar-image": ("warning", "Two images look alike, as if one were a copy that was resized or saved anew."),
 }  # fmt: skip
 """Severity and meaning of each kind of fault; ``error`` means that training would stop or go wrong."""
 
@@ -111,11 +114,15 @@ def check_dataset(data: str, splits: Sequence[str] | None = None, progress: Prog
         annotations = _parse(layout, split, findings)
         if annotations is not None:
             parsed[split] = annotations
+    prints: list[Fingerprint | None] = []
     total, done = sum(map(len, parsed.values())), 0
     for split, annotations in parsed.items():
         sizes = []
-        for size in _decode(annotations, findings):
-            sizes.append(size)
+        for file in _decode(annotations):
+            if file.problem is not None:
+                findings.report(file.problem)
+            sizes.append(file.size)
+            prints.append(file.fingerprint)
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -124,6 +131,13 @@ def check_dataset(data: str, splits: Sequence[str] | None = None, progress: Prog
         for problem in _object_problems(split, replace(annotations, sizes=known)):
             findings.report(problem)
     for problem in _split_problems(parsed):
+        findings.report(problem)
+    pictures = [
+        Picture(split, str(annotations.path(i)))
+        for split, annotations in parsed.items()
+        for i in range(len(annotations))
+    ]
+    for problem in copy_problems(pictures, prints):
         findings.report(problem)
     return findings.collect()
 
@@ -143,18 +157,15 @@ def _parse(layout: Layout, split: str, findings: Findings) -> Annotations | None
     return None
 
 
-def _decode(annotations: Annotations, findings: Findings) -> Iterator[tuple[int, int]]:
-    """Yield (height, width) of each image, 0, 0 for one that cannot be decoded."""
+def _decode(annotations: Annotations) -> Iterator[FileReport]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for file in pool.map(lambda index: inspect_file(annotations, index), range(len(annotations))):
-            if file.problem is not None:
-                findings.report(file.problem)
-            yield file.size
+        yield from pool.map(lambda index: inspect_file(annotations, index), range(len(annotations)))
 
 
 def _object_problems(split: str, annotations: Annotations) -> Iterator[Problem]:
     yield from box_problems(annotations)
-    yield from _convention_problems(annotations)
+    if (convention := convention_problem(annotations)) is not None:
+        yield convention
     yield from mask_problems(annotations)
     source = annotations.source
     sides = annotations.boxes[:, 2:].min(axis=1, initial=np.inf)
@@ -176,32 +187,9 @@ def _object_problems(split: str, annotations: Annotations) -> Iterator[Problem]:
         yield Problem("image-without-objects", where, found, "objects")
 
 
-def _convention_problems(annotations: Annotations, at_least: int = 5) -> Iterator[Problem]:
-    """Recognise boxes in another convention than COCO's by what all of them have in common."""
-    boxes = annotations.boxes[np.isfinite(annotations.boxes).all(axis=1)]
-    if len(boxes) < at_least:
-        return
-    where, expected = str(annotations.source), "x, y, width, height in pixels"
-    if (boxes >= 0).all() and boxes.max() <= 1:
-        found = f"all {len(boxes)} boxes lie between 0 and 1, as if they were shares of the image"
-        yield Problem("box-convention", where, found, expected)
-        return
-    bad = find_bad_boxes(annotations)
-    out = int((bad["box-outside"] | bad["box-reaches-out"]).sum())
-    if (boxes[:, 2:] > boxes[:, :2]).all() and out > 0.2 * len(boxes):
-        found = (
-            f"{out} of {len(boxes)} boxes leave their image, and the last two numbers always exceed "
-            "the first two, as if they were x1, y1, x2, y2"
-        )
-        yield Problem("box-convention", where, found, expected)
-
-
 def _split_problems(parsed: dict[str, Annotations]) -> Iterator[Problem]:
     for (first, a), (second, b) in combinations(parsed.items(), 2):
         if a.classes != b.classes:
             odd = sorted(set(a.classes) ^ set(b.classes)) or ["the order of the ids"]
             found = f"the classes of {first} and {second} differ ({', '.join(odd[:5])})"
             yield Problem("classes-differ", str(b.source), found, "the same classes")
-        shared = set(map(str, map(a.path, range(len(a))))) & set(map(str, map(b.path, range(len(b)))))
-        for path in sorted(shared):
-            yield Problem("image-in-two-splits", path, f"it is in {first} and {second}", "one split")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from drfpn.data.annotations import Annotations
+from drfpn.data.copies import Fingerprint, take_fingerprint
 from drfpn.data.images import load_image, read_header
 from drfpn.data.problems import Problem
 from drfpn.errors import UserError
@@ -15,6 +16,8 @@ class FileReport:
     size: tuple[int, int]
     """(height, width) as decoded; 0, 0 where that failed."""
     problem: Problem | None
+    fingerprint: Fingerprint | None = None
+    """``None`` where decoding failed."""
 
 
 def size_problem(annotations: Annotations, index: int, found: tuple[int, int]) -> Problem | None:
@@ -44,9 +47,9 @@ def inspect_file(annotations: Annotations, index: int) -> FileReport:
         reason = str(error).removeprefix(f"{path} ").removesuffix(".")
         problem = Problem("image-undecodable", str(path), reason, "an image that can be decoded")
         return FileReport((0, 0), problem)
-    size = int(image.shape[1]), int(image.shape[2])
+    size, fingerprint = (int(image.shape[1]), int(image.shape[2])), take_fingerprint(image.numpy())
     wrong_size = size_problem(annotations, index, size)
     if wrong_size is None and orientation != 1:
         found = f"its EXIF orientation is {orientation}"
-        return FileReport(size, Problem("exif-rotated", str(path), found, "pixels stored upright"))
-    return FileReport(size, wrong_size)
+        return FileReport(size, Problem("exif-rotated", str(path), found, "pixels stored upright"), fingerprint)
+    return FileReport(size, wrong_size, fingerprint)
