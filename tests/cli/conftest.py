@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,9 +55,15 @@ def write_coco(root: Path, images: int = 4) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def drawn_coco(tmp_path_factory) -> Path:
+    return write_coco(tmp_path_factory.mktemp("drawn") / "coco")
+
+
 @pytest.fixture
-def coco(tmp_path) -> Path:
-    return write_coco(tmp_path / "coco")
+def coco(tmp_path, drawn_coco) -> Path:
+    """A data set of the test's own, to damage."""
+    return shutil.copytree(drawn_coco, tmp_path / "coco")
 
 
 TINY = [
