@@ -149,6 +149,39 @@ def test_data_check_passes_good_data_and_show_draws_it(drfpn, coco) -> None:
     assert numbers["images"] == 4
 
 
+def test_stats_and_check_say_what_the_anchors_of_a_model_miss(drfpn, coco) -> None:
+    args = ("data", "stats", coco, "--model", "retinanet_lite0_fpn", "-o", "detector_options.anchor_scale")
+    small, large = (json.loads(drfpn(*args[:-1], f"{args[-1]}={scale}", "--json").out) for scale in (2, 100))
+    assert small["best_possible_recall"]["recall"]["all"] > 0.9
+    assert large["best_possible_recall"]["recall"]["all"] == 0
+    assert large["best_possible_recall"]["missed"] == large["objects"]
+    printed = drfpn(*args[:-1], f"{args[-1]}=100")
+    assert printed.code == 0, printed.err
+    assert "all 0.0" in printed.out
+    check = drfpn("data", "check", coco, "--model", "retinanet_lite0_fpn", "-o", f"{args[-1]}=100", "--json")
+    assert check.code == 0, check.err  # a warning
+    found = {row["kind"]: row for row in json.loads(check.out)["findings"]}["object-unmatched"]
+    assert found["count"] == large["objects"]
+    assert "retinanet_lite0_fpn" in found["meaning"]
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_stats_are_drawn(drfpn, coco, suffix) -> None:
+    result = drfpn("data", "stats", coco, "--out", f"stats.{suffix}")
+    assert result.code == 0, result.err
+    assert Path(f"stats.{suffix}").stat().st_size > 5000
+    assert result.out.count("triangle") == 1  # a class by name
+    assert "objects in an image" in result.out
+
+
+def test_stats_of_images_without_objects(drfpn, coco) -> None:
+    file = coco / "annotations/instances_train2017.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
+    result = drfpn("data", "stats", coco, "--out", "stats.png", "--model", "fcos_lite0_fpn")
+    assert result.code == 0, result.err
+    assert Path("stats.png").is_file()
+
+
 def test_a_bad_file_does_not_cost_the_other_predictions(drfpn, trained, coco) -> None:
     (coco / "val2017" / "000000000009.jpg").write_bytes(b"not a picture")
     result = drfpn("predict", trained / "run", coco / "val2017", "--out", "out")

@@ -1,11 +1,17 @@
 """``drfpn data check``, ``stats``, ``show`` and ``convert``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drfpn.cli.common import Json, counting, print_json, print_rows
+from drfpn.cli.common import Json, counting, percent, print_json, print_rows
+from drfpn.errors import UserError
+
+if TYPE_CHECKING:
+    from drfpn.analysis.recall import Recall
+    from drfpn.data import Finding
+    from drfpn.data.stats import Objects
 
 app = typer.Typer(
     help="Look into a data set before training on it, or write it in another format.", no_args_is_help=True
@@ -16,8 +22,20 @@ DataArgument = Annotated[
 ]
 
 
+ModelOption = Annotated[
+    str | None, typer.Option(help="Also see which objects this model's anchors can be matched with.")
+]
+Scale = Annotated[str | None, typer.Option(help="Of that model: 'small' or 'paper'; default: what suits the backbone.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("-o", "--override", metavar="KEY=VALUE", help="Settings of that model, as for train."),
+]
+
+
 @app.command("check")
-def check(data: DataArgument, json: Json = False) -> None:
+def check(
+    data: DataArgument, model: ModelOption = None, scale: Scale = None, override: Overrides = None, json: Json = False
+) -> None:
     """List what is wrong with a data set; exit code 1 if training would fail on it."""
     from rich.console import Console
     from rich.table import Table
@@ -27,6 +45,8 @@ def check(data: DataArgument, json: Json = False) -> None:
     with counting("reading images") as advance:
         findings = check_dataset(data, progress=advance)
     errors = [finding for finding in findings if finding.severity == "error"]
+    if model is not None and not errors:
+        findings += _unmatched(model, data, scale, override)
     if json:
         from dataclasses import asdict
 
@@ -55,22 +75,104 @@ def _outlook(kinds: set[str], errors: set[str]) -> str:
     return "Training can go ahead, but not with masks." if stops_masks else "Training can go ahead."
 
 
+def _unmatched(model: str, data: str, scale: str | None, override: list[str] | None) -> list["Finding"]:
+    """Return a finding about the objects of the training split that a model cannot be matched with."""
+    from drfpn.data import Finding, open_dataset
+    from drfpn.data.stats import objects_of
+
+    recall = _recall(model, data, scale, override, objects_of(open_dataset(data)))
+    if not recall.missed:
+        return []
+    lacks = "point" if recall.by == "points" else "anchor of IoU 0.5 or more"
+    share = f"{recall.missed / recall.objects:.1%}"
+    meaning = f"{share} of the objects have no {lacks} with {model} at this scale, which will hardly find them."
+    return [Finding("object-unmatched", "warning", recall.missed, tuple(recall.examples[: recall.missed]), meaning)]
+
+
+def _recall(model: str, data: str, scale: str | None, override: list[str] | None, objects: "Objects") -> "Recall":
+    from drfpn.analysis.recall import best_possible_recall
+    from drfpn.engine import resolve
+    from drfpn.engine.checkpoint import Card, build
+
+    config = resolve(model, data, scale=scale, overrides=override or ())
+    classes = objects.classes
+    return best_possible_recall(build(Card(config=config, classes=classes, category_ids=(0,) * len(classes))), objects)
+
+
 @app.command("stats")
 def stats(
-    data: DataArgument, split: Annotated[str, typer.Option(help="Split to count.")] = "train", json: Json = False
+    data: DataArgument,
+    split: Annotated[str, typer.Option(help="Split to count.")] = "train",
+    model: ModelOption = None,
+    scale: Scale = None,
+    override: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Also draw histograms (.png, .pdf or .svg).")] = None,
+    json: Json = False,
 ) -> None:
-    """Count images and objects by class and size."""
+    """Count images and objects by class, size and shape."""
+    from drfpn.analysis.distribution import save_distribution
     from drfpn.data import open_dataset
     from drfpn.data import stats as count
+    from drfpn.data.stats import objects_of
+    from drfpn.engine.checkpoint import replaced
 
+    forms = (".png", ".pdf", ".svg")
+    if out is not None and out.suffix not in forms:
+        raise UserError(f"--out is {out}, expected a name that ends in {', '.join(forms)}.", exit_code=2)
     with counting("reading annotations") as progress:
-        numbers = count(open_dataset(data, split, on_bad="skip", segmentations=True, progress=progress))
+        objects = objects_of(open_dataset(data, split, on_bad="skip", segmentations=True, progress=progress))
+    numbers = count(objects)
+    recall = None if model is None else _recall(model, data, scale, override, objects)
+    if recall is not None:
+        numbers["best_possible_recall"] = {"model": model, **recall.model_dump()}
+    if out is not None:
+        with replaced(out) as stream:
+            save_distribution(objects, stream, out.suffix[1:])
     if json:
         print_json(numbers)
         return
-    rows = {name: str(value) for name, value in numbers.items() if not isinstance(value, dict)}
-    rows |= {f"objects of '{name}'": str(value) for name, value in numbers["objects_per_class"].items()}
-    print_rows(f"{data}, {split}", rows)
+    _print_stats(f"{data}, {split}", numbers)
+    if out is not None:
+        typer.echo(f"histograms in {out}")
+
+
+def _print_stats(title: str, numbers: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    per_image, sizes = numbers["objects_per_image"], [numbers[key] for key in ("small", "medium", "large")]
+    rows = {
+        "images": f"{numbers['images']:,} ({numbers['images_without_objects']:,} without objects)",
+        "objects": f"{numbers['objects']:,}, and {numbers['crowd']:,} crowd regions",
+        "objects in an image": f"{per_image['mean']:.1f} on average, {per_image['max']} at most",
+        "small, medium, large": ", ".join(f"{size:,} ({_percent(size, numbers['objects'])})" for size in sizes),
+        "with polygons, with RLE": f"{numbers['with_polygons']:,}, {numbers['with_rle']:,}",
+    }
+    if recall := numbers.get("best_possible_recall"):
+        what = "that a point belongs to" if recall["by"] == "points" else "with an anchor of IoU 0.5"
+        shares = ", ".join(f"{name} {percent(value)}" for name, value in recall["recall"].items())
+        rows[f"% {what}, {recall['model']}"] = shares
+        least = "without a point" if recall["by"] == "points" else f"without one of IoU {recall['threshold']:g}"
+        examples = "".join(f"\n{example}" for example in recall["examples"])
+        rows[f"objects {least}"] = f"{recall['below']:,} ({_percent(recall['below'], recall['objects'])}){examples}"
+    print_rows(title, rows)
+    console = Console(highlight=False)
+    if numbers["objects"]:
+        table = Table("quantile", *(f"{float(q):.0%}" for q in numbers["quantiles"]["width"]))
+        units = {"width": "width, px", "height": "height, px", "aspect": "width / height"}
+        for key, values in numbers["quantiles"].items():
+            name = units.get(key, "root of its share of the image")
+            table.add_row(name, *(f"{value:.3g}" for value in values.values()))
+        console.print(table)
+    by_class = Table("class", "objects", "")
+    for name, objects in sorted(numbers["objects_per_class"].items(), key=lambda item: -item[1]):
+        by_class.add_row(escape(name), f"{objects:,}", _percent(objects, numbers["objects"]))
+    console.print(by_class)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "-"
 
 
 @app.command("show")

@@ -71,18 +71,16 @@ def convention_problem(annotations: Annotations, at_least: int = 5, share: float
     """
     wanted = max(at_least, share * len(annotations.boxes))
     where, expected = str(annotations.source), "x, y, width, height in pixels"
-    with np.errstate(invalid="ignore"):
-        shares = ((annotations.boxes >= 0) & (annotations.boxes <= 1)).all(axis=1) & (annotations.boxes[:, 2:] > 0).all(
-            1
-        )
+    boxes = annotations.boxes
+    shares = ((boxes >= 0) & (boxes <= 1)).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
     shares &= (annotations.sizes.max(axis=1) >= 16)[annotations.image_of_object()]  # where a pixel is not a share
-    total = len(annotations.boxes)
+    total = len(boxes)
     if (count := int(shares.sum())) >= wanted:
         found = f"{count} of {total} boxes lie between 0 and 1, as if they were shares of the image"
         return Problem("box-convention", where, found, expected)
     bad = find_bad_boxes(annotations)
     out = bad["box-outside"] | bad["box-reaches-out"]
-    x1, y1, x2, y2 = annotations.boxes[out].T
+    x1, y1, x2, y2 = boxes[out].T
     height, width = annotations.sizes[annotations.image_of_object()[out]].T
     corners = (x1 >= 0) & (x1 < x2) & (x2 <= width + OVERHANG) & (y1 >= 0) & (y1 < y2) & (y2 <= height + OVERHANG)
     if (count := int(corners.sum())) >= max(wanted, 0.9 * len(corners)):
