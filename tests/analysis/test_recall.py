@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -115,3 +116,10 @@ def test_shapes_can_be_seen_and_no_objects_are_no_failure() -> None:
     nothing = scene(0)
     found = best_possible_recall(model, nothing)
     assert (found.objects, found.below, found.recall["all"]) == (0, 0, -1)
+
+
+def test_objects_in_images_of_unknown_size_do_not_count() -> None:
+    model, objects = detector("faster_rcnn_lite0_fpn"), scene()
+    unknown = replace(objects, sizes=objects.sizes * (np.arange(len(SIZES)) > 0)[:, None])
+    expected = int(((objects.images > 0) & ~objects.crowd).sum())
+    assert best_possible_recall(model, unknown).objects == expected

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
-from torch import nn
 from torchvision.models.detection import FCOS
 
 from drfpn.data.stats import MEDIUM_BELOW, SMALL_BELOW, Objects
@@ -54,12 +53,13 @@ def best_possible_recall(model: Any, objects: Objects) -> Recall:
         model: Made by ``build_detector``; its anchors, sizes of images and thresholds are used, its weights are not.
         objects: Of a split; crowd regions do not count.
     """
-    chosen = np.flatnonzero(~objects.crowd)
+    known = objects.sizes.min(axis=1, initial=1) > 0  # an image that cannot be read has no size
+    chosen = np.flatnonzero(~objects.crowd & known[objects.images])
     points = isinstance(model, FCOS)
     quality = np.concatenate([_quality(model, objects, part, points) for part in _chunks(chosen)] or [np.zeros(0)])
     areas = objects.areas[chosen]
     small, medium = areas < SMALL_BELOW, areas < MEDIUM_BELOW
-    groups = {"all": areas == areas, "small": small, "medium": medium & ~small, "large": ~medium}
+    groups = {"all": np.ones_like(small), "small": small, "medium": medium & ~small, "large": ~medium}
     threshold = 0.0 if points else _positive(model)
     below = quality == 0 if points else quality < threshold
     worst = np.flatnonzero(below)[np.argsort(quality[below], kind="stable")][:EXAMPLES]
@@ -80,9 +80,7 @@ def _chunks(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 
 def _positive(model: Any) -> float:
-    part: nn.Module = getattr(model, "rpn", model)
-    matcher: Any = part.proposal_matcher
-    return float(matcher.high_threshold)
+    return float(getattr(model, "rpn", model).proposal_matcher.high_threshold)
 
 
 def _quality(model: Any, objects: Objects, chosen: NDArray[np.int64], points: bool) -> Array:
@@ -116,7 +114,7 @@ def pyramid_levels(model: Any, sizes: NDArray[np.int64]) -> list[Level]:
     """Return the levels of images of ``sizes`` (N, 2: height, width) that are padded alone, not in a batch."""
     divisor = model.transform.size_divisible
     padded = -(-sizes[:, ::-1] // divisor) * divisor
-    cells = model.anchor_generator.cell_anchors if hasattr(model, "anchor_generator") else _rpn_cells(model)
+    cells = getattr(model, "rpn", model).anchor_generator.cell_anchors
     strides = model.backbone.body.strides
     levels, grid = [], padded
     for index, anchors in enumerate(cells):
@@ -125,10 +123,6 @@ def pyramid_levels(model: Any, sizes: NDArray[np.int64]) -> list[Level]:
         step = padded // grid  # as torchvision's generator does: 56 px for 4 cells of 224
         levels.append(Level(grid.astype(np.float64), step.astype(np.float64), anchors.double().numpy()))
     return levels
-
-
-def _rpn_cells(model: Any) -> Any:
-    return model.rpn.anchor_generator.cell_anchors
 
 
 def best_iou(boxes: Array, levels: list[Level]) -> Array:

@@ -65,7 +65,7 @@ class Finding:
     """All faults of one kind in a data set."""
 
     kind: str
-    """A key of ``MEANINGS``."""
+    """A key of ``MEANINGS``, or what a layer above adds, such as ``object-unmatched``."""
     severity: Severity
     count: int
     examples: tuple[str, ...]
