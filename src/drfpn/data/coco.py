@@ -16,6 +16,9 @@ from drfpn.data.problems import Problem, Progress, Report, raise_problem
 from drfpn.data.records import Consumer, NotAnObject, json_type, read_lists
 from drfpn.errors import UserError
 
+MOST_PIXELS = 2**32
+"""What run-length encoding can count."""
+
 
 def read_coco(json_file: str | os.PathLike[str], image_root: str | os.PathLike[str]) -> Annotations:
     """Read a COCO instances file.
@@ -150,12 +153,17 @@ class _Images:
             where = f"{self._source}: image {index} of the list"
             found = f"its id is {_short(record.get('id'))} and its file_name {_short(name)}"
             self._report(Problem("bad-record", where, found, "an integer and a string"))
-        elif image_id in self.found:
+            return
+        if image_id in self.found:
             found = f"id {image_id} belongs to '{self.found[image_id][0]}' already"
             where = f"{self._source}: image '{name}'"
             self._report(Problem("duplicate-image-id", where, found, "one id for each image"))
+            return
+        height, width = (_integer(record.get(side)) or 0 for side in ("height", "width"))
+        if height > 0 and width > 0 and height * width >= MOST_PIXELS:
+            where, found = f"{self._source}: image '{name}'", f"its size is {width} x {height} px"
+            self._report(Problem("bad-record", where, found, f"less than {MOST_PIXELS:.2g} pixels"))
         else:
-            height, width = (_integer(record.get(side)) or 0 for side in ("height", "width"))
             self.found[image_id] = name, ((height, width) if height > 0 and width > 0 else (0, 0))
 
     def end(self) -> None:

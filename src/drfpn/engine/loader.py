@@ -1,5 +1,6 @@
 """Which images a step takes, from a seed alone."""
 
+import gc
 import math
 import multiprocessing
 import os
@@ -11,6 +12,8 @@ from multiprocessing.connection import wait
 import torch
 from torch.utils.data import Sampler
 
+_GRACE = 10
+"""Seconds that a worker lives on after SIGTERM: enough for the step in hand, short where it is the parent that asks."""
 Key = tuple[int, int]
 """Index of an image, and the seed of its random transforms."""
 
@@ -98,8 +101,9 @@ def begin_worker(worker: int) -> None:
     Ctrl-C and SIGTERM reach the whole group, and the parent ends its workers after the step. A parent that is killed
     cannot: a worker that was started through a server would wait for it for ever.
     """
+    gc.freeze()  # what the parent made is not searched for garbage, which would copy all of it page by page
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE))
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
