@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.main import get_command
 
-from drfpn.engine import resolve
+from drfpn.engine import RunConfig, resolve
 from drfpn.engine.checkpoint import Card, build, save_detector
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +30,13 @@ def test_the_readmes_python_runs(capsys, tmp_path, monkeypatch) -> None:
     assert set(loaded) == {"boxes", "scores", "labels"}
 
 
+def test_every_setting_of_the_training_page_exists() -> None:
+    rows = re.findall(r"^\| (`[^|]*`) \|", (ROOT / "docs/training.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    named = re.findall(r"`(\w+)`", " ".join(rows))
+    assert len(named) > 15
+    assert set(named) <= set(RunConfig.model_fields)
+
+
 def test_every_command_of_the_readme_exists() -> None:
     from drfpn.cli.app import app
 
@@ -45,7 +52,17 @@ def test_every_command_of_the_readme_exists() -> None:
             assert group + name in known, group + name
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "docs/measurements.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "docs/design.md",
+        "docs/measurements.md",
+        "docs/performance.md",
+        "docs/training.md",
+        "CONTRIBUTING.md",
+    ],
+)
 def test_links_lead_to_files(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", text):

@@ -139,7 +139,7 @@ def test_changed_annotations_are_read_or_refused(data, tmp_path_factory) -> None
 
 @pytest.mark.slow
 @given(data=changed())
-@settings(max_examples=1500, **SETTINGS)
+@settings(max_examples=500, **SETTINGS)
 def test_many_changed_annotations_are_read_or_refused(data, tmp_path_factory) -> None:
     assert_read_or_refused(folder(tmp_path_factory.mktemp("fuzz"), json.dumps(data).encode()))
 
