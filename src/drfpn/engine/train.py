@@ -87,8 +87,8 @@ def train(
             run.log.close()
             if results is not None:
                 write_json(out / "detections.json", results, indent=None)
-        processes.from_first(None)  # the first process has written all
-        return Metrics.model_validate_json((out / "metrics.json").read_text(encoding="utf-8"))
+        text = (out / "metrics.json").read_text(encoding="utf-8") if processes.rank() == 0 else ""
+        return Metrics.model_validate_json(processes.from_first(text))
 
 
 def _check(config: RunConfig, train_set: DetectionDataset, val_set: DetectionDataset) -> None:
