@@ -56,10 +56,11 @@ def evaluate(
             )
         where = choose_device(device)
         results = detect(model.to(where), dataset, category_ids=dataset.category_ids, device=where)
+        if format_only:
+            results = check_results(run, results, dataset.ground_truth(), masks=masks)
     truth = dataset.ground_truth()
     if format_only:
         assert out is not None
-        results = check_results(run, results, truth, masks=masks)
         _format(out, results, truth, split, name, json=json)
         return
     if out is not None:

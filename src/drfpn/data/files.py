@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from drfpn.data.annotations import Annotations
 from drfpn.data.copies import Fingerprint, take_fingerprint
 from drfpn.data.images import load_image, read_header
-from drfpn.data.problems import Problem
+from drfpn.data.problems import Problem, image_problem
 from drfpn.errors import UserError
 
 
@@ -37,16 +37,11 @@ def size_problem(annotations: Annotations, index: int, found: tuple[int, int]) -
 def inspect_file(annotations: Annotations, index: int) -> FileReport:
     """Decode image ``index`` and return its size and the worst problem."""
     path = annotations.path(index)
-    if not path.is_file():
-        problem = Problem("image-missing", str(path), "there is no such file", "an image")
-        return FileReport((0, 0), problem)
     try:
         _, orientation = read_header(path)
         image = load_image(path)
     except UserError as error:
-        reason = str(error).removeprefix(f"{path} ").removesuffix(".")
-        problem = Problem("image-undecodable", str(path), reason, "an image that can be decoded")
-        return FileReport((0, 0), problem)
+        return FileReport((0, 0), image_problem(path, error))
     size, fingerprint = (int(image.shape[1]), int(image.shape[2])), take_fingerprint(image.numpy())
     wrong_size = size_problem(annotations, index, size)
     if wrong_size is None and orientation != 1:

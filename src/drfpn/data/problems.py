@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 from drfpn.errors import UserError
 
@@ -40,6 +41,14 @@ Progress = Callable[[int, int], None]
 """Is called with how many are done, and of how many."""
 Stage = Callable[[str], AbstractContextManager[Progress]]
 """Begins a part of the work that has a title, and gives what its progress is told to."""
+
+
+def image_problem(path: Path, error: UserError) -> Problem:
+    """Return the problem of an image file that is missing, or that ``error`` says cannot be decoded."""
+    if not path.is_file():
+        return Problem("image-missing", str(path), "there is no such file", "an image")
+    reason = str(error).removeprefix(f"{path} ").removesuffix(".")
+    return Problem("image-undecodable", str(path), reason, "an image that can be decoded")
 
 
 def refusal(first: Problem, bad: int, total: int, what: str) -> UserError:

@@ -12,7 +12,7 @@ import numpy as np
 from drfpn.data.annotations import Annotations
 from drfpn.data.images import image_size
 from drfpn.data.objects import ObjectLists
-from drfpn.data.problems import Problem, Progress, Report, raise_problem
+from drfpn.data.problems import Problem, Progress, Report, image_problem, raise_problem
 from drfpn.data.tracing import signed_area
 from drfpn.data.yolo_config import YoloConfig, find_labels, list_images, read_yolo_config
 from drfpn.errors import UserError, nearest
@@ -113,11 +113,7 @@ def _read_all(images: list[Path], labels: list[Path], report: Report) -> Iterato
         try:
             return image_size(image), None, text
         except UserError as error:
-            if not image.is_file():
-                return (0, 0), Problem("image-missing", str(image), "there is no such file", "an image"), text
-            reason = str(error).removeprefix(f"{image} ").removesuffix(".")
-            problem = Problem("image-undecodable", str(image), reason, "an image that can be decoded")
-            return (0, 0), problem, text
+            return (0, 0), image_problem(image, error), text
 
     with ThreadPoolExecutor(_READERS) as pool:
         try:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from drfpn.data.rle import box, rle_fault, to_rle
+from drfpn.engine.evaluate import Result
 from drfpn.errors import UserError
-
-Result = dict[str, Any]
 
 
 def read_results(file: Path) -> list[Any]:
