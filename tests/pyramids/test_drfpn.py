@@ -189,7 +189,7 @@ def test_omega_and_the_gates_learn_from_the_first_step_and_all_else_from_the_sec
     waiting = {
         name
         for name, _ in pyramid.named_parameters()
-        if re.search(r"top_down\.steps\.\d\.(project_|upsample|offset|weight\.0)", name)
+        if re.search(r"top_down\.steps\.\d\.(guide|offset|weight\.0)", name)
     }
     assert waiting
     optimizer = torch.optim.SGD(pyramid.parameters(), lr=0.01)
@@ -201,9 +201,9 @@ def test_omega_and_the_gates_learn_from_the_first_step_and_all_else_from_the_sec
 
 
 def test_all_gates_start_open(pyramid_maps) -> None:
-    fine, _ = pyramid_maps((16, 16))
+    maps = pyramid_maps((16, 16))
     for make in (ChannelRefinementBlock.paper, ChannelRefinementBlock.release):
-        gates = make(16).gates(fine)
+        gates = make(16).refinement.gates(*maps)
         assert gates.shape == (2, 16, 1, 1)
         assert ((gates > 0.5) & (gates < 1.5)).all()
 
@@ -239,8 +239,9 @@ def test_srb_is_its_equation(pyramid_maps) -> None:
 def test_crb_is_its_equation(pyramid_maps) -> None:
     fine, coarse = pyramid_maps((4, 4), 9, 14)
     block = ChannelRefinementBlock.paper(4)
-    alpha = block.gate(F.adaptive_avg_pool2d(fine, 1))
-    assert_close(block(fine, coarse), alpha * block.refine(coarse) + block.down(fine))
+    refinement = block.refinement
+    alpha = refinement.gate(F.adaptive_avg_pool2d(fine, 1))
+    assert_close(block(fine, coarse), alpha * refinement.refine(coarse) + block.down(fine))
 
 
 def test_ppm_is_psps_module(pyramid_maps) -> None:
@@ -263,7 +264,10 @@ def test_a_context_module_of_ones_own_takes_the_top() -> None:
     ("options", "said"),
     [
         ({"convention": "relaese"}, "'paper' or 'release', not 'relaese'. Did you mean 'release'?"),
-        ({"context": "pmp"}, "context must be 'ppm', None or a module, not 'pmp'."),
+        (
+            {"context": "pmp"},
+            "context must be 'ppm', 'non_local', 'dense_aspp', None or a module, not 'pmp'. Did you mean 'ppm'?",
+        ),
     ],
 )
 def test_unknown_choices_are_named(options, said) -> None:

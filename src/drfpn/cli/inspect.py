@@ -106,7 +106,7 @@ def _print_paper(json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from drfpn.analysis.paper import TABLE, trainable_parameters
+    from drfpn.experiments.table1 import TABLE, trainable_parameters
 
     counts = trainable_parameters()
     if json:

@@ -3,13 +3,14 @@
 from drfpn.pyramids.base import Pyramid
 from drfpn.pyramids.context import PyramidPoolingModule
 from drfpn.pyramids.crb import ChannelRefinementBlock
+from drfpn.pyramids.deformable import DeformableFPN
 from drfpn.pyramids.drfpn import DRFPN
 from drfpn.pyramids.extra import ExtraConvs
 from drfpn.pyramids.fpn import FPN, PAFPN
 from drfpn.pyramids.release import load_release
 from drfpn.pyramids.srb import SpatialRefinementBlock
 
-PYRAMIDS: dict[str, type[Pyramid]] = {"fpn": FPN, "pafpn": PAFPN, "drfpn": DRFPN}
+PYRAMIDS: dict[str, type[Pyramid]] = {"fpn": FPN, "pafpn": PAFPN, "drfpn": DRFPN, "fpn_dcn": DeformableFPN}
 
 __all__ = [
     "DRFPN",
@@ -17,6 +18,7 @@ __all__ = [
     "PAFPN",
     "PYRAMIDS",
     "ChannelRefinementBlock",
+    "DeformableFPN",
     "ExtraConvs",
     "Pyramid",
     "PyramidPoolingModule",

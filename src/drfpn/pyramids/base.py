@@ -10,7 +10,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 from drfpn.errors import UserError
 
 Step = Callable[[int], nn.Module]
-"""Makes the module that joins two neighbouring levels, for a number of channels."""
+"""Makes a part of a pyramid for a number of channels, such as the module that joins two neighbouring levels."""
 
 
 def init_convs(module: nn.Module) -> None:
@@ -20,6 +20,13 @@ def init_convs(module: nn.Module) -> None:
             nn.init.kaiming_uniform_(layer.weight, a=1)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def conv3x3(channels: int) -> nn.Conv2d:
+    """Make the convolution that smooths a level."""
+    conv = nn.Conv2d(channels, channels, 3, padding=1)
+    init_convs(conv)
+    return conv
 
 
 def fit(m: Tensor, like: Tensor) -> Tensor:
@@ -48,7 +55,7 @@ class BottomUpPath(nn.Module):
     def __init__(self, steps: Sequence[nn.Module], channels: int) -> None:
         super().__init__()
         self.steps = nn.ModuleList(steps)
-        self.smooth = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in steps)
+        self.smooth = nn.ModuleList(conv3x3(channels) for _ in steps)
 
     def forward(self, p: list[Tensor]) -> list[Tensor]:
         """Return N2.. from P2..; a step maps (finer merged map, coarse) to the merged coarse map."""
@@ -81,6 +88,7 @@ class Pyramid(nn.Module):
         top: module in place of the 1x1 convolution on the coarsest map, such as a context module.
         top_down: makes the step of the top-down path.
         bottom_up: makes the step of the bottom-up path; ``None`` for none.
+        smooth: makes what runs once on each level after the top-down path; ``None`` for a 3x3 convolution.
     """
 
     def __init__(
@@ -92,6 +100,7 @@ class Pyramid(nn.Module):
         top: nn.Module | None = None,
         top_down: Step,
         bottom_up: Step | None = None,
+        smooth: Step | None = None,
     ) -> None:
         super().__init__()
         if len(in_channels) < 2 or min(in_channels) < 1:
@@ -101,14 +110,14 @@ class Pyramid(nn.Module):
         pairs = range(len(in_channels) - 1)
         self.lateral = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for channels in in_channels[:-1])
         self.top = nn.Conv2d(in_channels[-1], out_channels, 1) if top is None else top
-        self.smooth = nn.ModuleList(nn.Conv2d(out_channels, out_channels, 3, padding=1) for _ in in_channels)
-        for part in (self.lateral, self.smooth) if top is not None else (self.lateral, self.top, self.smooth):
-            init_convs(part)
+        self.smooth = nn.ModuleList((smooth or conv3x3)(out_channels) for _ in in_channels)
+        init_convs(self.lateral)
+        if top is None:
+            init_convs(self.top)
         self.top_down = TopDownPath([top_down(out_channels) for _ in pairs])
         self.bottom_up: nn.Module = nn.Identity()
         if bottom_up is not None:
             self.bottom_up = BottomUpPath([bottom_up(out_channels) for _ in pairs], out_channels)
-            init_convs(self.bottom_up.smooth)
         self.extra_blocks = extra_blocks
 
     @overload

@@ -1,26 +1,75 @@
-"""DRFPN: Dual Refinement Feature Pyramid Networks (Ma and Chen, arXiv:2012.01733)."""
+"""DRFPN: the pyramid of Dual Refinement Feature Pyramid Networks (arXiv:2012.01733)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple, TypeVar
 
 from torch import nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from drfpn.errors import UserError, nearest
-from drfpn.ops import warp_released
+from drfpn.ops import warp, warp_released
+from drfpn.pyramids import guides
 from drfpn.pyramids.base import Pyramid, Step
 from drfpn.pyramids.context import PyramidPoolingModule
-from drfpn.pyramids.crb import ChannelRefinementBlock
-from drfpn.pyramids.srb import SpatialRefinementBlock
+from drfpn.pyramids.crb import ChannelRefinement, ChannelRefinementBlock
+from drfpn.pyramids.dense_aspp import DenseASPP
+from drfpn.pyramids.fpn import NearestAdd, StrideAdd
+from drfpn.pyramids.non_local import NonLocal
+from drfpn.pyramids.srb import SpatialRefinementBlock, Warp
+from drfpn.pyramids.variants import (
+    GlobalInformationRefinement,
+    RefinedFirst,
+    SamplingPointOffset,
+    SpatialRefinementUpwards,
+)
 
-CONTEXTS: dict[str, Callable[[int, int], nn.Module]] = {"ppm": PyramidPoolingModule}
+
+class Convention(NamedTuple):
+    """A reading of the method: what SRB and CRB are made from."""
+
+    warp: Warp
+    refinement: Callable[[int], ChannelRefinement]
+    crb: Callable[..., ChannelRefinementBlock]
+    """(channels, guide=...) -> CRB."""
+
+
+CONVENTIONS = {
+    "paper": Convention(warp, ChannelRefinement.paper, ChannelRefinementBlock.paper),
+    "release": Convention(warp_released, ChannelRefinement.release, ChannelRefinementBlock.release),
+}
+
+TOP_DOWN: dict[str, Callable[[Convention, int], nn.Module]] = {
+    "nearest": lambda _, n: NearestAdd(),
+    "srb": lambda by, n: SpatialRefinementBlock(n, by.warp),
+    "srb_from_fine": lambda by, n: SpatialRefinementBlock(n, by.warp, guides.FromTarget),
+    "srb_from_coarse": lambda by, n: SpatialRefinementBlock(n, by.warp, guides.FromCoarse),
+    "srb_from_sum": lambda by, n: SpatialRefinementBlock(n, by.warp, guides.Added),
+    "srb_offset": lambda by, n: SamplingPointOffset(n, by.warp),
+    "srb_weight": lambda by, n: GlobalInformationRefinement(n, by.warp),
+    "crb": lambda by, n: RefinedFirst(by.refinement(n), NearestAdd()),
+    "crb_srb": lambda by, n: RefinedFirst(by.refinement(n), SpatialRefinementBlock(n, by.warp)),
+}
+"""Steps of the top-down path by name."""
+
+BOTTOM_UP: dict[str, Callable[[Convention, int], nn.Module]] = {
+    "stride": lambda _, n: StrideAdd(n),
+    "crb": lambda by, n: by.crb(n),
+    "crb_from_coarse": lambda by, n: by.crb(n, guide=guides.CoarseAverage),
+    "crb_from_sum": lambda by, n: by.crb(n, guide=guides.SumAverage),
+    "crb_from_both": lambda by, n: by.crb(n, guide=guides.ConcatenatedAverage),
+    "srb": lambda by, n: SpatialRefinementUpwards(n, by.warp),
+}
+"""Steps of the bottom-up path by name."""
+
+CONTEXTS: dict[str, Callable[[int, int], nn.Module]] = {
+    "ppm": PyramidPoolingModule,
+    "non_local": NonLocal,
+    "dense_aspp": DenseASPP,
+}
 """Context modules by name: (channels of C5, width) -> module on C5."""
 
-CONVENTIONS: dict[str, tuple[Step, Step]] = {
-    "paper": (SpatialRefinementBlock, ChannelRefinementBlock.paper),
-    "release": (partial(SpatialRefinementBlock, warp=warp_released), ChannelRefinementBlock.release),
-}
-"""The two readings of the method: top-down step and bottom-up step."""
+Part = TypeVar("Part")
 
 
 class DRFPN(Pyramid):
@@ -34,15 +83,15 @@ class DRFPN(Pyramid):
         in_channels: channels of the backbone's maps, finest first.
         out_channels: channels of every level that leaves.
         extra_blocks: torchvision's ``ExtraFPNBlock``.
-        context: module on the coarsest map: ``"ppm"``, ``None`` for a plain 1x1 convolution, or a module that
-            maps (N, in_channels[-1], H, W) to (N, out_channels, H, W).
+        context: module on the coarsest map: a name of ``CONTEXTS``, ``None`` for a plain 1x1 convolution, or a module
+            that maps (N, in_channels[-1], H, W) to (N, out_channels, H, W).
         convention: ``"paper"`` follows the equations; ``"release"`` the authors' code where it differs: unit of the
             offset, sampling grid, BatchNorm and ReLU in CRB.
-        top_down: step in place of SRB.
-        bottom_up: step in place of CRB.
+        top_down: step of the top-down path: a name of ``TOP_DOWN``, or what makes one for a number of channels.
+        bottom_up: step of the bottom-up path: a name of ``BOTTOM_UP``, what makes one, or ``None`` for no such path.
 
     Raises:
-        UserError: an unknown context or convention.
+        UserError: an unknown context, convention or step.
     """
 
     def __init__(
@@ -53,23 +102,21 @@ class DRFPN(Pyramid):
         *,
         context: str | nn.Module | None = "ppm",
         convention: str = "paper",
-        top_down: Step | None = None,
-        bottom_up: Step | None = None,
+        top_down: str | Step = "srb",
+        bottom_up: str | Step | None = "crb",
     ) -> None:
-        if convention not in CONVENTIONS:
-            known = " or ".join(f"'{name}'" for name in CONVENTIONS)
-            raise UserError(f"convention must be {known}, not {convention!r}.{nearest(str(convention), CONVENTIONS)}")
+        by = _choose("convention", convention, CONVENTIONS)
         if isinstance(context, str):
-            if context not in CONTEXTS:
-                known = ", ".join(f"'{name}'" for name in CONTEXTS)
-                raise UserError(f"context must be {known}, None or a module, not {context!r}.")
-            context = CONTEXTS[context](in_channels[-1], out_channels)
-        srb, crb = CONVENTIONS[convention]
-        super().__init__(
-            in_channels,
-            out_channels,
-            extra_blocks,
-            top=context,
-            top_down=top_down or srb,
-            bottom_up=bottom_up or crb,
-        )
+            context = _choose("context", context, CONTEXTS, "None", "a module")(in_channels[-1], out_channels)
+        if isinstance(top_down, str):
+            top_down = partial(_choose("top_down", top_down, TOP_DOWN, "what makes a step"), by)
+        if isinstance(bottom_up, str):
+            bottom_up = partial(_choose("bottom_up", bottom_up, BOTTOM_UP, "None", "what makes a step"), by)
+        super().__init__(in_channels, out_channels, extra_blocks, top=context, top_down=top_down, bottom_up=bottom_up)
+
+
+def _choose(key: str, name: str, parts: Mapping[str, Part], *others: str) -> Part:
+    if not isinstance(name, str) or name not in parts:
+        *first, last = [*(repr(part) for part in parts), *others]
+        raise UserError(f"{key} must be {', '.join(first)} or {last}, not {name!r}.{nearest(str(name), parts)}")
+    return parts[name]

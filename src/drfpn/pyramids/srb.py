@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drfpn.ops import warp
-from drfpn.pyramids.base import fit, init_convs
+from drfpn.pyramids.base import init_convs
+from drfpn.pyramids.guides import Concatenated, SpatialGuide
+
+Warp = Callable[[Tensor, Tensor], Tensor]
+"""(map, offset (N, 2, H, W)) -> (N, C, H, W): unit of the offset, grid and padding."""
 
 
 class SpatialRefinementBlock(nn.Module):
@@ -36,32 +39,38 @@ class SpatialRefinementBlock(nn.Module):
     Args:
         channels: width of both maps.
         warp: ``(coarse, offset) -> (N, C, H, W)``: unit of the offset, grid and padding.
+        guide: makes what delta and omega are predicted from.
     """
 
-    def __init__(self, channels: int, warp: Callable[[Tensor, Tensor], Tensor] = warp) -> None:
+    def __init__(self, channels: int, warp: Warp = warp, guide: Callable[[int], SpatialGuide] = Concatenated) -> None:
         super().__init__()
-        hidden = channels // 2
         self.warp = warp
-        self.project_coarse = nn.Conv2d(channels, hidden, 1, bias=False)
-        self.project_fine = nn.Conv2d(channels, hidden, 1, bias=False)
-        self.upsample = nn.ConvTranspose2d(hidden, hidden, 3, stride=2, padding=1)
-        self.offset = nn.Conv2d(2 * hidden, 2, 3, padding=1, bias=False)
-        last = nn.Conv2d(hidden, 1, 3, padding=1)
-        self.weight = nn.Sequential(nn.Conv2d(2 * hidden, hidden, 1, bias=False), nn.ReLU(), last)
-        init_convs(self)
-        for projection in (self.project_coarse, self.project_fine):
-            projection.weight.data.mul_(0.1)
-        nn.init.zeros_(self.offset.weight)
-        nn.init.zeros_(last.weight)
+        self.guide = guide(channels)
+        self.offset = offset_head(self.guide)
+        self.weight = weight_head(self.guide, channels // 2)
 
     def refine(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
         """Predict from both maps the offset (N, 2, H, W) and the weight (N, 1, H, W) (Eq. 1)."""
-        # one zero row and column more, then cut: the size of fine, whether h was rounded up or down
-        up = fit(self.upsample(F.pad(self.project_coarse(coarse), (0, 1, 0, 1))), fine)
-        context = torch.cat([up, self.project_fine(fine)], dim=1)  # (N, C, H, W)
+        context = self.guide(fine, coarse)
         return self.offset(context), self.weight(context)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Merge ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
         offset, weight = self.refine(fine, coarse)
         return fine + weight * self.warp(coarse, offset) + F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
+
+
+def offset_head(guide: SpatialGuide) -> nn.Conv2d:
+    """Make what predicts delta (N, 2, H, W), zero at the start, from the guide's features (conv1 of Eq. 1)."""
+    conv = nn.Conv2d(guide.channels, 2, 3, padding=1, bias=False)
+    nn.init.zeros_(conv.weight)
+    return conv
+
+
+def weight_head(guide: SpatialGuide, hidden: int) -> nn.Sequential:
+    """Make what predicts omega (N, 1, H, W), zero at the start, from the guide's features (conv2 of Eq. 1)."""
+    last = nn.Conv2d(hidden, 1, 3, padding=1)
+    head = nn.Sequential(nn.Conv2d(guide.channels, hidden, 1, bias=False), nn.ReLU(), last)
+    init_convs(head)
+    nn.init.zeros_(last.weight)
+    return head

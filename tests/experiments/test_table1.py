@@ -1,5 +1,5 @@
-from drfpn.analysis.paper import TABLE, trainable_parameters
 from drfpn.detectors import parse_name
+from drfpn.experiments.table1 import TABLE, trainable_parameters
 
 BASELINES = [row for row in TABLE if row.method.endswith("*")]
 OURS = [row for row in TABLE if row.method.endswith("DRFPN")]

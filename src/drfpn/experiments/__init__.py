@@ -1,0 +1,1 @@
+"""The paper's tables as code: ablations, comparisons with intervals, runtime."""

@@ -1,0 +1,48 @@
+"""FPN with deformable convolutions on its levels ("FPN w/ DCN" of Table 4)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torchvision.ops import DeformConv2d
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+
+from drfpn.pyramids.base import Pyramid
+from drfpn.pyramids.fpn import NearestAdd
+
+
+class DeformableConv(nn.Module):
+    """A 3x3 convolution that reads each of its nine points where it learns to (DCN; Dai et al., ICCV 2017).
+
+    The offsets begin at zero, so it begins as a plain convolution.
+
+    Args:
+        channels: of the map that comes in and of the one that leaves.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.offset = nn.Conv2d(channels, 2 * 9, 3, padding=1)  # (y, x) of each point, in pixels
+        self.conv = DeformConv2d(channels, channels, 3, padding=1)
+        nn.init.kaiming_uniform_(self.conv.weight, a=1)
+        for zero in (self.conv.bias, self.offset.weight, self.offset.bias):
+            nn.init.zeros_(zero)  # type: ignore[arg-type]  # a bias is typed as optional
+
+    def forward(self, m: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        offset = self.offset(m)
+        where = offset.nan_to_num()  # the operator leaves its memory at a position that is no number
+        return self.conv(m, where) + (offset - where).sum(dim=1, keepdim=True)  # yet it must be seen: it gives NaN
+
+
+class DeformableFPN(Pyramid):
+    """FPN whose 3x3 convolution on each level is deformable.
+
+    Args: as :class:`drfpn.FPN`.
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], out_channels: int = 256, extra_blocks: ExtraFPNBlock | None = None
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, extra_blocks, top_down=lambda _: NearestAdd(), smooth=DeformableConv
+        )

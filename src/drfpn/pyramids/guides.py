@@ -1,0 +1,160 @@
+"""What guides a refinement: which of the two maps its numbers are predicted from (Tables 5 and 6 of the paper)."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drfpn.pyramids.base import fit, init_convs
+
+SHARE = 0.1
+"""Of Kaiming's size: what the projections of SRB begin with, see ``SpatialRefinementBlock``."""
+
+
+class SpatialGuide(nn.Module):
+    """Maps (target, source), the map that is added to and the one that is sampled, to features of the target's size."""
+
+    channels: int
+    """Of the features."""
+
+
+class FromTarget(SpatialGuide):
+    """Projects the map that is added to, (N, C, H, W), to half its channels (1x1)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels // 2
+        self.project = projection(channels)
+
+    def forward(self, target: Tensor, source: Tensor) -> Tensor:
+        """Return (N, C / 2, H, W)."""
+        return self.project(target)
+
+
+class FromCoarse(SpatialGuide):
+    """Projects the coarser map, (N, C, h, w), to half its channels (1x1) and upsamples it (3x3, transposed)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels // 2
+        self.project = projection(channels)
+        self.upsample = nn.ConvTranspose2d(self.channels, self.channels, 3, stride=2, padding=1)
+        init_convs(self.upsample)
+
+    def forward(self, target: Tensor, source: Tensor) -> Tensor:
+        """Return (N, C / 2, H, W), the size of ``target``."""
+        # one zero row and column more, then cut: the size of target, whether h was rounded up or down
+        return fit(self.upsample(F.pad(self.project(source), (0, 1, 0, 1))), target)
+
+
+class FromFine(SpatialGuide):
+    """Projects the finer map to half its channels (1x1) and halves its size (3x3, stride 2)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels // 2
+        self.project = projection(channels)
+        self.downsample = nn.Conv2d(self.channels, self.channels, 3, stride=2, padding=1)
+        init_convs(self.downsample)
+
+    def forward(self, target: Tensor, source: Tensor) -> Tensor:
+        """Return (N, C / 2, h, w), the size of ``target``."""
+        return fit(self.downsample(self.project(source)), target)
+
+
+class Concatenated(SpatialGuide):
+    """Both maps, concatenated: ``cat(F_l, F_h)`` of Table 5, the paper's choice.
+
+    Args:
+        channels: width of both maps.
+        source: guide made from the map that is sampled.
+    """
+
+    def __init__(self, channels: int, source: Callable[[int], SpatialGuide] = FromCoarse) -> None:
+        super().__init__()
+        self.channels = channels // 2 * 2
+        self.source, self.target = source(channels), FromTarget(channels)
+
+    def forward(self, target: Tensor, source: Tensor) -> Tensor:
+        """Return (N, C, H, W), the size of ``target``."""
+        return torch.cat([self.source(target, source), self.target(target, source)], dim=1)
+
+
+class Added(SpatialGuide):
+    """Both maps, added: ``add(F_l, F_h)`` of Table 5."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels // 2
+        self.source, self.target = FromCoarse(channels), FromTarget(channels)
+
+    def forward(self, target: Tensor, source: Tensor) -> Tensor:
+        """Return (N, C / 2, H, W), the size of ``target``."""
+        return self.source(target, source) + self.target(target, source)
+
+
+def projection(channels: int) -> nn.Conv2d:
+    """Make the 1x1 convolution that halves the channels before delta and omega are predicted."""
+    conv = nn.Conv2d(channels, channels // 2, 1, bias=False)
+    init_convs(conv)
+    conv.weight.data.mul_(SHARE)
+    return conv
+
+
+class FineAverage(nn.Module):
+    """Averages the finer map: the paper's choice for CRB (Eq. 5, ``F_l`` of Table 6)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Return (N, C, 1, 1)."""
+        return average(fine)
+
+
+class CoarseAverage(nn.Module):
+    """Averages the coarser map, as a squeeze-and-excitation block on it would (``F_h`` of Table 6)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Return (N, C, 1, 1)."""
+        return average(coarse)
+
+
+class SumAverage(nn.Module):
+    """Averages the sum of the coarser map and the finer one, halved by a 3x3 convolution (``add`` of Table 6)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        init_convs(self)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Return (N, C, 1, 1)."""
+        return average(coarse + fit(self.down(fine), coarse))
+
+
+class ConcatenatedAverage(nn.Module):
+    """Averages both maps, the finer one halved by a 3x3 convolution, and reduces them (``cat`` of Table 6).
+
+    The paper reduces the concatenated maps (1x1) before it averages; both are linear, so here the averages are
+    reduced, which gives the same numbers for less.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.reduce = nn.Conv2d(2 * channels, channels, 1)
+        init_convs(self)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Return (N, C, 1, 1)."""
+        return self.reduce(torch.cat([average(fit(self.down(fine), coarse)), average(coarse)], dim=1))
+
+
+def average(m: Tensor) -> Tensor:
+    """Average a map (N, C, H, W) over its pixels (GAP): (N, C, 1, 1)."""
+    return m.mean((2, 3), keepdim=True)

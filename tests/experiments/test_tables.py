@@ -1,0 +1,154 @@
+"""What holds for the rows of the paper's tables."""
+
+import pytest
+import torch
+from torch import nn
+
+from drfpn import DRFPN, FPN, build_detector
+from drfpn.errors import UserError
+from drfpn.experiments.tables import PYRAMIDS, TABLES, choose_rows, find_table
+from drfpn.pyramids import PYRAMIDS as NECKS
+
+R50 = (256, 512, 1024, 2048)
+FPN_MODEL = 41_527_712
+"""Parameters that learn in Faster R-CNN R50 with FPN and 80 classes (41.53 M of Table 7)."""
+every_pyramid = pytest.mark.parametrize("key", PYRAMIDS)
+
+
+def neck(key: str, channels=R50, width: int = 256, **options) -> nn.Module:
+    pyramid = PYRAMIDS[key]
+    return NECKS[pyramid.neck](channels, width, **pyramid.options, **options)
+
+
+def size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def added(key: str, **options) -> int:
+    """Return the parameters that a pyramid adds to FPN's."""
+    with torch.device("meta"):
+        return size(neck(key, **options)) - size(FPN(R50))
+
+
+def test_the_tables_have_the_papers_rows() -> None:
+    assert [len(TABLES[f"table{n}"].rows) for n in range(2, 8)] == [8, 10, 6, 6, 6, 5]
+    used = {row.key for table in TABLES.values() for row in table.rows}
+    assert used == set(PYRAMIDS)
+    models = {(p.neck, tuple(sorted(p.options.items(), key=str))) for p in PYRAMIDS.values()}
+    assert len(models) == len(PYRAMIDS) == 26
+
+
+def test_a_row_that_several_tables_print_has_the_same_numbers_but_for_the_papers_own_slip() -> None:
+    """SRB + CRB: Table 2 prints 21.5 for small objects, as Table 7 does, Table 3 prints 22.0."""
+    printed: dict[str, set[tuple[float, ...]]] = {}
+    for table in TABLES.values():
+        for row in table.rows:
+            if row.paper and -1 not in row.paper:
+                printed.setdefault(row.key, set()).add(row.paper)
+    assert {key for key, numbers in printed.items() if len(numbers) > 1} == {"srb-crb"}
+
+
+@pytest.mark.parametrize(
+    ("key", "printed"),
+    [("fpn", 41.53), ("srb-crb", 47.79), ("drfpn", 48.38), ("dense-aspp", 60.05)],
+)
+@pytest.mark.parametrize("convention", ["paper", "release"])
+def test_parameters_are_table_7s_to_the_last_digit(key, printed, convention) -> None:
+    options = {} if key == "fpn" else {"convention": convention}
+    assert round((FPN_MODEL + added(key, **options)) / 1e6, 2) == printed
+
+
+def test_non_local_is_within_a_tenth_of_a_million_of_table_7() -> None:
+    assert round((FPN_MODEL + added("non-local", convention="release")) / 1e6, 2) == 49.89  # paper: 49.95
+
+
+def test_what_a_row_adds_follows_from_its_layers() -> None:
+    w = 256
+    conv, gate, srb = 9 * w * w + w, w * w + w, 251_649
+    crb, ppm, pairs = gate + conv, 590_080, 3
+    assert added("srb") == pairs * srb
+    assert added("crb") == pairs * (crb + 2 * conv)
+    assert added("ppm") == ppm
+    assert added("srb-crb") == pairs * (srb + crb + 2 * conv)
+    assert added("srb-ppm") == added("srb") + ppm
+    assert added("crb-ppm") == added("crb") + ppm
+    assert added("drfpn") == added("srb-crb") + ppm == added("drfpn-release") - pairs * 2 * w
+    assert added("pafpn") == pairs * 2 * conv == added("bu-ppm") - ppm
+    assert added("td-srb-crb") == pairs * (srb + crb) == added("td-srb-crb-ppm") - ppm
+    assert added("td-crb-bu-srb") == added("srb-crb") == added("td-crb-bu-srb-ppm") - ppm
+    assert added("fpn-dcn") == 4 * (9 * w * 18 + 18)
+    assert added("spo") + added("gir") == added("drfpn") + added("crb-ppm") + pairs * size_of_guide(w)
+    # of both maps: two projections, the transposed convolution, and heads that read w channels
+    deconv, half = 9 * (w // 2) ** 2 + w // 2, w * w // 2
+    heads = 9 * (w // 2) * 2 + half // 2  # half of the heads' first layers
+    assert added("drfpn") - added("srb-from-sum") == pairs * heads
+    assert added("srb-from-sum") - added("srb-from-coarse") == pairs * half
+    assert added("srb-from-coarse") - added("srb-from-fine") == pairs * deconv
+    assert added("crb-from-coarse") == added("drfpn")
+    assert added("crb-from-sum") == added("drfpn") + pairs * conv
+    assert added("crb-from-both") == added("crb-from-sum") + pairs * (2 * w * w + w)
+
+
+def size_of_guide(w: int) -> int:
+    return w * w + 9 * (w // 2) ** 2 + w // 2
+
+
+@every_pyramid
+@pytest.mark.parametrize("hw", [(32, 48), (25, 37)])
+def test_every_pyramid_runs_forward_and_backward_and_no_branch_is_dead(key, hw, pyramid_maps) -> None:
+    """What waits for a zero weight at the start has a gradient from the second step on."""
+    pyramid = neck(key, (8, 12, 16, 20), 16).train()
+    maps = pyramid_maps((8, 12, 16, 20), *hw)
+    optimizer = torch.optim.SGD(pyramid.parameters(), lr=0.01)
+    for _ in range(2):
+        optimizer.zero_grad()
+        out = pyramid(maps)
+        assert [m.shape for m in out] == [(2, 16, *m.shape[-2:]) for m in maps]
+        sum(m.square().mean() for m in out).backward()
+        optimizer.step()
+    dead = [name for name, p in pyramid.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not dead
+    assert all(p.grad.isfinite().all() for p in pyramid.parameters())
+
+
+@every_pyramid
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("relu", [False, True])
+def test_every_level_starts_within_a_factor_of_fpns(key, scale, relu, pyramid_maps) -> None:
+    """A factor of 2 but for PAFPN's path, which adds what it finds, and for a context without a path of its own."""
+    channels = (24, 40, 112, 320)
+    maps = pyramid_maps(channels, 32, 48, scale=scale)
+    maps = [m.relu() for m in maps] if relu else maps
+    with torch.no_grad():
+        theirs = torch.stack([m.std() for m in FPN(channels, 64)(maps)])
+        ours = torch.stack([m.std() for m in neck(key, channels, 64).train()(maps)])
+    ratio = ours / theirs
+    limit = 3.5 if key in ("pafpn", "bu-ppm") else 2
+    assert ratio.min() > 1 / limit, ratio
+    assert ratio.max() < limit, ratio
+
+
+@every_pyramid
+def test_every_row_builds_at_the_papers_scale(key) -> None:
+    pyramid = PYRAMIDS[key]
+    with torch.device("meta"):
+        detector = build_detector(f"faster_rcnn_r50_{pyramid.neck}", 80, neck_options=pyramid.options)
+    learning = sum(p.numel() for p in detector.parameters() if p.requires_grad)
+    assert learning == FPN_MODEL + added(key)
+
+
+def test_a_table_is_found_by_its_number_and_an_unknown_one_is_named() -> None:
+    assert find_table("3") is TABLES["table3"]
+    with pytest.raises(UserError, match=r"no table 'tabel3'.*Did you mean 'table3'"):
+        find_table("tabel3")
+
+
+def test_rows_are_chosen_with_the_first_which_they_are_compared_with() -> None:
+    chosen = choose_rows(TABLES["table2"], ["drfpn", "srb"])
+    assert [row.key for row in chosen.rows] == ["fpn", "srb", "drfpn"]
+    with pytest.raises(UserError, match=r"Table 2 has no row 'srbb'.*Did you mean 'srb'"):
+        choose_rows(TABLES["table2"], ["srbb"])
+
+
+def test_the_default_pyramid_is_the_last_row_of_table_2() -> None:
+    assert size(DRFPN((8, 12), 16)) == size(neck("drfpn", (8, 12), 16))

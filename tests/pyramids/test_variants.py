@@ -1,0 +1,228 @@
+"""What holds for the parts of the paper's ablations."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.autograd import gradcheck
+from torch.testing import assert_close
+from torchvision.ops import deform_conv2d
+
+from drfpn import DRFPN, FPN, PAFPN
+from drfpn.ops import warp_released
+from drfpn.pyramids import DeformableFPN, guides
+from drfpn.pyramids.crb import ChannelRefinement, ChannelRefinementBlock
+from drfpn.pyramids.deformable import DeformableConv
+from drfpn.pyramids.dense_aspp import DenseASPP
+from drfpn.pyramids.fpn import NearestAdd
+from drfpn.pyramids.non_local import NonLocal
+from drfpn.pyramids.srb import SpatialRefinementBlock
+from drfpn.pyramids.variants import (
+    GlobalInformationRefinement,
+    RefinedFirst,
+    SamplingPointOffset,
+    SpatialRefinementUpwards,
+)
+
+SIZES = [(12, 16), (9, 14)]
+"""The second halves to 5 x 7, rounded up."""
+
+
+def size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def randomise(module: nn.Module, std: float = 0.3) -> nn.Module:
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=std)
+    return module
+
+
+@pytest.mark.parametrize(("neck", "bottom_up"), [(FPN, None), (PAFPN, "stride")])
+def test_fpn_and_pafpn_are_choices_of_parts(neck, bottom_up, pyramid_maps) -> None:
+    channels = (4, 6, 8)
+    composed = DRFPN(channels, 8, context=None, top_down="nearest", bottom_up=bottom_up)
+    named = neck(channels, 8)
+    named.load_state_dict(composed.state_dict())
+    maps = pyramid_maps(channels)
+    assert_close(named(maps), composed(maps), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("hw", SIZES)
+def test_spo_starts_as_bilinear_upsampling_in_place_of_nearest(hw, pyramid_maps) -> None:
+    fine, coarse = pyramid_maps((4, 4), *hw)
+    expected = fine + F.interpolate(coarse, size=hw, mode="bilinear")
+    assert_close(SamplingPointOffset(4)(fine, coarse), expected)
+
+
+@pytest.mark.parametrize("hw", SIZES)
+def test_gir_weighs_the_map_that_is_upsampled_bilinearly(hw, pyramid_maps) -> None:
+    fine, coarse = pyramid_maps((4, 4), *hw)
+    block = GlobalInformationRefinement(4)
+    assert_close(block(fine, coarse), NearestAdd()(fine, coarse))
+    nn.init.constant_(block.weight[2].bias, 0.5)
+    expected = NearestAdd()(fine, coarse) + 0.5 * F.interpolate(coarse, size=hw, mode="bilinear")
+    assert_close(block(fine, coarse), expected)
+
+
+def test_srb_is_gir_where_nothing_moves_and_keeps_what_spo_samples(pyramid_maps) -> None:
+    """SRB = f + omega * sample + up: GIR has delta = 0, SPO has omega = 1 and no up."""
+    fine, coarse = pyramid_maps((4, 4))
+    srb = randomise(SpatialRefinementBlock(4))
+    gir, spo = GlobalInformationRefinement(4), SamplingPointOffset(4)
+    state = srb.state_dict()
+    gir.load_state_dict({k: v for k, v in state.items() if not k.startswith("offset")})
+    spo.load_state_dict({k: v for k, v in state.items() if not k.startswith("weight")})
+    _, weight = srb.refine(fine, coarse)
+    sampled = spo(fine, coarse) - fine
+    assert_close(srb(fine, coarse), fine + weight * sampled + F.interpolate(coarse, scale_factor=2))
+    nn.init.zeros_(srb.offset.weight)
+    assert_close(srb(fine, coarse), gir(fine, coarse))
+
+
+@pytest.mark.parametrize("hw", SIZES)
+@pytest.mark.parametrize("rounded_up", [True, False])
+def test_srb_on_the_way_up_samples_the_finer_map_at_the_coarser_ones_pixels(hw, rounded_up, pyramid_maps) -> None:
+    fine, coarse = pyramid_maps((4, 4), *hw, rounded_up=rounded_up)
+    block = SpatialRefinementUpwards(4)
+    h, w = coarse.shape[-2:]
+    down = block.down(fine)[..., :h, :w]
+    assert_close(block(fine, coarse), coarse + down)
+    nn.init.constant_(block.weight[2].bias, 0.5)
+    sampled = F.interpolate(fine, size=(h, w), mode="bilinear")
+    assert_close(block(fine, coarse), coarse + 0.5 * sampled + down)
+
+
+def test_crb_on_the_way_down_weighs_the_coarser_map_before_it_is_merged(pyramid_maps) -> None:
+    fine, coarse = pyramid_maps((4, 4))
+    refinement = ChannelRefinement.paper(4)
+    refined = refinement.gate(fine.mean((2, 3), keepdim=True)) * refinement.refine(coarse)
+    assert_close(RefinedFirst(refinement, NearestAdd())(fine, coarse), NearestAdd()(fine, refined))
+    srb = randomise(SpatialRefinementBlock(4))
+    assert_close(RefinedFirst(refinement, srb)(fine, coarse), srb(fine, refined))
+
+
+@pytest.mark.parametrize(
+    ("guide", "reads"),
+    [
+        (guides.FromTarget, (True, False)),
+        (guides.FromCoarse, (False, True)),
+        (guides.Added, (True, True)),
+        (guides.Concatenated, (True, True)),
+    ],
+)
+def test_a_guide_of_srb_reads_the_maps_that_it_names(guide, reads, pyramid_maps) -> None:
+    fine, coarse = (m.requires_grad_() for m in pyramid_maps((8, 8), 9, 14))
+    features = guide(8)(fine, coarse)
+    assert features.shape == (2, guide(8).channels, 9, 14)
+    gradients = torch.autograd.grad(features.sum(), (fine, coarse), allow_unused=True)
+    assert tuple(g is not None and bool(g.any()) for g in gradients) == reads
+
+
+@pytest.mark.parametrize(
+    ("guide", "reads"),
+    [
+        (guides.FineAverage, (True, False)),
+        (guides.CoarseAverage, (False, True)),
+        (guides.SumAverage, (True, True)),
+        (guides.ConcatenatedAverage, (True, True)),
+    ],
+)
+def test_a_guide_of_crb_reads_the_maps_that_it_names(guide, reads, pyramid_maps) -> None:
+    fine, coarse = (m.requires_grad_() for m in pyramid_maps((8, 8), 9, 14))
+    gradients = torch.autograd.grad(guide(8)(fine, coarse).sum(), (fine, coarse), allow_unused=True)
+    assert tuple(g is not None and bool(g.any()) for g in gradients) == reads
+    assert randomise(ChannelRefinementBlock.paper(8, guide))(fine, coarse).shape == coarse.shape
+
+
+def test_reducing_averages_is_averaging_what_was_reduced(pyramid_maps) -> None:
+    """The paper's order: downsample, concatenate, reduce, average."""
+    fine, coarse = pyramid_maps((8, 8))
+    guide = randomise(guides.ConcatenatedAverage(8))
+    reduced = guide.reduce(torch.cat([guide.down(fine), coarse], dim=1))
+    assert_close(guide(fine, coarse), F.adaptive_avg_pool2d(reduced, 1))
+
+
+def test_fpn_with_dcn_starts_as_fpn_and_reads_where_it_is_told(pyramid_maps) -> None:
+    channels = (4, 6, 8)
+    deformable, plain = DeformableFPN(channels, 8), FPN(channels, 8)
+    state = {name.replace(".conv.", "."): v for name, v in deformable.state_dict().items() if ".offset." not in name}
+    plain.load_state_dict(state)
+    maps = pyramid_maps(channels)
+    assert_close(deformable(maps), plain(maps))
+
+    conv = DeformableConv(8)
+    (m,) = pyramid_maps((8,))
+    conv.offset.bias.data.copy_(torch.tensor([0.0, 1.0] * 9))  # every point one pixel to the right
+    right = F.pad(m, (0, 1))[..., 1:]
+    assert_close(conv(m)[..., 1:-1], conv.conv(right, torch.zeros_like(conv.offset(m)))[..., 1:-1])
+    offset = conv.offset(m)
+    assert_close(conv(m), deform_conv2d(m, offset, conv.conv.weight, conv.conv.bias, padding=1))
+
+
+def test_an_offset_that_is_no_number_shows_in_the_result_of_a_deformable_convolution(pyramid_maps) -> None:
+    (m,) = pyramid_maps((4,))
+    m[0, 0, 5, 5] = torch.nan
+    conv = randomise(DeformableConv(4))
+    out = conv(m)
+    assert out[0, :, 5, 5].isnan().all()
+    assert out[1].isfinite().all()
+    out.nansum().backward()
+
+
+def test_non_local_is_attention_over_all_pixels_and_starts_as_a_1x1_convolution(pyramid_maps) -> None:
+    (c5,) = pyramid_maps((10,), 5, 7)
+    block = NonLocal(10, 4)
+    assert_close(block(c5), block.reduce(c5))
+    randomise(block)
+    theta, phi, g = (conv(c5).flatten(2).transpose(1, 2) for conv in (block.theta, block.phi, block.g))
+    mean = F.scaled_dot_product_attention(theta, phi, g, scale=1.0).transpose(1, 2).unflatten(2, (5, 7))
+    assert_close(block(c5), block.reduce(c5 + block.out(mean)))
+
+
+def test_a_branch_of_dense_aspp_reads_all_before_it_and_sees_as_far_as_its_dilation() -> None:
+    aspp = randomise(DenseASPP(10, 4))
+    c5 = torch.randn(1, 10, 49, 49, requires_grad=True)
+    for last, dilation in ((0, 3), (4, 24)):
+        maps = [c5]
+        for branch in list(aspp.branches)[: last + 1]:
+            maps.append(branch(torch.cat(maps, dim=1)))
+        assert maps[-1].shape == (1, 4, 49, 49)
+        (gradient,) = torch.autograd.grad(maps[-1][0, :, 24, 24].sum(), c5)
+        seen = gradient[0].abs().sum(0).nonzero()
+        assert seen.max() - 24 >= dilation
+    assert_close(aspp(c5).shape, torch.Size((1, 4, 49, 49)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        SamplingPointOffset,
+        GlobalInformationRefinement,
+        SpatialRefinementUpwards,
+        lambda n: SpatialRefinementUpwards(n, warp_released),
+        lambda n: RefinedFirst(ChannelRefinement.paper(n), SpatialRefinementBlock(n)),
+        lambda n: SpatialRefinementBlock(n, guide=guides.Added),
+        lambda n: ChannelRefinementBlock.paper(n, guides.ConcatenatedAverage),
+    ],
+    ids=["spo", "gir", "bu srb", "bu srb, release", "td crb + srb", "srb from sum", "crb from both"],
+)
+def test_variants_pass_gradcheck(make, pyramid_maps) -> None:
+    block = randomise(make(4).double())
+    maps = [m.requires_grad_() for m in pyramid_maps((4, 4), 7, 6, batch=1, dtype=torch.float64)]
+    assert gradcheck(block, maps, fast_mode=True)
+
+
+def test_an_srb_or_a_crb_has_the_same_size_in_either_path() -> None:
+    w = 256
+    conv = 9 * w * w + w
+    assert size(SpatialRefinementUpwards(w)) - conv == size(SpatialRefinementBlock(w)) == 251_649
+    assert size(ChannelRefinementBlock.paper(w)) - conv == size(ChannelRefinement.paper(w)) == w * w + w + conv
+
+
+def test_the_parts_of_srb_add_up_to_it() -> None:
+    w = 256
+    guide = size(guides.Concatenated(w))
+    assert size(SamplingPointOffset(w)) == guide + 9 * w * 2
+    assert size(GlobalInformationRefinement(w)) == guide + w * w // 2 + 9 * w // 2 + 1
+    assert size(SamplingPointOffset(w)) + size(GlobalInformationRefinement(w)) - guide == 251_649
