@@ -1,7 +1,8 @@
 """Parameters and multiply-adds of a detector."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -34,42 +35,95 @@ def count(model: nn.Module, height: int = 800, width: int = 1280) -> Counts:
 
     Nothing is computed: shapes alone pass through a copy without storage.
     """
-    ghost = copy.deepcopy(model).to("meta").eval()
-    image = torch.empty(1, 3, _next_multiple(height), _next_multiple(width), device="meta")
-    backbone: Any = ghost.backbone
-    maps = backbone.body(image)
-    neck_macs = _macs(backbone.neck, maps)
-    macs = _macs(backbone.body, image) + neck_macs + _head_macs(ghost, list(backbone.neck(maps).values()))
+    body, neck, heads = _macs(model, height, width, _true)
     return Counts(
         params=_size(model.parameters()),
         trainable_params=_size(p for p in model.parameters() if p.requires_grad),
-        neck_params=_size(backbone.neck.parameters()),
-        macs=macs,
-        neck_macs=neck_macs,
+        neck_params=_size(model.get_submodule("backbone.neck").parameters()),
+        macs=body + neck + heads,
+        neck_macs=neck,
         height=height,
         width=width,
         frozen=_frozen(model),
     )
 
 
-def _head_macs(ghost: Any, levels: list[Tensor]) -> int:
+def published_macs(model: nn.Module, height: int = 800, width: int = 1280) -> int:
+    """Count multiply-adds as the counter behind the paper's Table 7 did (mmdetection's of 2020).
+
+    It takes a transposed convolution for a plain one at the resolution it writes, four times what it multiplies; and
+    it adds biases, BatchNorm (2 an element), ReLU and pooling (1 an element).
+    """
+    return sum(_macs(model, height, width, _published))
+
+
+Counter = Callable[[nn.Module], AbstractContextManager[list[int]]]
+"""Watches a module while it runs; its multiply-adds are the sum of the list in the end."""
+
+
+def _macs(model: nn.Module, height: int, width: int, counter: Counter) -> tuple[int, int, int]:
+    """Return the multiply-adds of backbone, pyramid and heads."""
+    ghost: Any = copy.deepcopy(model).to("meta").eval()
+    image = torch.empty(1, 3, _next_multiple(height), _next_multiple(width), device="meta")
+
+    def run(module: nn.Module, *inputs: Any) -> tuple[int, Any]:
+        with counter(module) as counts:
+            output = module(*inputs)
+        return sum(counts), output
+
+    body, maps = run(ghost.backbone.body, image)
+    neck, named = run(ghost.backbone.neck, maps)
+    levels = list(named.values())
     if hasattr(ghost, "head"):
-        return _macs(ghost.head, levels)
-    stages = getattr(ghost.roi_heads, "stages", [ghost.roi_heads])
-    macs = _macs(ghost.rpn.head, levels)
-    for stage in stages:
+        return body, neck, run(ghost.head, levels)[0]
+    heads, _ = run(ghost.rpn.head, levels)
+    for stage in getattr(ghost.roi_heads, "stages", [ghost.roi_heads]):
         regions = levels[0].new_empty(PROPOSALS, levels[0].shape[1], *stage.box_roi_pool.output_size)
-        macs += _macs(nn.Sequential(stage.box_head, stage.box_predictor), regions)
+        heads += run(nn.Sequential(stage.box_head, stage.box_predictor), regions)[0]
         if stage.has_mask():
             found = levels[0].new_empty(stage.detections_per_img, levels[0].shape[1], *stage.mask_roi_pool.output_size)
-            macs += _macs(nn.Sequential(stage.mask_head, stage.mask_predictor), found)
-    return macs
+            heads += run(nn.Sequential(stage.mask_head, stage.mask_predictor), found)[0]
+    return body, neck, heads
 
 
-def _macs(module: nn.Module, *inputs: Any) -> int:
-    with FlopCounterMode(display=False) as counter:
-        module(*inputs)
-    return counter.get_total_flops() // 2
+def _deformable_flops(input_shape: Any, weight_shape: Any, *_: Any, out_shape: Any, **__: Any) -> int:
+    """Count the convolution alone, as a plain one; reading its points bilinearly comes on top."""
+    outputs = out_shape[0] * out_shape[2] * out_shape[3]
+    return int(2 * outputs * torch.Size(weight_shape).numel())
+
+
+@contextmanager
+def _true(_: nn.Module) -> Iterator[list[int]]:
+    counts: list[int] = []
+    operators = {torch.ops.torchvision.deform_conv2d: _deformable_flops}
+    with FlopCounterMode(display=False, custom_mapping=operators) as counter:
+        yield counts
+    counts.append(counter.get_total_flops() // 2)
+
+
+@contextmanager
+def _published(module: nn.Module) -> Iterator[list[int]]:
+    counts: list[int] = []
+
+    def add(layer: nn.Module, inputs: Any, output: Any) -> None:
+        counts.append(_published_layer(layer, inputs[0], output))
+
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d, nn.GroupNorm, nn.ReLU, nn.MaxPool2d)
+    hooks = [layer.register_forward_hook(add) for layer in module.modules() if isinstance(layer, kinds)]
+    yield counts
+    for hook in hooks:
+        hook.remove()
+
+
+def _published_layer(layer: nn.Module, given: Tensor, output: Tensor) -> int:
+    if isinstance(layer, nn.Linear):
+        return given.numel() * layer.out_features
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        weights = layer.weight.shape[2:].numel() * layer.in_channels // layer.groups
+        return output.numel() * (weights + (layer.bias is not None))
+    if isinstance(layer, nn.BatchNorm2d | nn.GroupNorm):
+        return 2 * given.numel()
+    return output.numel() if isinstance(layer, nn.ReLU) else given.numel()
 
 
 def _next_multiple(pixels: int, of: int = 32) -> int:

@@ -33,7 +33,7 @@ def step(model: nn.Module, height: int = 800, width: int = 1280, *, objects: int
     """
     device = next(model.parameters()).device
     image = torch.rand(3, height, width, device=device)
-    target = _target(height, width, objects, device)
+    target = random_target(height, width, objects, device)
     learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     optimizer = SGD(learning.values(), lr=1e-3, momentum=0.9)
     model.train()
@@ -54,7 +54,8 @@ def step(model: nn.Module, height: int = 800, width: int = 1280, *, objects: int
     )
 
 
-def _target(height: int, width: int, objects: int, device: torch.device) -> dict[str, Tensor]:
+def random_target(height: int, width: int, objects: int, device: torch.device) -> dict[str, Tensor]:
+    """Make boxes, labels and masks (rectangles) of one class at random places."""
     corner = torch.rand(objects, 2) * torch.tensor([0.6 * width, 0.6 * height])
     size = torch.rand(objects, 2) * torch.tensor([0.3 * width, 0.3 * height]) + 16
     boxes = torch.cat([corner, corner + size], dim=1)

@@ -3,6 +3,7 @@
 import json as json_module
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,9 @@ def train(
     scale: Annotated[str | None, typer.Option(help="'small' or 'paper'; default: what suits the backbone.")] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="torchvision|FILE", help="Begin with the weights of a torchvision detector.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings of another run, in place of MODEL and --data.")
     ] = None,
     override: Annotated[
         list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="Any setting of config.yaml.")
@@ -60,28 +64,38 @@ def train(
         from drfpn.engine.launch import launch
 
         raise typer.Exit(launch(sys.argv[1:], nproc))
-    if resume and out is not None and model is None and data is None:
-        config = _saved_config(out)
+    given: dict[str, Any] = {
+        "scale": scale,
+        "schedule": schedule,
+        "epochs": epochs,
+        "weights": weights,
+        "val_split": val_split,
+        "first": first,
+        "on_bad": on_bad,
+        "seed": seed,
+        "deterministic": deterministic or None,
+    }
+    if resume and out is not None and model is None and data is None and config is None:
+        settings = _saved_config(out)
+    elif config is not None:
+        settings = _settings_of(config, {"MODEL": model, "--data": data} | given, override or ())
     elif model is None or data is None:
-        raise UserError("Say MODEL and --data, or --resume and the run folder as --out.", exit_code=2)
+        raise UserError("Say MODEL and --data, --config, or --resume and the run folder as --out.", exit_code=2)
     else:
-        config = resolve(
-            model,
-            data,
-            scale=scale,
-            schedule=schedule,
-            epochs=epochs,
-            overrides=override or (),
-            weights=weights,
-            val_split=val_split,
-            first=first,
-            on_bad=on_bad,
-            seed=seed,
-            deterministic=deterministic or None,
-        )
-    metrics, folder = run(config, out, resume=resume, device=device)
+        settings = resolve(model, data, overrides=override or (), **given)
+    metrics, folder = run(settings, out, resume=resume, device=device)
     if processes.started_as_first():
         _tell(metrics, folder, json)
+
+
+def _settings_of(file: Path, given: Mapping[str, Any], overrides: Sequence[str]) -> "RunConfig":
+    """Read the settings of another run; nothing but ``-o`` may be said beside them."""
+    from drfpn.engine.config import read_config
+
+    for name in [name for name, value in given.items() if value is not None][:1]:
+        option = name if name in ("MODEL", "--data") else f"--{name.replace('_', '-')}"
+        raise UserError(f"--config has all settings, so {option} cannot be given too: use -o.", exit_code=2)
+    return read_config(file, overrides)
 
 
 def _tell(metrics: "Metrics", folder: Path, json: bool) -> None:

@@ -194,14 +194,16 @@ def check_config(values: Mapping[str, Any]) -> RunConfig:
         raise UserError(f"Setting '{key}' is {first['input']!r}: {first['msg']}.", exit_code=2) from error
 
 
-def read_config(file: Path) -> RunConfig:
-    """Read the settings that a run saved."""
+def read_config(file: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read the settings that a run saved, and change some as in :func:`resolve`."""
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{file} cannot be read as the settings of a run ({type(error).__name__}).") from error
     if not isinstance(values, dict):
         raise UserError(f"{file} must hold settings as 'key: value', found {type(values).__name__}.")
+    for override in overrides:
+        values = _merge(values, _parse_override(override))
     return check_config(values)
 
 

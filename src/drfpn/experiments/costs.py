@@ -1,0 +1,76 @@
+"""What a pyramid costs beside the baseline: parameters, multiply-adds, time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from torch import nn
+
+from drfpn.analysis.counts import count, published_macs
+from drfpn.detectors import build_detector
+from drfpn.engine.config import RunConfig
+from drfpn.experiments.plan import Planned
+from drfpn.experiments.timing import Times, compare_times
+
+
+class Cost(BaseModel):
+    """Of a detector with one of the pyramids."""
+
+    params: int
+    """That learn."""
+    macs: int
+    """True multiply-adds of an image."""
+    published_macs: int
+    """As the paper's counter has them."""
+    height: int
+    width: int
+    """Of that image."""
+    times: Times | None = None
+
+
+def measure_costs(
+    runs: Sequence[Planned], classes: int, *, device: torch.device, turns: int, size: tuple[int, int] | None = None
+) -> dict[str, Cost]:
+    """Count the detectors of some runs and time them against the first.
+
+    Args:
+        runs: one a row, the baseline first.
+        classes: foreground classes.
+        device: where to time.
+        turns: of the timing; 0 for none.
+        size: height and width; ``None`` for the smaller size of the runs' settings, 4 to 3.
+    """
+    config = runs[0].config
+    height, width = size or (config.min_size, min(config.max_size, config.min_size * 4 // 3))
+    models = {run.row: _detector(run.config, classes, (height, width)) for run in runs}
+    costs = {}
+    for row, model in models.items():
+        counts = count(model, height, width)
+        costs[row] = Cost(
+            params=counts.trainable_params,
+            macs=counts.macs,
+            published_macs=published_macs(model, height, width),
+            height=height,
+            width=width,
+        )
+    if turns:
+        batch = 1 if config.scale == "paper" and device.type == "cpu" else config.batch_size
+        on_device = {row: model.to(device, memory_format=torch.channels_last) for row, model in models.items()}  # type: ignore[call-overload]
+        times = compare_times(on_device, size=(height, width), batch=batch, turns=turns)
+        costs = {row: cost.model_copy(update={"times": times[row]}) for row, cost in costs.items()}
+    return costs
+
+
+def _detector(config: RunConfig, classes: int, size: tuple[int, int]) -> nn.Module:
+    """Build a detector at random; its BatchNorm takes the batch's statistics, else nothing stays finite."""
+    options: Mapping[str, Any] = dict(config.detector_options) | {"min_size": min(size), "max_size": max(size)}
+    return build_detector(
+        config.model,
+        classes,
+        neck_options=config.neck_options,
+        width=config.width,
+        frozen_stages=config.frozen_stages,
+        norm_eval=False,
+        **options,
+    )

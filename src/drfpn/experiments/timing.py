@@ -1,0 +1,108 @@
+"""How long models take beside each other: one process, one after the other in turn, medians of ratios."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from torch import nn
+from torch.optim import SGD
+
+from drfpn.analysis.step import random_target
+from drfpn.engine.progress import bar
+
+
+class Ratio(BaseModel):
+    """Time of a model over that of the first, measured in the same turn."""
+
+    median: float
+    low: float
+    """Lower quartile over the turns."""
+    high: float
+    """Upper quartile."""
+    seconds: float
+    """Median of the model's own time."""
+
+
+class Times(BaseModel):
+    """Of a model."""
+
+    training: Ratio
+    """Forward, backward and update of a batch."""
+    inference: Ratio
+    """Images to boxes, of a batch."""
+
+
+def compare_times(
+    models: Mapping[str, nn.Module],
+    *,
+    size: tuple[int, int],
+    batch: int = 1,
+    turns: int = 7,
+    objects: int = 8,
+) -> dict[str, Times]:
+    """Time a training step and an inference of each model on images of noise.
+
+    In each turn every model takes its step once, then each its inference, so that a machine that slows down slows
+    down all. One turn before the first warms up. What a model takes depends on what it finds; from random weights
+    two-stage detectors have as many regions as they may, and post-processing as many boxes.
+
+    Args:
+        models: detectors on their device; the first is the baseline.
+        size: height and width of an image.
+        batch: images at once.
+        turns: measured.
+        objects: on each image.
+    """
+    device = next(next(iter(models.values())).parameters()).device
+    images = [torch.rand(3, *size, device=device) for _ in range(batch)]
+    targets = [random_target(*size, objects, device) for _ in range(batch)]
+    optimizers = {
+        name: SGD([p for p in model.parameters() if p.requires_grad], lr=1e-6) for name, model in models.items()
+    }
+
+    def train(name: str) -> None:
+        model, optimizer = models[name].train(), optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(model(images, targets).values())).sum().backward()
+        optimizer.step()
+
+    def infer(name: str) -> None:
+        model: Any = models[name].eval()
+        with torch.inference_mode():
+            model.detect(images)
+
+    works: tuple[Callable[[str], None], ...] = (train, infer)
+    taken: dict[Callable[[str], None], dict[str, list[float]]] = {do: {name: [] for name in models} for do in works}
+    with bar("timing", (turns + 1) * len(taken) * len(models)) as progress:
+        for turn in range(turns + 1):
+            for do, times in taken.items():
+                for name in models:
+                    seconds = _seconds(do, name, device)
+                    if turn:
+                        times[name].append(seconds)
+                    progress.advance(name)
+    first = next(iter(models))
+    return {
+        name: Times(
+            training=_ratio(taken[train][name], taken[train][first]),
+            inference=_ratio(taken[infer][name], taken[infer][first]),
+        )
+        for name in models
+    }
+
+
+def _seconds(do: Callable[[str], None], name: str, device: torch.device) -> float:
+    began = time.perf_counter()
+    do(name)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def _ratio(times: list[float], baseline: list[float]) -> Ratio:
+    ratios = [ours / theirs for ours, theirs in zip(times, baseline, strict=True)]
+    low, median, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    return Ratio(median=median, low=low, high=high, seconds=statistics.median(times))
