@@ -129,10 +129,10 @@ def _print_rows(table: "Table", json: bool) -> None:
 
     grid = Grid(title=table.title, title_justify="left")
     for head in ("row", "as the paper names it", "pyramid", "its keywords", "paper's AP"):
-        grid.add_column(head)
+        grid.add_column(head, no_wrap=head != "its keywords")
     for row in table.rows:
         pyramid = PYRAMIDS[row.key]
         options = ", ".join(f"{key}={value!r}" for key, value in pyramid.options.items())
         paper = f"{row.paper[0]:.1f}" if row.paper else "-"
         grid.add_row(row.key, row.title.replace("[", r"\["), pyramid.neck, options, paper)
-    Console().print(grid)
+    Console(width=max(Console().width, 120)).print(grid)

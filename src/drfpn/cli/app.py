@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from drfpn.cli import ablate, data, doctor, evaluate, inspect, predict, train
+from drfpn.cli import ablate, bench, data, doctor, evaluate, inspect, predict, train
 from drfpn.errors import Stopped, UserError, sentence
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("predict")(predict.predict)
 app.command("info")(inspect.info)
 app.command("models")(inspect.models)
 app.command("ablate")(ablate.ablate)
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(train.demo)
 app.add_typer(data.app, name="data")

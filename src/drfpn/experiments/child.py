@@ -10,13 +10,20 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """Have Linux send SIGTERM, which saves the state of a run, when the parent is gone, however it ended."""
+    """Have Linux tell this process when its parent is gone, however it ended; it then saves its run and stops."""
     if sys.platform != "linux":
         return
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before this was asked for
+
+    def stop(number: int, frame: object) -> None:
+        # each thread of the parent sends one; a second SIGTERM would end the run before it has saved
+        signal.signal(number, signal.SIG_IGN)
         os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGUSR1, stop)
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
+    if os.getppid() != parent:  # it ended before this was asked for
+        os.kill(os.getpid(), signal.SIGUSR1)
 
 
 if __name__ == "__main__":
