@@ -59,6 +59,8 @@ def test_every_command_of_the_readme_exists() -> None:
         "docs/design.md",
         "docs/measurements.md",
         "docs/performance.md",
+        "docs/reproduction.md",
+        "experiments/README.md",
         "docs/training.md",
         "CONTRIBUTING.md",
     ],

@@ -136,7 +136,7 @@ def test_mistakes_are_told_in_a_sentence(data, drfpn) -> None:
         (["ablate", "table2", "--data", "data", "-oepoch=1"], "Unknown setting 'epoch'"),
         (["ablate", "table2", "--data", "data", "--scale", "tiny"], "scale must be one of"),
         (["ablate", "table2", "--data", "nowhere"], "nowhere"),
-        (["bench", "table8"], "There is no benchmark 'table8'"),
+        (["bench", "table8"], "There is no table 'table8'"),
         (["bench", "--size", "800"], "--size must be HEIGHTxWIDTH"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml cannot be read"),
         (["train", "faster_rcnn_lite0_fpn", "--config", "c.yaml"], "so MODEL cannot be given too"),
@@ -171,6 +171,10 @@ def test_bench_counts_the_paper_s_table_7(drfpn) -> None:
     text = drfpn("bench", "table7", "--turns", "0").out
     assert "DenseASPP" in text
     assert "60.05" in text
+    other = drfpn("bench", "table3", "--rows", "pafpn,td-crb-bu-srb", "--turns", "0")
+    assert [line.split("  ")[0] for line in other.out.splitlines()[3:6]] == ["TD", "TD + BU", "TD[CRB] + BU[SRB]"]
+    assert "paper counts" in other.out
+    assert "47.79" in other.out
 
 
 @pytest.mark.slow

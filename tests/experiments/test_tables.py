@@ -1,11 +1,17 @@
 """What holds for the rows of the paper's tables."""
 
+import math
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from drfpn import DRFPN, FPN, build_detector
+from drfpn.analysis.step import step
 from drfpn.errors import UserError
+from drfpn.experiments.plan import plan
 from drfpn.experiments.tables import PYRAMIDS, TABLES, choose_rows, find_table
 from drfpn.pyramids import PYRAMIDS as NECKS
 
@@ -89,6 +95,15 @@ def test_what_a_row_adds_follows_from_its_layers() -> None:
     assert added("crb-from-both") == added("crb-from-sum") + pairs * (2 * w * w + w)
 
 
+def test_the_page_about_readings_has_the_parameters_of_every_row_that_it_names() -> None:
+    page = (Path(__file__).parents[2] / "docs/reproduction.md").read_text(encoding="utf-8")
+    rows = [re.match(r"\| `([\w-]+)`.* \| ([\d,]+) \|$", line) for line in page.splitlines()]
+    named = {row[1]: int(row[2].replace(",", "")) for row in rows if row}
+    assert len(named) == 16
+    for key, parameters in named.items():
+        assert added(key) == parameters, key
+
+
 def size_of_guide(w: int) -> int:
     return w * w + 9 * (w // 2) ** 2 + w // 2
 
@@ -126,6 +141,41 @@ def test_every_level_starts_within_a_factor_of_fpns(key, scale, relu, pyramid_ma
     limit = 3.5 if key in ("pafpn", "bu-ppm") else 2
     assert ratio.min() > 1 / limit, ratio
     assert ratio.max() < limit, ratio
+
+
+@every_pyramid
+@pytest.mark.slow
+def test_every_pyramid_runs_forward_and_backward_at_the_papers_width(key, pyramid_maps) -> None:
+    pyramid = neck(key).train()
+    maps = [m.requires_grad_() for m in pyramid_maps(R50, 32, 40, batch=1)]
+    out = pyramid(maps)
+    sum(m.square().mean() for m in out).backward()
+    assert all(m.isfinite().all() for m in out)
+    assert all(m.grad is not None and m.grad.isfinite().all() and m.grad.any() for m in maps)
+
+
+@every_pyramid
+@pytest.mark.slow
+def test_every_row_trains_a_step_at_the_small_scale(key) -> None:
+    run = next(run for name in TABLES for run in plan(TABLES[name], "shapes") if run.row == key)
+    config = run.config
+    detector = build_detector(
+        config.model,
+        3,
+        neck_options=config.neck_options,
+        width=config.width,
+        norm_eval=False,
+        frozen_stages=-1,
+        min_size=128,
+        max_size=160,
+        **config.detector_options,
+    )
+    before = {name: p.detach().clone() for name, p in detector.backbone.neck.named_parameters()}
+    taken = step(detector, 128, 160)
+    assert math.isfinite(taken.loss)
+    assert not taken.without
+    moved = [name for name, p in detector.backbone.neck.named_parameters() if not p.equal(before[name])]
+    assert moved
 
 
 @every_pyramid

@@ -1,20 +1,17 @@
-"""Table 7 and section 4.6 of the paper: what DRFPN and its context modules cost beside FPN."""
+"""What the pyramids of a table cost at the paper's scale; Table 7 and section 4.6 of the paper are such a table."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from pydantic import BaseModel
 
-from drfpn.engine.config import resolve
 from drfpn.experiments.costs import Cost, measure_costs
-from drfpn.experiments.plan import Planned
-from drfpn.experiments.tables import PYRAMIDS, TABLES
-
-TABLE = TABLES["table7"]
+from drfpn.experiments.plan import plan
+from drfpn.experiments.tables import Table
 
 
 class Printed(NamedTuple):
-    """What the paper prints."""
+    """What Table 7 prints."""
 
     seconds: float
     """Of a training iteration: 24 images on three RTX TITAN."""
@@ -36,39 +33,42 @@ INFERENCE_MS = {"fpn": 12.2, "drfpn": 12.4}
 
 
 class Line(BaseModel):
-    """A row of Table 7."""
+    """A row of a table."""
 
     key: str
     title: str
     cost: Cost
     paper: dict[str, float]
+    """What Table 7 prints; empty for other rows."""
 
 
-def table7(
+def measure_table(
+    table: Table,
     *,
     model: str = "faster_rcnn_r50",
     size: tuple[int, int] = (800, 1280),
     turns: int = 5,
     device: torch.device | str = "cpu",
 ) -> list[Line]:
-    """Count and time the rows of Table 7: 80 classes, the release's convention, as in the paper.
+    """Count and time the rows of a table at the paper's scale, with 80 classes.
 
     Args:
+        table: its first row is the baseline.
         model: detector and backbone.
         size: height and width of the image.
         turns: measurements of each row; 0 leaves times out.
         device: where to time.
     """
-    runs = []
-    for row in TABLE.rows:
-        pyramid = PYRAMIDS[row.key]
-        options: dict[str, Any] = dict(pyramid.options)
-        if pyramid.neck == "drfpn":
-            options["convention"] = "release"
-        name = f"{model}_{pyramid.neck}"
-        config = resolve(name, "", scale="paper", neck_options=options, frozen_stages=1, norm_eval=True)
-        runs.append(Planned(row.key, config))
+    # as with pretrained weights, of which nothing but what learns is counted
+    settings = ["frozen_stages=1", "norm_eval=true"]
+    runs = plan(table, "", scale="paper", model=model, overrides=settings)
     costs = measure_costs(runs, 80, device=torch.device(device), turns=turns, size=size)
     return [
-        Line(key=row.key, title=row.title, cost=costs[row.key], paper=PRINTED[row.key]._asdict()) for row in TABLE.rows
+        Line(
+            key=row.key,
+            title=row.title,
+            cost=costs[row.key],
+            paper=PRINTED[row.key]._asdict() if row.key in PRINTED else {},
+        )
+        for row in table.rows
     ]
