@@ -5,11 +5,9 @@ import torch
 from torch import nn
 
 from drfpn import build_detector
-from drfpn.analysis import contact_sheet, count, draw, save_curves, write_report
+from drfpn.analysis import contact_sheet, count, draw, save_curves
 from drfpn.analysis.counts import _published, _true, published_macs
 from drfpn.analysis.draw import FILL
-from drfpn.data import ShapesDataset
-from drfpn.engine import score
 
 
 def test_multiply_adds_of_the_pyramid_follow_from_its_layers() -> None:
@@ -123,19 +121,6 @@ def test_a_contact_sheet_has_room_for_all() -> None:
     picture = draw(torch.zeros(3, 480, 480, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0), [])
     sheet = contact_sheet([picture] * 5, columns=2, gap=0)
     assert sheet.size == (960, 3 * 480)
-
-
-@pytest.mark.parametrize("masks", [False, True])
-def test_a_report_shows_the_numbers_of_boxes_and_of_masks_where_there_are_some(tmp_path, masks: bool) -> None:
-    truth = ShapesDataset("val", 2).ground_truth()
-    metrics = score(truth, [], masks=masks).model_dump()
-    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    (tmp_path / "config.yaml").touch()
-    (tmp_path / "log.jsonl").write_text(json.dumps({"epoch": 1, "loss": 1.0, "seconds": 1.0, "AP": 0.0, "AP50": 0.0}))
-    save_curves(tmp_path / "log.jsonl", tmp_path / "curves.png")
-    page = write_report(tmp_path).read_text()
-    assert "AP of boxes" in page
-    assert ("AP of masks" in page) is masks
 
 
 def test_curves_cope_with_epochs_that_were_not_measured(tmp_path) -> None:

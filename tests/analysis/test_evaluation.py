@@ -5,6 +5,7 @@ from PIL import Image
 from drfpn.analysis import save_evaluation, write_report
 from drfpn.data import ShapesDataset
 from drfpn.engine import analyse, score
+from tests.analysis.test_report import make_run
 from tests.engine.test_evaluate import noisy_detections, noisy_masks
 
 
@@ -17,13 +18,12 @@ def test_every_picture_is_drawn_and_reported(tmp_path) -> None:
     for file in files:
         low, high = Image.open(file).convert("L").getextrema()
         assert low < high
-    metrics = score(truth, results).model_dump() | {"analysis": analysis.model_dump()}
-    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    (tmp_path / "config.yaml").write_text("model: m\n")
-    (tmp_path / "log.jsonl").write_text(json.dumps({"epoch": 1, "seconds": 1, "loss": 1, "AP": 0.5}))
-    files[0].replace(tmp_path / "curves.png")  # any picture
-    page = write_report(tmp_path).read_text()
-    assert page.count("<img") == 5
+    run = make_run(tmp_path / "run")
+    (tmp_path / "analysis").rename(run / "analysis")
+    metrics = json.loads((run / "metrics.json").read_text()) | score(truth, results).model_dump()
+    (run / "metrics.json").write_text(json.dumps(metrics | {"analysis": analysis.model_dump()}))
+    page = write_report(run).read_text()
+    assert page.count("<img") == 5 + 3  # and the loss, and the bars of both kinds
     assert page.count("in 95 % of 3 resamples") == 2
 
 

@@ -11,7 +11,7 @@ from drfpn.engine.bootstrap import interval
 from drfpn.engine.cocoapi import choose_engine
 from drfpn.engine.confusion import confusion_matrix
 from drfpn.engine.evaluate import score
-from drfpn.engine.matches import find_matches, mean_precision, precisions
+from drfpn.engine.matches import count_images, find_matches, mean_precision, precisions
 from drfpn.engine.thresholds import best_threshold
 from drfpn.errors import UserError
 from tests.engine.test_evaluate import noisy_detections, noisy_masks
@@ -163,3 +163,16 @@ def test_the_engine_that_takes_over_is_announced_and_none_is_an_error(monkeypatc
     monkeypatch.setitem(sys.modules, "pycocotools.cocoeval", None)
     with pytest.raises(UserError, match="pip install 'hotcoco"):
         score(truth, [])
+
+
+def test_an_image_s_counts_are_of_what_is_right_false_and_missed() -> None:
+    objects = [(3, A, 0), (9, B, 0), (9, [70, 70, 20, 20], 1)]  # the last a crowd
+    found = [(3, A, 0.9), (3, A, 0.8), (9, BESIDE_A, 0.7), (9, [70, 70, 20, 20], 0.6), (9, B, 0.4)]
+    truth, results = scene(objects, found)
+    truth["images"].append({"id": 6, "height": 99, "width": 99})
+    for engine in ("hotcoco", "pycocotools"):
+        matches = find_matches(engine, truth, results, "bbox")
+        counts = count_images(matches)
+        assert (counts.right.tolist(), counts.false.tolist(), counts.missed.tolist()) == ([1, 0], [2, 0], [1, 0])
+        assert counts.f1.tolist() == [2 / 5, 1.0]
+        assert count_images(matches, min_score=0.3).right.tolist() == [2, 0]

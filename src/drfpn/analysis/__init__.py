@@ -1,5 +1,6 @@
 """Looking at detectors: counts, pictures of detections, curves and the report of a run."""
 
+from drfpn.analysis.comparison import write_comparison
 from drfpn.analysis.counts import Counts, count
 from drfpn.analysis.curves import save_curves
 from drfpn.analysis.draw import contact_sheet, draw, side_by_side
@@ -16,5 +17,6 @@ __all__ = [
     "save_curves",
     "save_evaluation",
     "side_by_side",
+    "write_comparison",
     "write_report",
 ]

@@ -1,101 +1,161 @@
-"""The report of a run: one HTML file that needs nothing else."""
+"""The report of a run: one HTML file for somebody who was not there."""
 
-import base64
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: 1rem 0; } td, th { padding: .3rem .8rem; border-bottom: 1px solid #ddd; }
-td + td, th + th { text-align: right; } img { max-width: 100%; } pre { background: #f5f5f5; padding: 1rem; }
-figure { margin: 1rem 0; } figcaption { color: #555; font-size: .9rem; }
-"""
+from drfpn.analysis.bars import save_class_bars
+from drfpn.analysis.page import figure, heading, paragraph, percent, table, write_page
+from drfpn.errors import UserError
+
+PICTURES = {
+    "confusion": "Each row is what was annotated, each column what was found; the last of each is background: objects "
+    "that were missed, and detections where there is nothing.",
+    "precision_recall_box": "Of boxes: the share of detections that are right, while the score that counts is lowered "
+    "until more and more of the objects are found.",
+    "precision_recall_mask": "The same of masks.",
+    "errors_box": "Of boxes, what AP50 would gain were one kind of error mended: Cls the wrong class, Loc a box that "
+    "is off, Both, Dupe an object found twice, Bkg found where there is nothing, Miss not found; FP and FN all of one "
+    "side.",
+    "errors_mask": "The same of masks.",
+}
+"""What the pictures of an evaluation show."""
 
 
 def write_report(run: Path) -> Path:
-    """Write ``report.html`` of a run folder from its settings, log, numbers and pictures."""
-    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-    config = (run / "config.yaml").read_text(encoding="utf-8")
+    """Write ``report.html`` of a run folder from its settings, log, numbers and pictures.
+
+    Raises:
+        UserError: it is no finished run.
+    """
+    try:
+        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+        config = (run / "config.yaml").read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run} is not the folder of a finished run: {error}") from error
+    if "cost" not in metrics:
+        raise UserError(f"{run} is not finished: 'drfpn train --resume --out {run}' does what is missing.")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines() if line]
-    seconds = sum(row["seconds"] for row in log)
-    kinds = [("boxes", "box", "per_class")]
-    if metrics.get("mask"):  # of runs with masks only
-        kinds.append(("masks", "mask", "mask_per_class"))
-    best = max((row for row in log if "AP" in row), key=lambda row: row["AP"])
-    pictures = [_figure(file, file.stem) for file in sorted((run / "pictures").glob("*.jpg"))]
+    (run / "analysis").mkdir(exist_ok=True)
     body = [
-        f"<h1>{html.escape(run.name)}</h1>",
-        f"<p>{len(log)} epochs in {seconds / 60:.1f} minutes of training; measured on {metrics['images']} images of "
-        f"the split '{html.escape(metrics['split'])}' with {html.escape(metrics['engine'])}. The best AP was "
-        f"{100 * best['AP']:.1f} % after epoch {best['epoch']}; the numbers below are those of the last epoch.</p>",
-        "<h2>COCO's numbers, %</h2>",
-        _table([["of", *metrics["box"]], *([of, *map(_percent, metrics[key].values())] for of, key, _ in kinds)]),
-        "<p>AP is the mean over IoU thresholds 0.50 to 0.95; s, m and l are objects under 32&sup2;, under 96&sup2; "
-        "and above, in square pixels; AR is recall with at most 1, 10 or 100 detections an image.</p>",
-        "<h2>By class, %</h2>",
-        _table(
-            [
-                ["class", *(f"{number} of {of}" for of, _, _ in kinds for number in ("AP", "AP50"))],
-                *(
-                    [name, *(_percent(metrics[key][name][number]) for _, _, key in kinds for number in ("AP", "AP50"))]
-                    for name in metrics["per_class"]
-                ),
-            ]
-        ),
+        *_about(run, metrics, log, config),
+        heading("COCO's numbers, %"),
+        *_numbers(metrics),
+        heading("By class"),
+        *_classes(run, metrics),
         *_analysis(metrics.get("analysis"), run / "analysis"),
-        "<h2>Training</h2>",
-        _figure(run / "curves.png", "mean loss of each epoch with its terms, and AP on the validation split"),
-        "<h2>What it finds</h2>",
-        "<p>Left what is annotated, right what the detector found, with its score from 0 to 1.</p>",
-        *pictures,
-        "<h2>Settings</h2>",
+        heading("Training"),
+        figure(run / "curves.png", "Mean loss of each epoch with its terms, and AP on the validation split."),
+        *_examples(metrics["examples"], run / "pictures"),
+        heading("Settings"),
         f"<pre>{html.escape(config)}</pre>",
     ]
-    page = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(run.name)}</title>"
-    file = run / "report.html"
-    file.write_text(f"{page}<style>{_STYLE}</style>\n" + "\n".join(body) + "</html>\n", encoding="utf-8")
-    return file
+    return write_page(run / "report.html", run.name, body)
+
+
+def _about(run: Path, metrics: Mapping[str, Any], log: list[dict[str, Any]], config: str) -> list[str]:
+    """Say what was trained on what, how it went and what it costs."""
+    settings = dict(line.split(": ", 1) for line in config.splitlines() if ": " in line and line[0] != " ")
+    splits = [f"{d['images']} images with {d['objects']} objects ('{name}')" for name, d in metrics["data"].items()]
+    seconds = sum(row["seconds"] for row in log)
+    best = max((row for row in log if "AP" in row), key=lambda row: row["AP"])
+    lines = [
+        paragraph(
+            f"{settings['model']}, trained on {splits[0]} and measured on {splits[-1]} of "
+            f"{Path(settings['data']).name}. A detector finds objects in an image: a box, a class and a score from 0 to 1 for each."
+        )
+    ]
+    lines.append(
+        paragraph(
+            f"{len(log)} epochs in {seconds / 60:.1f} minutes of training; measured on {metrics['images']} images of "
+            f"the split '{metrics['split']}' with {metrics['engine']}. The best AP was {100 * best['AP']:.1f} % after "
+            f"epoch {best['epoch']}; the numbers below are those of the last epoch."
+        )
+    )
+    cost = metrics["cost"]
+    lines.append(
+        paragraph(
+            f"It has {cost['params'] / 1e6:.2f} million parameters, {cost['neck_params'] / 1e6:.2f} of them in the "
+            f"pyramid, and takes {cost['macs'] / 1e9:.2f} billion multiply-adds for an image of {cost['width']} x "
+            f"{cost['height']} pixels, {cost['neck_macs'] / 1e9:.2f} of them in the pyramid."
+        )
+    )
+    return lines
+
+
+def _kinds(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return of boxes and, where there are some, of masks: their name and the keys of their numbers."""
+    masks = [("masks", "mask", "mask_per_class")] if metrics.get("mask") else []
+    return [("boxes", "box", "per_class"), *masks]
+
+
+def _numbers(metrics: Mapping[str, Any]) -> list[str]:
+    rows = [[of, *map(percent, metrics[key].values())] for of, key, _ in _kinds(metrics)]
+    return [
+        table([["of", *metrics["box"]], *rows]),
+        paragraph(
+            "AP, average precision, is 100 % where everything is found and nothing else. It is the mean over IoU "
+            "thresholds 0.50 to 0.95, how far a box must overlap the annotated one; AP50 and AP75 are those of 0.50 "
+            "and 0.75. s, m and l are objects under 32², under 96² and above, in square pixels; AR is the share of "
+            "objects that is found with at most 1, 10 or 100 detections an image."
+        ),
+    ]
+
+
+def _classes(run: Path, metrics: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for of, kind, key in _kinds(metrics):
+        file = run / f"analysis/classes_{kind}.png"
+        save_class_bars({run.name: {name: numbers["AP"] for name, numbers in metrics[key].items()}}, file)
+        lines.append(figure(file, f"AP of {of} by class."))
+    heads = ["class", *(f"{number} of {of}" for of, _, _ in _kinds(metrics) for number in ("AP", "AP50"))]
+    rows = [
+        [name, *(percent(metrics[key][name][number]) for _, _, key in _kinds(metrics) for number in ("AP", "AP50"))]
+        for name in metrics["per_class"]
+    ]
+    return [*lines, table([heads, *rows])]
 
 
 def _analysis(analysis: Mapping[str, Any] | None, pictures: Path) -> list[str]:
     """Return intervals, thresholds and pictures of what lies behind AP, where it is known."""
     if analysis is None:
         return []
-    lines = ["<h2>Behind the numbers</h2>"]
+    lines = [heading("Behind the numbers")]
     for of, details in (("boxes", analysis["box"]), ("masks", analysis.get("mask"))):
         if details is None:
             continue
         if details["interval"] is not None:
             low, high = details["interval"]
             lines.append(
-                f"<p>AP of {of} is {_percent(details['ap'])} %, {_percent(low)} to {_percent(high)} % in 95 % of "
-                f"{analysis['resamples']} resamples of the images.</p>"
+                paragraph(
+                    f"AP of {of} is {percent(details['ap'])} %, {percent(low)} to {percent(high)} % in 95 % of "
+                    f"{analysis['resamples']} resamples of the images: so far it may move with other images of the "
+                    "same kind."
+                )
             )
         keys = ("score", "precision", "recall", "f1")
         rows = [
             [name, *(f"{found[key]:.2f}" for key in keys)] if found else [name, *("-" for _ in keys)]
             for name, found in details["thresholds"].items()
         ]
-        lines += [f"<p>The score with the best F1 at IoU 0.5, {of}:</p>", _table([["class", *keys], *rows])]
-    return lines + [_figure(file, file.stem.replace("_", " ")) for file in sorted(pictures.glob("*.png"))]
+        lines.append(paragraph(f"The score from which on detections are best taken (highest F1 at IoU 0.5), {of}:"))
+        lines.append(table([["class", *keys], *rows]))
+    files = ((pictures / f"{name}.png", caption) for name, caption in PICTURES.items())
+    return lines + [figure(file, caption) for file, caption in files if file.exists()]
 
 
-def _percent(value: float) -> str:
-    return "-" if value < 0 else f"{100 * value:.1f}"
-
-
-def _table(rows: Iterable[Sequence[str]]) -> str:
-    head, *others = rows
-    cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    lines = ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in others]
-    return f"<table><tr>{cells}</tr>{''.join(lines)}</table>"
-
-
-def _figure(file: Path, caption: str) -> str:
-    kind = "png" if file.suffix == ".png" else "jpeg"
-    data = base64.b64encode(file.read_bytes()).decode()
-    text = html.escape(caption)
-    return f"<figure><img alt='{text}' src='data:image/{kind};base64,{data}'><figcaption>{text}</figcaption></figure>"
+def _examples(examples: list[dict[str, Any]], pictures: Path) -> list[str]:
+    lines = []
+    for kind, title in (("best", "Where it does best"), ("worst", "Where it does worst")):
+        chosen = [example for example in examples if example["kind"] == kind and (pictures / example["file"]).exists()]
+        if chosen:
+            lines.append(heading(title))
+            lines.append(paragraph("Left what is annotated, right what the detector found, with its score."))
+        for example in chosen:
+            counts = (
+                f"{example['right']} found, {example['missed']} missed, {example['false']} found where there is none"
+            )
+            lines.append(figure(pictures / example["file"], f"{Path(example['file']).stem}: {counts}"))
+    return lines

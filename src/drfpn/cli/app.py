@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from drfpn.cli import ablate, bench, data, doctor, evaluate, inspect, predict, train
+from drfpn.cli import ablate, bench, data, doctor, evaluate, inspect, predict, report, train
 from drfpn.errors import Stopped, UserError, sentence
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("info")(inspect.info)
 app.command("models")(inspect.models)
+app.command("report")(report.report)
 app.command("ablate")(ablate.ablate)
 app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)

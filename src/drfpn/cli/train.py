@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from drfpn.engine import Metrics, RunConfig
 
 PICTURES = 8
-"""Validation images that a run draws."""
+"""Validation images that a run draws: where it does best, and where worst."""
 
 
 def train(
@@ -180,7 +180,7 @@ def run(config: "RunConfig", out: Path | None, *, resume: bool = False, device: 
                 with suppress(OSError):  # not empty: other runs are in it
                     folder.parent.rmdir()
         if processes.rank() == 0:
-            _draw(folder, val_set, device)
+            _finish(folder, train_set, val_set, device)
     return metrics, folder
 
 
@@ -237,16 +237,32 @@ def _resumed_folder(config: "RunConfig", out: Path | None) -> Path:
     return folder
 
 
-def _draw(folder: Path, val_set: "DetectionDataset", device: str) -> None:
-    """Draw truth beside detections for a few validation images, what lies behind AP, and the report."""
-    from drfpn.analysis import draw_examples, save_curves, write_report
+def _finish(folder: Path, train_set: "DetectionDataset", val_set: "DetectionDataset", device: str) -> None:
+    """Add to the numbers what lies behind them, draw, and write the report."""
+    from drfpn.analysis import count, draw_examples, save_curves, write_report
     from drfpn.cli.evaluate import write_analysis
+    from drfpn.data.stats import objects_of
     from drfpn.engine import load_detector
+    from drfpn.engine.checkpoint import write_json
+    from drfpn.engine.cocoapi import choose_engine
+    from drfpn.engine.matches import count_images, find_matches
 
-    model, _ = load_detector(folder)
-    draw_examples(model.to(choose_device(device)), val_set, folder / "pictures", PICTURES)
+    model, card = load_detector(folder)
     save_curves(folder / "log.jsonl", folder / "curves.png")
+    more: dict[str, Any] = {
+        "data": {
+            name: {"images": len(split), "objects": len(objects_of(split).labels)}
+            for name, split in ((card.config.train_split, train_set), (card.config.val_split, val_set))
+        },
+        "cost": count(model, card.config.min_size, card.config.min_size * 4 // 3).model_dump(),
+    }
     detections = folder / "detections.json"
     if detections.is_file():
-        write_analysis(val_set.ground_truth(), json_module.loads(detections.read_text(encoding="utf-8")), folder)
+        truth, results = val_set.ground_truth(), json_module.loads(detections.read_text(encoding="utf-8"))
+        counts = count_images(find_matches(choose_engine(), truth, results, "bbox"))
+        examples = draw_examples(model.to(choose_device(device)), val_set, counts, folder / "pictures", PICTURES)
+        more["examples"] = [example.model_dump() for example in examples]
+        write_analysis(truth, results, folder)
+    file = folder / "metrics.json"
+    write_json(file, json_module.loads(file.read_text(encoding="utf-8")) | more)
     write_report(folder)

@@ -102,3 +102,39 @@ def mean_precision(by_class: Sequence[NDArray[np.float64]]) -> float:
     """Average over classes with objects; -1 where there is none."""
     values = [precision.mean() for precision in by_class if precision[0, 0] >= 0]
     return float(np.mean(values)) if values else -1.0
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """What was found in each of M images at IoU 0.5, all classes together; arrays (M,), in the order of image ids."""
+
+    right: NDArray[np.int64]
+    """Objects that were found."""
+    false: NDArray[np.int64]
+    """Detections that found none."""
+    missed: NDArray[np.int64]
+    """Objects that were not found."""
+
+    @property
+    def f1(self) -> NDArray[np.float64]:
+        """Harmonic mean of precision and recall; 1 where there is nothing to find and nothing was found."""
+        errors = self.false + self.missed
+        return np.where(errors == 0, 1.0, 2 * self.right / np.maximum(2 * self.right + errors, 1))
+
+
+def count_images(matches: Sequence[ClassMatches], *, min_score: float = 0.5) -> ImageCounts:
+    """Count what was found in each image.
+
+    Args:
+        matches: Of every class.
+        min_score: Detections below do not count.
+    """
+    images = len(matches[0].objects)
+    right, found = np.zeros(images, dtype=np.int64), np.zeros(images, dtype=np.int64)
+    objects = np.zeros(images, dtype=np.int64)
+    for of_class in matches:
+        counted = (of_class.scores >= min_score) & ~of_class.ignored[0]
+        right += np.bincount(of_class.images[counted & of_class.found[0]], minlength=images)
+        found += np.bincount(of_class.images[counted], minlength=images)
+        objects += of_class.objects
+    return ImageCounts(right=right, false=found - right, missed=objects - right)

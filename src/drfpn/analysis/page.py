@@ -1,0 +1,54 @@
+"""The HTML of reports: one file that needs nothing else."""
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
+td, th { padding: .3rem .8rem; border-bottom: 1px solid #ddd; }
+td + td, th + th { text-align: right; } img { max-width: 100%; }
+pre { background: #f5f5f5; padding: 1rem; overflow-x: auto; }
+figure { margin: 1rem 0; } figcaption { color: #555; font-size: .9rem; }
+"""
+
+
+def write_page(file: Path, title: str, body: Iterable[str]) -> Path:
+    """Write a page of HTML; ``body`` are its parts in order."""
+    head = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
+    parts = "\n".join([f"<h1>{html.escape(title)}</h1>", *body])
+    file.write_text(f"{head}<style>{_STYLE}</style>\n{parts}</html>\n", encoding="utf-8")
+    return file
+
+
+def paragraph(text: str) -> str:
+    """Write plain text as a paragraph."""
+    return f"<p>{html.escape(text)}</p>"
+
+
+def heading(text: str) -> str:
+    """Write plain text as the title of a section."""
+    return f"<h2>{html.escape(text)}</h2>"
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Write rows of plain text, the first of them the head."""
+    head, *others = rows
+    cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    lines = ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in others]
+    return f"<table><tr>{cells}</tr>{''.join(lines)}</table>"
+
+
+def figure(file: Path, caption: str) -> str:
+    """Put a picture into the page, with what it shows below."""
+    kind = "png" if file.suffix == ".png" else "jpeg"
+    data = base64.b64encode(file.read_bytes()).decode()
+    text = html.escape(caption)
+    return f"<figure><img alt='{text}' src='data:image/{kind};base64,{data}'><figcaption>{text}</figcaption></figure>"
+
+
+def percent(value: float) -> str:
+    """Write a fraction in percent; a dash where there was nothing to measure (-1)."""
+    return "-" if value < 0 else f"{100 * value:.1f}"

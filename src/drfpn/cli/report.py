@@ -1,0 +1,31 @@
+"""``drfpn report``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drfpn.cli.common import Json, print_json
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="The page; default: report.html of the run, or runs.html.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a run's report again, or one page that compares several runs."""
+    from drfpn.analysis import write_comparison, write_report
+
+    if len(runs) == 1:
+        page = write_report(runs[0])
+        if out is not None:
+            page = out
+            page.write_bytes((runs[0] / "report.html").read_bytes())
+    else:
+        page = write_comparison(runs, out or Path("runs.html"))
+    if json:
+        print_json({"report": str(page)})
+    else:
+        typer.echo(f"{page}: open it in a browser")
