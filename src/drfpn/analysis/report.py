@@ -64,7 +64,8 @@ def _about(run: Path, metrics: Mapping[str, Any], log: list[dict[str, Any]], con
     lines = [
         paragraph(
             f"{settings['model']}, trained on {splits[0]} and measured on {splits[-1]} of "
-            f"{Path(settings['data']).name}. A detector finds objects in an image: a box, a class and a score from 0 to 1 for each."
+            f"{Path(settings['data']).name}. A detector finds objects in an image: a box, a class and a score from 0 "
+            "to 1 for each."
         )
     ]
     lines.append(
