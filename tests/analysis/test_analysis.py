@@ -95,28 +95,6 @@ def test_drawing_nothing_is_the_image() -> None:
     assert picture.tobytes() == image.permute(1, 2, 0).contiguous().numpy().tobytes()
 
 
-def test_labels_do_not_cover_each_other() -> None:
-    from drfpn.analysis import draw as module
-
-    taken: list[tuple[float, ...]] = []
-    original = module.__globals__["_write"]
-
-    def spy(*args):
-        original(*args)
-        taken[:] = args[-1]
-
-    module.__globals__["_write"] = spy
-    try:
-        boxes = torch.tensor([[100.0, 100, 200, 200]]).repeat(4, 1) + torch.arange(4)[:, None]
-        draw(torch.zeros(3, 480, 480, dtype=torch.uint8), boxes, torch.ones(4, dtype=torch.int64), ["cat"])
-    finally:
-        module.__globals__["_write"] = original
-    assert len(taken) >= 2
-    for i, a in enumerate(taken):
-        for b in taken[:i]:
-            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
-
-
 def test_a_contact_sheet_has_room_for_all() -> None:
     picture = draw(torch.zeros(3, 480, 480, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0), [])
     sheet = contact_sheet([picture] * 5, columns=2, gap=0)

@@ -6,10 +6,16 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
+from drfpn.analysis.labels import Label, write_labels
+
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
 """Okabe and Ito's colours: told apart with every kind of colour vision."""
+GREY = "#808080"
+"""What is drawn beside what stands out."""
 FILL = 0.4
 """Opacity of masks: their colour shows, and the image below does too."""
+MAX_ENLARGED = 1600
+"""Longer side in pixels up to which a small image is enlarged: a strip must not become a poster."""
 
 
 def draw(
@@ -19,10 +25,11 @@ def draw(
     classes: Sequence[str],
     scores: Tensor | None = None,
     *,
-    masks: Tensor | None = None,
+    masks: Tensor | Sequence[Tensor] | None = None,
+    marked: Tensor | None = None,
     min_side: int = 480,
 ) -> Image.Image:
-    """Draw boxes with class names and scores, over translucent masks.
+    """Draw boxes with class names and scores, over translucent masks. Lines and letters grow with the image.
 
     Args:
         image: uint8 (3, H, W).
@@ -30,38 +37,59 @@ def draw(
         labels: (N,), 1..K.
         classes: name of each class.
         scores: (N,), 0..1; without them only names are written.
-        masks: (N, H, W), true inside; filled and outlined in the colour of the box.
-        min_side: smaller images are enlarged to this shorter side, so that the text can be read.
+        masks: (N, H, W) or as many of (H, W), true inside; filled and outlined in the colour of the box.
+        marked: (N,), the ones to stand out; the others are thin and grey, and named where there is room.
+        min_side: smaller images are enlarged to this shorter side, so that the text can be read; 0 for never.
 
     Returns:
         An RGB picture.
     """
     picture = to_pil_image(image).convert("RGB")
-    zoom = max(1.0, min_side / min(picture.size))
+    zoom = max(1.0, min(min_side / min(picture.size), MAX_ENLARGED / max(picture.size)))
     if zoom > 1:
-        picture = picture.resize((round(picture.width * zoom), round(picture.height * zoom)), Image.Resampling.LANCZOS)
-    pen = ImageDraw.Draw(picture)
-    line = max(2, round(min(picture.size) / 240))
-    font = ImageFont.load_default(size=max(13, min(picture.size) // 34))
-
-    taken: list[tuple[float, float, float, float]] = []
+        size = (round(picture.width * zoom), round(picture.height * zoom))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    side = (picture.width * picture.height) ** 0.5
+    line = max(1, round(side / 260))
+    shown = [True] * len(boxes) if marked is None else marked.tolist()
+    colours = [
+        PALETTE[(label - 1) % len(PALETTE)] if show else GREY
+        for label, show in zip(labels.tolist(), shown, strict=True)
+    ]
     order = boxes.new_zeros(len(boxes)) if scores is None else scores
-    for i in order.argsort(stable=True).tolist() if masks is not None else ():  # the best last, on top
-        assert masks is not None
-        _fill(picture, masks[i], PALETTE[(int(labels[i]) - 1) % len(PALETTE)], line)
-    for i in order.argsort(stable=True).tolist():
-        box = [value * zoom for value in boxes[i].tolist()]
-        colour = PALETTE[(int(labels[i]) - 1) % len(PALETTE)]
-        pen.rectangle(box, outline="white", width=line + 2)
-        pen.rectangle(
-            [box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1] if _fits(box) else box, outline=colour, width=line
-        )
-    for i in order.argsort(stable=True, descending=True).tolist():  # the best first choose the place of their text
-        box = [value * zoom for value in boxes[i].tolist()]
-        name = classes[int(labels[i]) - 1]
-        text = name if scores is None else f"{name} {scores[i]:.2f}"
-        _write(pen, picture.size, box, text, PALETTE[(int(labels[i]) - 1) % len(PALETTE)], font, taken)
+    best_last = sorted(order.argsort(stable=True).tolist(), key=lambda i: shown[i])  # and what is marked, on top
+    if masks is not None:
+        for i in best_last:
+            _fill(picture, masks[i], colours[i], line)
+    pen = ImageDraw.Draw(picture)
+    places = [[value * zoom for value in box] for box in boxes.tolist()]
+    for i in best_last:
+        width = max(1, line // 2) if marked is not None and not shown[i] else line
+        _outline(pen, picture.size, places[i], colours[i], width)
+    write_labels(
+        picture,
+        [
+            Label(
+                classes[int(labels[i]) - 1] if scores is None else f"{classes[int(labels[i]) - 1]} {scores[i]:.2f}",
+                places[i],
+                colours[i],
+                must=shown[i],
+            )
+            for i in sorted(order.argsort(stable=True, descending=True).tolist(), key=lambda i: not shown[i])
+        ],
+    )
     return picture
+
+
+def _outline(pen: ImageDraw.ImageDraw, size: tuple[int, int], box: Sequence[float], colour: str, line: int) -> None:
+    """Draw a box with a white edge; the line of a tiny one lies outside of it, to show what is in it."""
+    x1, y1, x2, y2 = (round(value) for value in box)
+    x2, y2 = max(x1, min(x2, size[0] - 1)), max(y1, min(y2, size[1] - 1))
+    if min(x2 - x1, y2 - y1) < 6 * line:
+        x1, y1, x2, y2 = x1 - line, y1 - line, x2 + line, y2 + line
+    halo = max(1, line // 3)
+    pen.rectangle((x1 - halo, y1 - halo, x2 + halo, y2 + halo), outline="white", width=halo)
+    pen.rectangle((x1, y1, x2, y2), outline=colour, width=line)
 
 
 def _fill(picture: Image.Image, mask: Tensor, colour: str, line: int) -> None:
@@ -78,57 +106,20 @@ def _fill(picture: Image.Image, mask: Tensor, colour: str, line: int) -> None:
     picture.paste(colour, (left - line, top - line), alpha)
 
 
-def _fits(box: Sequence[float]) -> bool:
-    return box[2] - box[0] > 3 and box[3] - box[1] > 3
-
-
-def _write(
-    pen: ImageDraw.ImageDraw,
-    size: tuple[int, int],
-    box: Sequence[float],
-    text: str,
-    colour: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    taken: list[tuple[float, float, float, float]],
-) -> None:
-    """Write ``text`` at a corner of ``box`` where no other text stands; leave it out if all are taken."""
-    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
-    left, top = int(left), int(top)
-    width, height = int(right) - left + 7, int(bottom) - top + 7
-    for x, y in (
-        (box[0], box[1] - height),
-        (box[0], box[3]),
-        (box[0], box[1]),
-        (box[2] - width, box[3] - height),
-        (box[2] - width, box[1] - height),
-    ):
-        # whole pixels: Pillow cuts glyphs off at fractions
-        x = round(min(max(x, 0), size[0] - width))
-        y = round(min(max(y, 0), size[1] - height))
-        label = (x, y, x + width, y + height)
-        if all(_apart(label, other) for other in taken):
-            taken.append(label)
-            pen.rectangle(label, fill=colour)
-            ink = "black" if colour in ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7") else "white"
-            pen.text((x + 3 - left, y + 3 - top), text, fill=ink, font=font)
-            return
-
-
-def _apart(a: Sequence[float], b: Sequence[float]) -> bool:
-    return a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
-
-
 def side_by_side(pictures: Sequence[Image.Image], titles: Sequence[str], gap: int = 12) -> Image.Image:
     """Put pictures of one height next to each other, each under its title."""
-    font = ImageFont.load_default(size=20)
     height = max(picture.height for picture in pictures)
+    letters = max(20, height // 30)
+    above = round(1.7 * letters)
+    font = ImageFont.load_default(size=letters)
     width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
-    sheet = Image.new("RGB", (width, height + 34), "white")
+    sheet = Image.new("RGB", (width, height + above), "white")
     pen = ImageDraw.Draw(sheet)
     x = 0
     for picture, title in zip(pictures, titles, strict=True):
-        sheet.paste(picture, (x, 34))
-        pen.text((x + 4, 5), title, fill="black", font=font)
+        pen.text((x + 4, above // 7), title, fill="black", font=font)
+        sheet.paste("white", (x + picture.width, 0, sheet.width, above))  # a title ends where its picture does
+        sheet.paste(picture, (x, above))
         x += picture.width + gap
     return sheet
 

@@ -1,77 +1,68 @@
 """``drfpn predict``."""
 
-import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drfpn.cli.common import Device, Json, choose_device, print_json
-from drfpn.errors import UserError, sentence
+from drfpn.errors import UserError
+
+if TYPE_CHECKING:
+    from drfpn.prediction import Done
+
+_NAMED = 5
+"""So many bad files are named again at the end."""
 
 
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder or weights (.safetensors).")],
     inputs: Annotated[
-        list[str], typer.Argument(help="Images, folders of images, or glob patterns.", metavar="INPUT...")
+        list[str], typer.Argument(help="Images, videos, folders of them, or quoted glob patterns.", metavar="INPUT...")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures and results.json.")],
-    score: Annotated[float, typer.Option(min=0, max=1, help="Least score of a box that is drawn.")] = 0.5,
+    out: Annotated[Path, typer.Option(help="Folder for pictures, videos and results.")],
+    score: Annotated[float, typer.Option(min=0, max=1, help="Least score of what is drawn and in the CSV.")] = 0.5,
+    every: Annotated[int, typer.Option(min=1, help="Look at each N-th frame of a video.", metavar="N")] = 1,
+    compare: Annotated[
+        Path | None, typer.Option(help="Another run or weights, drawn beside the first on each image.", metavar="RUN")
+    ] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Draw what a trained detector finds, and write it all as COCO results (from score 0.05 on).
+    """Draw what a trained detector finds in images and videos, and write it as COCO results and as a table.
 
-    The results name images by the number in the file name where all files are called by one, as COCO's are, else
-    1, 2, 3, ...; images.json says which is which.
+    results.csv lists what is drawn: file, frame of a video (from 0), image id, class, score, and the box in pixels.
+    results.json holds all detections (from score 0.05 on) as COCO has them. Both name images by the number in the file
+    name where all files are called by one, as COCO's are, else 1, 2, 3, ...; images.json says which is which.
+
+    With --compare, what both detectors found (same class, IoU at least 0.5) is grey, and what only one found is
+    coloured; compare.json has the counts of each image.
     """
-    from drfpn.analysis import draw
-    from drfpn.engine import find_images, load_detector, predict_file
-    from drfpn.engine.checkpoint import write_json
-    from drfpn.engine.predict import image_ids
-    from drfpn.engine.progress import bar
+    from drfpn.prediction import find_inputs, load_predictor, predict_files
 
-    files = find_images(inputs)
-    model, card = load_detector(run)
+    files = find_inputs(inputs)
     where = choose_device(device)
-    model.to(where)
-    out.mkdir(parents=True, exist_ok=True)
-    results: list[dict[str, Any]] = []
-    drawn, failed = 0, []
-    names = _picture_names(files)
-    with bar("predicting", len(files)) as progress:
-        for file, image_id, name in zip(files, image_ids(files), names, strict=True):
-            try:
-                found = predict_file(model, file, device=where)
-            except UserError as error:  # one bad file does not cost the others
-                failed.append(str(file))
-                print(f"drfpn: {sentence(error)}", file=sys.stderr)
-                continue
-            results += found.to_coco(image_id, card.category_ids)
-            sure = found.above(score)
-            picture = draw(sure.image, sure.boxes, sure.labels, card.classes, sure.scores, masks=sure.masks())
-            picture.save(out / name, quality=92)
-            drawn += 1
-            progress.advance()
-    write_json(out / "results.json", results)
-    write_json(
-        out / "images.json",
-        [{"id": image_id, "file_name": str(file)} for file, image_id in zip(files, image_ids(files), strict=True)],
-    )
+    predictor = load_predictor(run, where)
+    other = None if compare is None else load_predictor(compare, where)
+    done = predict_files(predictor, files, out, min_score=score, every=every, other=other)
     if json:
-        print_json({"out": str(out), "images": drawn, "detections": len(results), "failed": failed})
+        print_json({"out": str(out), **asdict(done)})
     else:
-        typer.echo(f"{drawn} pictures and results.json ({len(results)} detections) in {out}")
-    if failed:
-        raise UserError(f"{len(failed)} of {len(files)} files could not be read; the others are done.")
+        typer.echo(_summary(done, out))
+    if done.failed:
+        named = ", ".join(done.failed[:_NAMED]) + (", ..." if len(done.failed) > _NAMED else "")
+        raise UserError(f"{len(done.failed)} of {len(files)} files could not be read ({named}); the others are done.")
 
 
-def _picture_names(files: list[Path]) -> list[str]:
-    """Name each picture by its file; files of one name in several folders get a number."""
-    names: list[str] = []
-    for file in files:
-        name, number = f"{file.stem}.jpg", 2
-        while name in names:
-            name, number = f"{file.stem}-{number}.jpg", number + 1
-        names.append(name)
-    return names
+def _summary(done: "Done", out: Path) -> str:
+    kinds = []
+    if done.images or not done.videos:
+        kinds.append(f"{done.images} pictures")
+    if done.videos:
+        kinds.append(f"{done.videos} videos ({done.frames} frames looked at)")
+    text = f"{' and '.join(kinds)}, results.json ({done.detections} detections) and results.csv in {out}"
+    if done.compared is not None:
+        both, left, right = (done.compared[key] for key in ("both", "only_left", "only_right"))
+        text += f"\nfound by both {both}, only by the first {left}, only by the second {right}"
+    return text

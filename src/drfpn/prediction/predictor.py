@@ -1,0 +1,61 @@
+"""A trained detector with what it takes to use it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drfpn.engine import load_detector
+from drfpn.prediction.detections import Detections
+from drfpn.prediction.images import ImageLike, as_image
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Finds the objects of one image: ``predictor(image)``."""
+
+    model: Any
+    """A detector in evaluation mode, on ``device``."""
+    classes: tuple[str, ...]
+    """Name of each class: label k is ``classes[k - 1]``."""
+    category_ids: tuple[int, ...]
+    """The data set's own id of each class."""
+    device: torch.device | str = "cpu"
+    """Where the model is."""
+    name: str = ""
+    """What to call it in pictures."""
+
+    def __call__(self, image: ImageLike) -> Detections:
+        """Return what the detector finds, all that it does not drop itself (from score 0.05 on, unless set otherwise).
+
+        Args:
+            image: file, Pillow image, or uint8 (3, H, W).
+
+        Raises:
+            UserError: the image cannot be read.
+        """
+        pixels = as_image(image)
+        with torch.inference_mode():
+            output = self.model.detect([pixels.to(self.device)])[0]
+        height, width = pixels.shape[-2:]
+        return Detections(
+            **{key: value.cpu() for key, value in output.items()},
+            size=(height, width),
+            classes=self.classes,
+            category_ids=self.category_ids,
+        )
+
+
+def load_predictor(run_or_file: str | Path, device: torch.device | str = "cpu") -> Predictor:
+    """Load a trained detector from a run folder or a .safetensors file that a run wrote.
+
+    Raises:
+        UserError: as :func:`drfpn.engine.load_detector`.
+    """
+    model, card = load_detector(run_or_file)
+    path = Path(run_or_file).resolve()
+    if path.name in ("best.safetensors", "last.safetensors"):
+        path = path.parent
+    name = path.name.removesuffix(".safetensors")
+    return Predictor(model.to(device), card.classes, card.category_ids, device, name)

@@ -1,0 +1,40 @@
+import json
+import sys
+from pathlib import Path
+
+
+def test_a_bad_file_does_not_cost_the_other_predictions(drfpn, trained, coco) -> None:
+    (coco / "val2017" / "000000000009.jpg").write_bytes(b"not a picture")
+    result = drfpn("predict", trained / "run", coco / "val2017", "--out", "out")
+    assert result.code == 1
+    assert "000000000009.jpg" in result.err
+    assert "1 of 5 files could not be read (" in result.err
+    assert len(list(Path("out").glob("*.jpg"))) == 4
+
+
+def test_two_detectors_are_compared(drfpn, trained, coco) -> None:
+    args = (coco / "val2017", "--score", 0.01, "--out", "out", "--json")
+    result = drfpn("predict", trained / "run", *args, "--compare", trained / "run")
+    assert result.code == 0, result.err
+    said = json.loads(result.out)["compared"]
+    assert said["only_left"] == said["only_right"] == 0
+    written = json.loads(Path("out/compare.json").read_text())
+    assert written["all"] == said
+    assert written["left"] != written["right"]
+    assert sum(row["both"] for row in written["images"]) == said["both"]
+    printed = drfpn("predict", trained / "run", *args[:-1], "--compare", trained / "run").out
+    assert f"found by both {said['both']}, only by the first 0, only by the second 0" in printed
+
+
+def test_a_pattern_in_quotes_is_expanded(drfpn, trained, coco) -> None:
+    result = drfpn("predict", trained / "run", "coco/val*/*.png", "--out", "out", "--json")
+    assert json.loads(result.out)["images"] == 4
+
+
+def test_a_video_without_pyav_is_refused_with_what_to_install(drfpn, trained, coco, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    Path("a.mp4").touch()
+    result = drfpn("predict", trained / "run", coco / "val2017", "a.mp4", "--out", "out")
+    assert result.code == 1
+    assert 'pip install "drfpn[video]"' in result.err
+    assert not Path("out").exists()
