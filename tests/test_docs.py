@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from typer.main import get_command
 
 from drfpn.engine import RunConfig, resolve
@@ -28,6 +29,19 @@ def test_the_readmes_python_runs(capsys, tmp_path, monkeypatch) -> None:
     exec(compile(export, "README.md", "exec"), {})
     loaded = torch.export.load("detector.pt2").module()(torch.zeros(3, 97, 131, dtype=torch.uint8))
     assert set(loaded) == {"boxes", "scores", "labels"}
+
+
+def test_the_python_of_the_predicting_page_runs(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = resolve("faster_rcnn_lite0_drfpn", "dataset", overrides=("width=16", "weights_backbone=null"))
+    card = Card(config=config, classes=("a", "b"), category_ids=(1, 2))
+    run = Path("runs/faster_rcnn_lite0_drfpn-dataset-1")
+    run.mkdir(parents=True)
+    save_detector(run / "best.safetensors", build(card), card)
+    Image.new("RGB", (90, 60)).save("photo.jpg")
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/predicting.md").read_text(), flags=re.DOTALL)
+    exec(compile(code, "predicting.md", "exec"), {})
+    assert Path("found.jpg").is_file()
 
 
 def test_every_setting_of_the_training_page_exists() -> None:
@@ -61,6 +75,7 @@ def test_every_command_of_the_readme_exists() -> None:
         "docs/performance.md",
         "docs/reproduction.md",
         "experiments/README.md",
+        "docs/predicting.md",
         "docs/training.md",
         "CONTRIBUTING.md",
     ],
