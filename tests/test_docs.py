@@ -55,11 +55,12 @@ def test_every_command_of_the_readme_exists() -> None:
     from drfpn.cli.app import app
 
     command = get_command(app)
-    known = set(command.commands) | {f"data {name}" for name in command.commands["data"].commands}
+    groups = ("data", "view")
+    known = set(command.commands) | {f"{group} {name}" for group in groups for name in command.commands[group].commands}
     code = "\n".join(re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)) + "\n".join(
         re.findall("`[^`\n]+`", README)
     )
-    named = re.findall(r"^`?drfpn ((?:data )?)([a-z|\\]+)", code, flags=re.MULTILINE)
+    named = re.findall(r"^`?drfpn ((?:data |view )?)([a-z|\\]+)", code, flags=re.MULTILINE)
     assert len(named) > 10
     for group, names in named:
         for name in names.split("\\|"):
@@ -72,6 +73,7 @@ def test_every_command_of_the_readme_exists() -> None:
         "README.md",
         "docs/design.md",
         "docs/measurements.md",
+        "docs/looking.md",
         "docs/performance.md",
         "docs/reproduction.md",
         "experiments/README.md",

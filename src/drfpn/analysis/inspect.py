@@ -12,43 +12,30 @@ from drfpn.ops import warp, warp_released
 from drfpn.pyramids.base import Pyramid
 from drfpn.pyramids.crb import ChannelRefinement
 
-DEAD_PIXELS = 0.01
-"""Offsets that are all smaller do nothing that could be seen; pixels of the finer map."""
-
 
 @dataclass(frozen=True)
 class Inspection:
     """Inner values of a pyramid for one image, on the CPU, without the padding of the batch.
 
-    A pair of levels is named by the index of its finer level. A step without an offset, weight or gate is missing
-    in the dictionary.
+    A pair of neighbouring levels is named by the index of its finer one, 0 the finest. A step without an offset,
+    weight or gate is missing in the dictionary.
     """
 
+    levels: list[str]
+    """Names of the backbone's levels by their stride: C2 is of stride 4."""
     laterals: list[Tensor]
     """(C, H, W) of each level before merging, finest first."""
-    merged: dict[str, Tensor]
-    """(C, H, W) of each level that leaves the pyramid, extra levels too."""
+    merged: list[Tensor]
+    """(C, H, W) of each of these levels as it leaves the pyramid."""
     offsets: dict[int, Tensor]
-    """(2, H, W), (x, y), of the top-down path, in pixels of the finer map."""
+    """(2, H, W), (x, y), of SRB, in pixels of the map that is added to."""
     weights: dict[int, Tensor]
-    """(H, W): omega of the top-down path."""
+    """(H, W): omega of SRB."""
     gates: dict[int, Tensor]
-    """(C,): alpha of the bottom-up path."""
-
-    def dead_offsets(self) -> list[int]:
-        """Return the pairs whose offsets are all below ``DEAD_PIXELS``."""
-        return [i for i, offset in self.offsets.items() if offset.norm(dim=0).max() < DEAD_PIXELS]
-
-    def dead_weights(self) -> list[int]:
-        """Return the pairs whose weight omega is zero everywhere."""
-        return [i for i, weight in self.weights.items() if not weight.any()]
-
-    def dead_gates(self) -> list[int]:
-        """Return the pairs whose gates are all equal."""
-        return [i for i, gate in self.gates.items() if gate.max() == gate.min()]
+    """(C,): alpha of CRB."""
 
 
-def inspect_pyramid(model: nn.Module, image: Tensor) -> Inspection:
+def inspect_pyramid(model: Any, image: Tensor) -> Inspection:
     """Run the backbone and the pyramid of ``model`` on one image and return what flows inside.
 
     Args:
@@ -67,13 +54,13 @@ def inspect_pyramid(model: nn.Module, image: Tensor) -> Inspection:
     pixels = (image / 255 if image.dtype == torch.uint8 else image).to(device)
 
     seen: dict[nn.Module, Tensor] = {}
-    parts = [*neck.lateral, neck.top]
-    steps = list(neck.top_down.steps)
-    offset_heads = {i: head for i, step in enumerate(steps) if (head := _part(step, "offset")) is not None}
-    weight_heads = {i: head for i, step in enumerate(steps) if (head := _part(step, "weight")) is not None}
-    parts += [*offset_heads.values(), *weight_heads.values()]
-    refinements = {i: r for i, step in enumerate(getattr(neck.bottom_up, "steps", [])) if (r := _refinement(step))}
-    parts += [r.gate for r in refinements.values()]
+    steps = [(i, step) for path in (neck.top_down, neck.bottom_up) for i, step in enumerate(getattr(path, "steps", []))]
+    spatial = {i: module for i, step in steps for module in step.modules() if hasattr(module, "warp")}
+    channel = {i: module for i, step in steps for module in step.modules() if isinstance(module, ChannelRefinement)}
+    offsets = {i: block.offset for i, block in spatial.items() if hasattr(block, "offset")}
+    weights = {i: block.weight for i, block in spatial.items() if hasattr(block, "weight")}
+    parts: list[Any] = [*neck.lateral, neck.top, *offsets.values(), *weights.values()]
+    parts += [block.gate for block in channel.values()]
     hooks = [part.register_forward_hook(lambda m, _, out: seen.__setitem__(m, out)) for part in parts]
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -93,26 +80,19 @@ def inspect_pyramid(model: nn.Module, image: Tensor) -> Inspection:
         height, width = (math.ceil(side * share) for side, share in zip(m.shape[-2:], shares, strict=True))
         return m[0, :, :height, :width].float().cpu()
 
+    strides = [images.tensors.shape[-1] / seen[part].shape[-1] for part in [*neck.lateral, neck.top]]
     return Inspection(
+        levels=[f"C{round(math.log2(stride))}" for stride in strides],
         laterals=[cut(seen[part]) for part in [*neck.lateral, neck.top]],
-        merged={name: cut(m) for name, m in levels.items()},
-        offsets={i: cut(_in_pixels(steps[i], seen[head])) for i, head in offset_heads.items()},
-        weights={i: cut(seen[head])[0] for i, head in weight_heads.items()},
-        gates={i: seen[r.gate][0, :, 0, 0].float().cpu() for i, r in refinements.items()},
+        merged=[cut(m) for m in list(levels.values())[: len(strides)]],
+        offsets={i: cut(_in_pixels(spatial[i], seen[part])) for i, part in offsets.items()},
+        weights={i: cut(seen[part])[0] for i, part in weights.items()},
+        gates={i: seen[block.gate][0, :, 0, 0].float().cpu() for i, block in channel.items()},
     )
 
 
-def _part(step: nn.Module, name: str) -> nn.Module | None:
-    part = getattr(step, name, None)
-    return part if isinstance(part, nn.Module) else None
-
-
-def _refinement(step: nn.Module) -> ChannelRefinement | None:
-    return next((module for module in step.modules() if isinstance(module, ChannelRefinement)), None)
-
-
-def _in_pixels(step: nn.Module, offset: Tensor) -> Tensor:
-    """Turn offsets (N, 2, H, W) of ``step`` into pixels of the finer map."""
+def _in_pixels(step: Any, offset: Tensor) -> Tensor:
+    """Turn offsets (N, 2, H, W) of ``step`` into pixels of their own map."""
     if step.warp is warp_released:
         return offset / 2
     if step.warp is not warp:

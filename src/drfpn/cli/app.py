@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from drfpn.cli import ablate, bench, data, doctor, evaluate, inspect, predict, report, train
+from drfpn.cli import ablate, bench, data, doctor, evaluate, inspect, predict, report, train, view
 from drfpn.errors import Stopped, UserError, sentence
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(train.demo)
 app.add_typer(data.app, name="data")
+app.add_typer(view.app, name="view")
 
 
 def _version(wanted: bool) -> None:
