@@ -404,7 +404,7 @@ TRAINING_DATA = [row for row in TABLE if row.skipped is not None]
 def test_bad_training_data_is_listed_by_check_and_left_out_aloud_or_refused_where_asked_to_skip(
     drfpn, coco, monkeypatch, bad
 ) -> None:
-    monkeypatch.setattr("drfpn.cli.train._draw", lambda *args: None)  # pictures take longer than the training
+    monkeypatch.setattr("drfpn.cli.train._finish", lambda *args: None)  # pictures take longer than the training
     bad.make()
     check = drfpn("data", "check", "coco", "--json")
     errors = [row["kind"] for row in json.loads(check.out)["findings"] if row["severity"] == "error"]
@@ -450,7 +450,7 @@ def test_masks_cannot_be_measured_on_data_without(drfpn, coco) -> None:
 
 @pytest.mark.parametrize("segmentation", ["text", [[1, 2, 3]], {"size": [1, 1], "counts": [1]}])
 def test_a_detector_of_boxes_does_not_mind_bad_segmentations(drfpn, coco, monkeypatch, segmentation) -> None:
-    monkeypatch.setattr("drfpn.cli.train._draw", lambda *args: None)
+    monkeypatch.setattr("drfpn.cli.train._finish", lambda *args: None)
     for file in (TRAIN_JSON, VAL_JSON):
         edit(lambda record: record["annotations"][0].update(segmentation=segmentation), file)()
     result = drfpn(*shlex.split(COCO))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drfpn.cli.train import _draw as draw_run
+from drfpn.cli.train import _finish as finish
 from drfpn.data import open_dataset
 
 
@@ -107,6 +107,7 @@ def test_a_run_with_detections_is_analysed_in_its_report(trained, tmp_path) -> N
     run = tmp_path / "run"
     shutil.copytree(trained / "run", run)
     (run / "detections.json").write_text(json.dumps(perfect(trained / "coco")))
-    draw_run(run, open_dataset(str(trained / "coco"), "val", masks=True), "cpu")
+    splits = [open_dataset(str(trained / "coco"), split, masks=True) for split in ("train", "val")]
+    finish(run, *splits, "cpu")
     assert json.loads((run / "metrics.json").read_text())["analysis"]["box"]["ap"] == pytest.approx(1)
     assert "Behind the numbers" in (run / "report.html").read_text()
