@@ -74,7 +74,10 @@ def test_two_processes_have_the_losses_of_one(detector, tmp_path, tiny_config, p
     one, two = steps(tmp_path / "one"), steps(tmp_path / "two")
     assert len(one) == len(two) == 2
     assert two[0] == pytest.approx(one[0], rel=1e-5, abs=1e-6)
-    assert two[1] == pytest.approx(one[1], rel=1e-3)  # after a step: the gradients were shared
+    for name, value in one[1].items():  # after a step: the gradients were shared
+        # a region at a later stage's IoU threshold may fall to the other side: one of 500 moves a loss by 1e-3
+        flips = name.endswith(("_1", "_2"))
+        assert two[1][name] == pytest.approx(value, rel=3e-3 if flips else 1e-3), name
     results = [json.loads((tmp_path / run / "metrics.json").read_text()) for run in ("one", "two")]
     assert results[0]["images"] == results[1]["images"] == 3
 
