@@ -1,12 +1,10 @@
 """``drfpn bench``."""
 
-import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drfpn.cli.common import Device, Json, choose_device, print_json
-from drfpn.errors import UserError
+from drfpn.cli.common import Device, Json, choose_device, parse_size, print_json
 
 if TYPE_CHECKING:
     from drfpn.experiments.runtime import Line
@@ -38,13 +36,9 @@ def bench(
     from drfpn.experiments.tables import choose_rows, find_table
 
     table = choose_rows(find_table(what), [row.strip() for row in rows.split(",")] if rows else [])
-    match = re.fullmatch(r"(\d+)x(\d+)", size)
-    if match is None or min(int(match[1]), int(match[2])) < 32:
-        raise UserError(
-            f"--size must be HEIGHTxWIDTH of at least 32 pixels, such as 800x1280, not '{size}'.", exit_code=2
-        )
+    height_width = parse_size(size)
     where = choose_device(device)
-    lines = measure_table(table, model=model, size=(int(match[1]), int(match[2])), turns=turns, device=where)
+    lines = measure_table(table, model=model, size=height_width, turns=turns, device=where)
     if json:
         machine = {"device": str(where), "threads": torch.get_num_threads(), "torch": torch.__version__}
         measured = [line.model_dump() for line in lines]

@@ -1,6 +1,7 @@
 """What several commands share: printing JSON or tables, choosing a device."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,6 +55,16 @@ def choose_device(name: str) -> "torch.device":
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"Device '{name}' is not there: {str(error).splitlines()[0]}", exit_code=2) from error
     return device
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read ``HEIGHTxWIDTH`` in pixels."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None or min(int(match[1]), int(match[2])) < 32:
+        raise UserError(
+            f"--size must be HEIGHTxWIDTH of at least 32 pixels, such as 800x1280, not '{text}'.", exit_code=2
+        )
+    return int(match[1]), int(match[2])
 
 
 def print_metrics(metrics: "Metrics") -> None:

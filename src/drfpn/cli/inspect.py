@@ -1,12 +1,10 @@
 """``drfpn info`` and ``drfpn models``."""
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drfpn.cli.common import Device, Json, choose_device, print_json, print_rows
-from drfpn.errors import UserError
+from drfpn.cli.common import Device, Json, choose_device, parse_size, print_json, print_rows
 
 if TYPE_CHECKING:
     from drfpn.analysis.step import Step
@@ -27,14 +25,9 @@ def info(
     from drfpn.analysis import count
     from drfpn.analysis.counts import PROPOSALS
 
-    match = re.fullmatch(r"(\d+)x(\d+)", size)
-    if match is None or min(int(match[1]), int(match[2])) < 32:
-        raise UserError(
-            f"--size must be HEIGHTxWIDTH of at least 32 pixels, such as 800x1280, not '{size}'.", exit_code=2
-        )
+    height, image_width = parse_size(size)
     options = {} if convention is None else {"convention": convention}
     detector = build_detector(model, classes, width=width, neck_options=options)
-    height, image_width = int(match[1]), int(match[2])
     counts = count(detector, height, image_width)
     taken = _step(model, classes, width, options, (height, image_width), device) if step else None
     if json:
