@@ -32,7 +32,7 @@ def test_features_of_several_runs_are_drawn_beside_each_other(trained, drfpn, im
     assert done.code == 0, done.err
     told = json.loads(done.out)
     assert told == {
-        "files": ["seen/before-best.png", "seen/before-other.png", "seen/after.png"],
+        "files": ["seen/before-run.png", "seen/before-other.png", "seen/after.png"],
         "channels": [3, 1],
         "level": "C2",
     }

@@ -12,6 +12,7 @@ from drfpn.analysis.bars import save_class_bars
 from drfpn.analysis.curves import save_compared_curves
 from drfpn.analysis.page import figure, heading, paragraph, percent, table, write_page
 from drfpn.errors import UserError
+from drfpn.runs import name_runs
 
 
 def write_comparison(runs: Sequence[Path], file: Path) -> Path:
@@ -24,7 +25,7 @@ def write_comparison(runs: Sequence[Path], file: Path) -> Path:
     Raises:
         UserError: a folder that is no finished run, or two of one name and parent.
     """
-    names = _names(runs)
+    names = name_runs(runs)
     metrics = {name: json.loads(_read(run / "metrics.json", run)) for name, run in zip(names, runs, strict=True)}
     settings = {name: yaml.safe_load(_read(run / "config.yaml", run)) for name, run in zip(names, runs, strict=True)}
     logs = {
@@ -51,15 +52,6 @@ def _read(file: Path, run: Path) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{run} is not the folder of a finished run: {file.name} cannot be read.") from error
-
-
-def _names(runs: Sequence[Path]) -> list[str]:
-    names = [run.resolve().name for run in runs]
-    if len(set(names)) < len(names):
-        names = [f"{run.resolve().parent.name}/{run.resolve().name}" for run in runs]
-    if len(set(names)) < len(names):
-        raise UserError(f"Two of the runs are called '{max(names, key=names.count)}': give each once.", exit_code=2)
-    return names
 
 
 def _differences(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:

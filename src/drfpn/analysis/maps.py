@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from drfpn.analysis.draw import PALETTE
 from drfpn.analysis.inspect import Inspection
 from drfpn.analysis.verdicts import pair_name
 
+Picture = Path | BinaryIO
+"""Where a picture goes: a file by name, or one open for writing."""
 ARROWS = 24
 """Across the wider side of an arrow field."""
 PANEL = 3.0
@@ -32,7 +34,7 @@ def pick(m: Tensor, channel: int | None) -> Tensor:
     return m.mean(0) if channel is None else m[channel]
 
 
-def draw_features_before(found: Inspection, level: int, channels: Sequence[int | None], file: Path) -> None:
+def draw_features_before(found: Inspection, level: int, channels: Sequence[int | None], file: Picture) -> None:
     """Draw channels of two adjacent levels before they are merged (Figure 1); a row has one scale.
 
     Args:
@@ -50,7 +52,7 @@ def draw_features_after(
     level: int,
     channels: Sequence[int | None],
     detections: Mapping[str, Image.Image],
-    file: Path,
+    file: Picture,
 ) -> None:
     """Draw the same channels of a merged level for several runs (Figure 5), and what they detect; a row has one scale.
 
@@ -65,12 +67,48 @@ def draw_features_after(
     _grid({run: found.merged[level] for run, found in runs.items()}, channels, detections, f"Merged, {name}", file)
 
 
+def draw_levels(runs: Mapping[str, Inspection], file: Picture, *, mean: bool) -> None:
+    """Draw every merged level of several runs: a row for each run, a column for each level with one scale.
+
+    Args:
+        runs: inner values by name.
+        file: the picture.
+        mean: draw the mean over channels, else the channel of each map that varies most over its pixels.
+    """
+    levels = sorted({level for found in runs.values() for level in found.levels})
+    height, width = next(iter(runs.values())).merged[0].shape[-2:]
+    size = (PANEL * len(levels) + 0.6, (PANEL * height / width + 0.45) * len(runs) + 1.4)
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(runs), len(levels), squeeze=False)
+    for column, level in enumerate(levels):
+        shown = {}
+        for row, found in enumerate(runs.values()):
+            axes[row, column].set(xticks=[], yticks=[])
+            if level in found.levels:
+                i = found.levels.index(level)
+                channel = None if mean else most_active(found, i, 1)[0]
+                shown[row] = (pick(found.merged[i], channel), channel)
+        low = min(float(m.min()) for m, _ in shown.values())
+        high = max(float(m.max()) for m, _ in shown.values())
+        for row, (m, channel) in shown.items():
+            place = axes[row, column]
+            drawn = place.imshow(m.numpy(), cmap="inferno", vmin=low, vmax=high, interpolation="nearest")
+            about = f"{m.shape[-1]} x {m.shape[-2]}" + ("" if mean else f", channel {channel}")
+            place.set_title(f"{level.replace('C', 'level ')}: {about}", fontsize=9)
+        figure.colorbar(drawn, ax=list(axes[:, column]), label="activation", orientation="horizontal", shrink=0.8)
+    for row, name in zip(axes[:, 0], runs, strict=True):
+        row.set_ylabel(name, fontsize=9)
+    figure.suptitle("Levels as they leave the pyramid: " + ("mean of all channels" if mean else "most active channel"))
+    figure.savefig(file, dpi=110)
+
+
 def _grid(
     columns: Mapping[str, Tensor],
     channels: Sequence[int | None],
     last: Mapping[str, Image.Image],
     title: str,
-    file: Path,
+    file: Picture,
 ) -> None:
     rows = len(channels) + bool(last)
     shape = next(iter(columns.values())).shape
@@ -97,7 +135,7 @@ def _grid(
     figure.savefig(file, dpi=110)
 
 
-def draw_offsets(found: Inspection, image: Tensor, file: Path) -> None:
+def draw_offsets(found: Inspection, image: Tensor, file: Picture) -> None:
     """Draw SRB's offsets as arrows and as their size in pixels, and its weight omega, a row for each pair of levels.
 
     Args:
@@ -153,7 +191,7 @@ def _arrows(axes: Any, offset: Tensor, size: Sequence[int]) -> None:
     axes.set_xlabel(f"longest arrow: {longest:.2f} pixels of the level", fontsize=8)
 
 
-def draw_gates(found: Sequence[Inspection], file: Path) -> None:
+def draw_gates(found: Sequence[Inspection], file: Picture) -> None:
     """Draw CRB's gates, sorted over channels, a panel for each pair; over many images with their spread.
 
     Args:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from drfpn.cli import ablate, bench, data, doctor, evaluate, inspect, predict, report, train, view
+from drfpn.cli import ablate, bench, data, doctor, evaluate, inspect, predict, report, serve, train, view
 from drfpn.errors import Stopped, UserError, sentence
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("models")(inspect.models)
 app.command("report")(report.report)
 app.command("ablate")(ablate.ablate)
 app.command("bench")(bench.bench)
+app.command("app")(serve.serve)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(train.demo)
 app.add_typer(data.app, name="data")

@@ -38,13 +38,14 @@ def features(
     from drfpn.analysis import maps
     from drfpn.analysis.inspect import inspect_pyramid
     from drfpn.prediction import load_predictor
+    from drfpn.runs import name_runs
 
     *runs, image = arguments
     if not runs:
         raise UserError("Give one run or more, and an image last.", exit_code=2)
     pixels = _image(image)
     predictors = {
-        name: load_predictor(run, choose_device(device)) for name, run in zip(_names(runs), runs, strict=True)
+        name: load_predictor(run, choose_device(device)) for name, run in zip(name_runs(runs), runs, strict=True)
     }
     found = {name: inspect_pyramid(predictor.model, pixels) for name, predictor in predictors.items()}
     first = next(iter(found.values()))
@@ -132,15 +133,6 @@ def _inspect(run: Path, images: Sequence[Any], device: str) -> "list[Inspection]
             found.append(inspect_pyramid(model, image))
             progress.advance()
     return found
-
-
-def _names(runs: Sequence[Path]) -> list[str]:
-    names = [run.resolve().stem if run.is_file() else run.resolve().name for run in runs]
-    if len(set(names)) < len(names):
-        names = [f"{run.resolve().parent.name}/{name}" for run, name in zip(runs, names, strict=True)]
-    if len(set(names)) < len(names):
-        raise UserError(f"Two of the runs are called '{max(names, key=names.count)}': give each once.", exit_code=2)
-    return names
 
 
 def _channels(text: str, found: "Inspection", level: int, width: int) -> list[int | None]:

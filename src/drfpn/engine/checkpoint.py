@@ -11,11 +11,12 @@ import torch
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from drfpn.detectors import build_detector
 from drfpn.engine.config import RunConfig
 from drfpn.errors import UserError
+from drfpn.runs import WEIGHTS
 from drfpn.weights import load_exactly
 
 
@@ -90,7 +91,7 @@ def find_weights(run_or_file: Path) -> Path:
     """Return the weights of a run folder (the best, else the last) or the file itself."""
     if run_or_file.is_file():
         return run_or_file
-    for name in ("best.safetensors", "last.safetensors"):
+    for name in WEIGHTS:
         if (run_or_file / name).is_file():
             return run_or_file / name
     if run_or_file.is_dir():
@@ -108,19 +109,29 @@ def load_detector(run_or_file: str | Path) -> tuple[nn.Module, Card]:
         UserError: no such file, a file of another kind (nothing in it is ever run), or weights that do not fit.
     """
     file = find_weights(Path(run_or_file))
-    try:
-        with safe_open(file, "pt") as stream:
-            metadata = stream.metadata() or {}
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  # not a dict
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is not a safetensors file that can be read: {error}.") from error
-    try:
-        card = Card.model_validate_json(metadata["drfpn"])
-    except (KeyError, ValidationError) as error:
-        raise UserError(f"{file} holds no card of a drfpn detector, so its model and classes are not known.") from error
+    card, tensors = _read_weights(file, card_only=False)
     model = build(card)
     load_exactly(model, tensors, "the detector of its card", file)
     return model.eval().to(memory_format=torch.channels_last), card
+
+
+def load_card(run_or_file: str | Path) -> Card:
+    """Return the card of a trained detector, without its weights; the arguments are :func:`load_detector`'s."""
+    return _read_weights(find_weights(Path(run_or_file)), card_only=True)[0]
+
+
+def _read_weights(file: Path, *, card_only: bool) -> tuple[Card, dict[str, Tensor]]:
+    try:
+        with safe_open(file, "pt") as stream:
+            metadata = stream.metadata() or {}
+            names = [] if card_only else list(stream.keys())
+            tensors = {name: stream.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is not a safetensors file that can be read: {error}.") from error
+    try:
+        return Card.model_validate_json(metadata["drfpn"]), tensors
+    except (KeyError, ValidationError) as error:
+        raise UserError(f"{file} holds no card of a drfpn detector, so its model and classes are not known.") from error
 
 
 def save_state(file: Path, state: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ import torch
 from drfpn.engine import load_detector
 from drfpn.prediction.detections import Detections
 from drfpn.prediction.images import ImageLike, as_image
+from drfpn.runs import name_runs
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,5 @@ def load_predictor(run_or_file: str | Path, device: torch.device | str = "cpu") 
         UserError: as :func:`drfpn.engine.load_detector`.
     """
     model, card = load_detector(run_or_file)
-    path = Path(run_or_file).resolve()
-    if path.name in ("best.safetensors", "last.safetensors"):
-        path = path.parent
-    name = path.name.removesuffix(".safetensors")
+    (name,) = name_runs([Path(run_or_file)])
     return Predictor(model.to(device), card.classes, card.category_ids, device, name)

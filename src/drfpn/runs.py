@@ -1,0 +1,28 @@
+"""What runs are called in tables and pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from drfpn.errors import UserError
+
+WEIGHTS = ("best.safetensors", "last.safetensors")
+"""What a run folder holds, first the better one."""
+
+
+def name_runs(runs: Sequence[Path]) -> list[str]:
+    """Return a name for each run folder or weights file: its own, with the folder above where two are alike.
+
+    Raises:
+        UserError: two are the same.
+    """
+    paths = [_folder(run.resolve()) for run in runs]
+    names = [path.name.removesuffix(".safetensors") for path in paths]
+    if len(set(names)) < len(names):
+        names = [f"{path.parent.name}/{name}" for path, name in zip(paths, names, strict=True)]
+    if len(set(names)) < len(names):
+        raise UserError(f"Two of the runs are called '{max(names, key=names.count)}': give each once.", exit_code=2)
+    return names
+
+
+def _folder(path: Path) -> Path:
+    return path.parent if path.name in WEIGHTS else path
