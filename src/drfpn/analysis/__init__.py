@@ -6,6 +6,7 @@ from drfpn.analysis.curves import save_curves
 from drfpn.analysis.draw import contact_sheet, draw, side_by_side
 from drfpn.analysis.evaluation import save_evaluation
 from drfpn.analysis.examples import draw_examples
+from drfpn.analysis.panels import draw_panels
 from drfpn.analysis.report import write_report
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "count",
     "draw",
     "draw_examples",
+    "draw_panels",
     "save_curves",
     "save_evaluation",
     "side_by_side",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class Example(BaseModel):
     """A picture of an image with its objects beside what was found."""
 
+    index: int
+    """Of the image in its data set."""
     file: str
     """In the folder of the pictures."""
     kind: str
@@ -65,7 +67,7 @@ def draw_examples(
             file = folder / f"{Path(dataset.name(i)).stem}.jpg"
             _draw(model, dataset, i, file, min_score)
             numbers = {"right": int(right[i]), "false": int(false[i]), "missed": int(missed[i])}
-            examples.append(Example(file=file.name, kind=kind, f1=float(f1[i]), **numbers))
+            examples.append(Example(index=i, file=file.name, kind=kind, f1=float(f1[i]), **numbers))
     return examples
 
 

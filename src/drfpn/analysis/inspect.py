@@ -39,7 +39,8 @@ def inspect_pyramid(model: Any, image: Tensor) -> Inspection:
     """Run the backbone and the pyramid of ``model`` on one image and return what flows inside.
 
     Args:
-        model: detector of this library; its own transform decides the size. Its mode is put back afterwards.
+        model: detector of this library, or one of torchvision with a pyramid of this library; its own transform
+            decides the size. Its mode is put back afterwards.
         image: uint8 or 0..1, (3, H, W).
 
     Raises:
@@ -47,7 +48,7 @@ def inspect_pyramid(model: Any, image: Tensor) -> Inspection:
     """
     backbone: Any = getattr(model, "backbone", None)
     transform: Any = getattr(model, "transform", None)
-    neck: Any = getattr(backbone, "neck", None)
+    neck: Any = getattr(backbone, "neck", None) or getattr(backbone, "fpn", None)
     if not isinstance(neck, Pyramid):
         raise UserError(f"The model must have a pyramid of this library, but its neck is {type(neck).__name__}.")
     device = next(model.parameters()).device

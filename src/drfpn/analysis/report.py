@@ -46,6 +46,7 @@ def write_report(run: Path) -> Path:
         heading("By class"),
         *_classes(run, metrics),
         *_analysis(metrics.get("analysis"), run / "analysis"),
+        *_pyramid(metrics.get("pyramid"), run / "analysis"),
         heading("Training"),
         figure(run / "curves.png", "Mean loss of each epoch with its terms, and AP on the validation split."),
         *_examples(metrics["examples"], run / "pictures"),
@@ -145,6 +146,35 @@ def _analysis(analysis: Mapping[str, Any] | None, pictures: Path) -> list[str]:
         lines.append(table([["class", *keys], *rows]))
     files = ((pictures / f"{name}.png", caption) for name, caption in PICTURES.items())
     return lines + [figure(file, caption) for file, caption in files if file.exists()]
+
+
+def _pyramid(panels: Mapping[str, Any] | None, pictures: Path) -> list[str]:
+    """Return what flows inside of the pyramid, where that was drawn."""
+    if panels is None:
+        return []
+    lines = [
+        heading("Inside of the pyramid"),
+        paragraph(
+            "The pyramid joins maps of several resolutions: level 2 has a value for every 4th pixel, level 3 for every "
+            "8th, and so on; each finds objects of its size."
+        ),
+        figure(pictures / "levels.png", f"Image {panels['image']}: each level as it leaves the pyramid, mean over channels."),
+    ]
+    spatial = (
+        "Where the spatial refinement block reads the coarser map for a pixel of the finer one, how far that is from "
+        "the plain grid, and how much what it reads counts."
+    )
+    channels = f"How the channel refinement block weighs the channels, over {panels['images']} images."
+    for file, caption, verdicts in (
+        ("offsets.png", spatial, panels["offsets"] + panels["weights"]),
+        ("gates.png", channels, panels["gates"]),
+    ):
+        if verdicts:
+            lines.append(figure(pictures / file, caption))
+            lines.append(
+                table([["levels", "in words"], *([verdict["pair"], verdict["words"]] for verdict in verdicts)])
+            )
+    return lines
 
 
 def _examples(examples: list[dict[str, Any]], pictures: Path) -> list[str]:

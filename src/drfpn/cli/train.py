@@ -239,7 +239,7 @@ def _resumed_folder(config: "RunConfig", out: Path | None) -> Path:
 
 def _finish(folder: Path, train_set: "DetectionDataset", val_set: "DetectionDataset", device: str) -> None:
     """Add to the numbers what lies behind them, draw, and write the report."""
-    from drfpn.analysis import count, draw_examples, save_curves, write_report
+    from drfpn.analysis import count, draw_examples, draw_panels, save_curves, write_report
     from drfpn.cli.evaluate import write_analysis
     from drfpn.data.stats import objects_of
     from drfpn.engine import load_detector
@@ -262,6 +262,8 @@ def _finish(folder: Path, train_set: "DetectionDataset", val_set: "DetectionData
         counts = count_images(find_matches(choose_engine(), truth, results, "bbox"))
         examples = draw_examples(model.to(choose_device(device)), val_set, counts, folder / "pictures", PICTURES)
         more["examples"] = [example.model_dump() for example in examples]
+        panels = draw_panels(model, val_set, [example.index for example in examples], folder / "analysis")
+        more["pyramid"] = None if panels is None else panels.model_dump()
         write_analysis(truth, results, folder)
     file = folder / "metrics.json"
     write_json(file, json_module.loads(file.read_text(encoding="utf-8")) | more)
