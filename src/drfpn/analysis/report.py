@@ -158,7 +158,10 @@ def _pyramid(panels: Mapping[str, Any] | None, pictures: Path) -> list[str]:
             "The pyramid joins maps of several resolutions: level 2 has a value for every 4th pixel, level 3 for every "
             "8th, and so on; each finds objects of its size."
         ),
-        figure(pictures / "levels.png", f"Image {panels['image']}: each level as it leaves the pyramid, mean over channels."),
+        figure(
+            pictures / "levels.png",
+            f"Image {panels['image']}: each level as it leaves the pyramid, mean over channels.",
+        ),
     ]
     spatial = (
         "Where the spatial refinement block reads the coarser map for a pixel of the finer one, how far that is from "
