@@ -9,7 +9,8 @@ Convention, here and in all that builds on it:
   bfloat16 cannot tell neighbouring pixels of a map of 300 apart.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -67,68 +68,83 @@ def sample(image: Tensor, positions: Tensor, padding: Padding = "border") -> Ten
     return read.to(image.dtype)
 
 
-def sample_by_gathers(image: Tensor, positions: Tensor, padding: Padding = "border") -> Tensor:
-    """Do what :func:`sample` does with ``gather`` alone: slower, but with a backward everywhere."""
-    height, width = image.shape[-2:]
-    x = ((positions[..., 0] + 1) * width - 1) / 2  # pixels of image
+def corners(positions: Tensor, height: int, width: int, padding: Padding = "border") -> tuple[Tensor, Tensor]:
+    """Return the four pixels of a map around each position, and how much of each a bilinear reading takes.
+
+    Args:
+        positions: (N, H, W, 2), normalised (x, y).
+        height: of the map.
+        width: of the map.
+        padding: what lies outside; of zeros nothing is taken.
+
+    Returns:
+        Indices of pixels, row by row, and their shares, (N, H, W, 4). An index is valid whatever the position.
+    """
+    x = ((positions[..., 0] + 1) * width - 1) / 2  # pixels of the map
     y = ((positions[..., 1] + 1) * height - 1) / 2
     if padding == "border":
         x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
-    left, top = x.floor(), y.floor()
-    flat = image.to(positions.dtype).flatten(2)  # (N, C, h w)
-
-    result = torch.zeros(())
+    left, top = x.detach().floor(), y.detach().floor()
+    indices, shares = [], []
     for dx in (0, 1):
         for dy in (0, 1):
             column, row = left + dx, top + dy
-            weight = (1 - (x - column).abs()) * (1 - (y - row).abs())  # (N, H, W)
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            index = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
-            values = flat.gather(2, index.flatten(1)[:, None].expand(-1, flat.shape[1], -1))
-            corner = values.unflatten(2, index.shape[1:]) * (weight * inside)[:, None]
-            result = corner if dx == dy == 0 else result + corner
-    return result.to(image.dtype)
+            shares.append((1 - (x - column).abs()) * (1 - (y - row).abs()) * inside)
+            indices.append(row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long())
+    return torch.stack(indices, dim=-1).clamp(0, height * width - 1), torch.stack(shares, dim=-1)
 
 
-def _positions(grid: Tensor, shift: Tensor) -> Tensor:
-    return grid + shift.permute(0, 2, 3, 1)  # (N, H, W, 2)
+def sample_by_gathers(image: Tensor, positions: Tensor, padding: Padding = "border") -> Tensor:
+    """Do what :func:`sample` does with ``gather`` alone: slower, but with a backward everywhere."""
+    index, share = corners(positions, image.shape[-2], image.shape[-1], padding)
+    flat = image.to(positions.dtype).flatten(2)  # (N, C, h w)
+    values = flat.gather(2, index.flatten(1)[:, None].expand(-1, flat.shape[1], -1))
+    return (values.unflatten(2, index.shape[1:]) * share[:, None]).sum(dim=-1).to(image.dtype)
+
+
+class Warp(NamedTuple):
+    """How a map is read at the pixels of a finer one that an offset moves: ``warp(coarse, offset)``."""
+
+    positions: Callable[[Tensor], Tensor]
+    """Maps an offset (N, 2, H, W), (x, y), to normalised positions (N, H, W, 2): its unit, and the grid."""
+    padding: Padding = "border"
+    """What lies outside."""
+
+    def __call__(self, coarse: Tensor, offset: Tensor) -> Tensor:
+        """Read ``coarse`` (N, C, h, w); the result is (N, C, H, W), H and W of ``offset`` (N, 2, H, W)."""
+        return sample(coarse, self.positions(offset), self.padding)
 
 
 def _at_least_float32(offset: Tensor) -> Tensor:
     return offset.to(torch.promote_types(offset.dtype, torch.float32))
 
 
-def warp(coarse: Tensor, offset: Tensor) -> Tensor:
-    """Read ``coarse`` at the pixels of the finer map moved by ``offset`` (Eq. 2).
+def moved_pixels(offset: Tensor) -> Tensor:
+    """Return pixel centres moved by ``offset`` (Eq. 2).
 
-    Convention:
-        - a position moves by ``2 offset / (H + W)`` normalised units, H and W of the finer map: by
-          ``offset W / (H + W)`` of its pixels in x and ``offset H / (H + W)`` in y, half a pixel a unit where H = W;
-        - the grid is at pixel centres and the border repeats: a zero offset is bilinear upsampling exactly.
-
-    Args:
-        coarse: (N, C, h, w).
-        offset: (N, 2, H, W), (x, y).
-
-    Returns:
-        (N, C, H, W).
+    A position moves by ``2 offset / (H + W)`` normalised units, H and W of the finer map: by ``offset W / (H + W)`` of
+    its pixels in x and ``offset H / (H + W)`` in y, half a pixel a unit where H = W.
     """
     delta = _at_least_float32(offset)
     height, width = delta.shape[-2:]
-    return sample(coarse, _positions(pixel_grid(height, width, delta), delta * 2 / (height + width)))
+    return pixel_grid(height, width, delta) + (delta * 2 / (height + width)).permute(0, 2, 3, 1)
 
 
-def warp_released(coarse: Tensor, offset: Tensor) -> Tensor:
-    """Read ``coarse`` as the authors' release does.
-
-    Convention:
-        - a position moves by ``offset / (W, H)`` normalised units, half a pixel of the finer map a unit;
-        - the grid has its corners at -1 and 1 and zeros lie outside: with a zero offset and a map of ones the
-          result is 1/4 in the corners, 1/2 along the edges and 1 inside.
-
-    Args and result as in :func:`warp`.
-    """
+def moved_corners(offset: Tensor) -> Tensor:
+    """Return the release's grid moved by ``offset``: by ``offset / (W, H)`` normalised units, half a pixel a unit."""
     delta = _at_least_float32(offset)
     height, width = delta.shape[-2:]
-    shift = torch.stack([delta[:, 0] / width, delta[:, 1] / height], dim=1)
-    return sample(coarse, _positions(corner_grid(height, width, delta), shift), padding="zeros")
+    shift = torch.stack([delta[:, 0] / width, delta[:, 1] / height], dim=-1)
+    return corner_grid(height, width, delta) + shift
+
+
+warp = Warp(moved_pixels, "border")
+"""Reads a map as Eq. 2 says; the border repeats, so that a zero offset is bilinear upsampling exactly."""
+
+warp_released = Warp(moved_corners, "zeros")
+"""Reads a map as the authors' release does.
+
+Zeros lie outside of a grid whose corners lie there too: with a zero offset and a map of ones the result is 1/4 in the
+corners, 1/2 along the edges and 1 inside.
+"""

@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from drfpn.errors import UserError, nearest
-from drfpn.ops import warp, warp_released
+from drfpn.ops import Warp, warp, warp_released
 from drfpn.pyramids import guides
 from drfpn.pyramids.base import Pyramid, Step
 from drfpn.pyramids.context import PyramidPoolingModule
@@ -16,7 +16,7 @@ from drfpn.pyramids.crb import ChannelRefinement, ChannelRefinementBlock
 from drfpn.pyramids.dense_aspp import DenseASPP
 from drfpn.pyramids.fpn import NearestAdd, StrideAdd
 from drfpn.pyramids.non_local import NonLocal
-from drfpn.pyramids.srb import SpatialRefinementBlock, Warp
+from drfpn.pyramids.srb import SpatialRefinementBlock
 from drfpn.pyramids.variants import (
     GlobalInformationRefinement,
     RefinedFirst,

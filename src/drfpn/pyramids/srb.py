@@ -2,15 +2,11 @@
 
 from collections.abc import Callable
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drfpn.ops import warp
+from drfpn.ops import Warp, add_warped, warp
 from drfpn.pyramids.base import init_convs
 from drfpn.pyramids.guides import Concatenated, SpatialGuide
-
-Warp = Callable[[Tensor, Tensor], Tensor]
-"""(map, offset (N, 2, H, W)) -> (N, C, H, W): unit of the offset, grid and padding."""
 
 
 class SpatialRefinementBlock(nn.Module):
@@ -38,7 +34,7 @@ class SpatialRefinementBlock(nn.Module):
 
     Args:
         channels: width of both maps.
-        warp: ``(coarse, offset) -> (N, C, H, W)``: unit of the offset, grid and padding.
+        warp: how the coarser map is read: unit of the offset, grid and padding.
         guide: makes what delta and omega are predicted from.
     """
 
@@ -57,7 +53,7 @@ class SpatialRefinementBlock(nn.Module):
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Merge ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
         offset, weight = self.refine(fine, coarse)
-        return fine + weight * self.warp(coarse, offset) + F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
+        return add_warped(fine, coarse, offset, weight, self.warp)
 
 
 def offset_head(guide: SpatialGuide) -> nn.Conv2d:

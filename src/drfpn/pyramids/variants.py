@@ -3,14 +3,13 @@
 Where the paper names such a step without an equation, ``docs/reproduction.md`` says how its text was read.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drfpn.ops import warp
+from drfpn.ops import Warp, add_warped, warp
 from drfpn.pyramids.base import fit, init_convs
 from drfpn.pyramids.crb import DOWN_SHARE, ChannelRefinement
 from drfpn.pyramids.guides import Concatenated, FromFine
-from drfpn.pyramids.srb import SpatialRefinementBlock, Warp, offset_head, weight_head
+from drfpn.pyramids.srb import SpatialRefinementBlock, offset_head, weight_head
 
 
 class SamplingPointOffset(nn.Module):
@@ -52,8 +51,7 @@ class GlobalInformationRefinement(nn.Module):
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Merge ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
         nowhere = fine.new_zeros(fine.shape[0], 2, *fine.shape[-2:])
-        weighed = self.weight(self.guide(fine, coarse)) * self.warp(coarse, nowhere)
-        return fine + weighed + F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
+        return add_warped(fine, coarse, nowhere, self.weight(self.guide(fine, coarse)), self.warp)
 
 
 class RefinedFirst(nn.Module):
