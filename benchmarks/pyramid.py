@@ -1,0 +1,169 @@
+"""Time and memory of the pyramids beside a plain transcription of the authors' code.
+
+``python benchmarks/pyramid.py [--size 800x1280] [--width 256] [--batch 1] [--turns 7] [--threads 2] [--out FILE.json]``
+
+All take their turns in one process, so that a machine that slows down slows down all; a number is the median over the
+turns, with quartiles. The last line is the machine's own rate: one matrix product of the size of the largest 3x3
+convolution. Memory is what a fresh process needs more at its peak than before the first pass.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from plain import PlainDRFPN
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+
+from drfpn import DRFPN, FPN, PAFPN, load_release
+
+R50 = (256, 512, 1024, 2048)
+LAST = torch.channels_last
+
+
+def plain(width: int) -> nn.Module:
+    torch.manual_seed(0)
+    return PlainDRFPN(R50, width)
+
+
+def ours(width: int) -> nn.Module:
+    return load_release(plain(width).state_dict()).to(memory_format=LAST)  # type: ignore[call-overload]
+
+
+class Torchvision(nn.Module):
+    """torchvision's FPN on a sequence of maps."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fpn = FeaturePyramidNetwork(list(R50), width)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return list(self.fpn({str(i): m for i, m in enumerate(maps)}).values())
+
+
+PYRAMIDS: dict[str, Callable[[int], nn.Module]] = {
+    "plain transcription": plain,
+    "drfpn, release": ours,
+    "drfpn, paper": lambda width: DRFPN(R50, width).to(memory_format=LAST),  # type: ignore[call-overload]
+    "pafpn": lambda width: PAFPN(R50, width).to(memory_format=LAST),  # type: ignore[call-overload]
+    "fpn": lambda width: FPN(R50, width).to(memory_format=LAST),  # type: ignore[call-overload]
+    "torchvision's fpn": Torchvision,
+}
+
+
+def make_maps(name: str, size: tuple[int, int], batch: int) -> list[Tensor]:
+    """Return C2..C5 in the layout that a user of the pyramid would have."""
+    torch.manual_seed(1)
+    layout = torch.contiguous_format if name in ("plain transcription", "torchvision's fpn") else LAST
+    height, width = size
+    return [
+        torch.randn(batch, channels, height // (4 << i), width // (4 << i)).contiguous(memory_format=layout)
+        for i, channels in enumerate(R50)
+    ]
+
+
+def infer(model: nn.Module, maps: Sequence[Tensor]) -> None:
+    with torch.inference_mode():
+        model.eval()(maps)
+
+
+def train(model: nn.Module, maps: Sequence[Tensor]) -> None:
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()  # the authors' norm on the gate cannot take one image
+    for m in maps:
+        m.requires_grad_()
+    sum(level.mean() for level in model(maps)).backward()
+    for tensor in (*maps, *model.parameters()):
+        tensor.grad = None
+
+
+def compare(width: int, size: tuple[int, int], batch: int, turns: int) -> dict[str, dict[str, list[float]]]:
+    """Return the seconds of each turn, by pyramid and pass."""
+    models = {name: make(width) for name, make in PYRAMIDS.items()}
+    maps = {name: make_maps(name, size, batch) for name in models}
+    left, right = torch.randn(batch * size[0] * size[1] // 16, 9 * width), torch.randn(9 * width, width)
+    works: dict[str, dict[str, Callable[[], Any]]] = {
+        name: {kind: partial(do, models[name], maps[name]) for kind, do in (("inference", infer), ("training", train))}
+        for name in models
+    }
+    works["matrix product"] = {"inference": partial(torch.mm, left, right)}
+    taken: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in kinds} for name, kinds in works.items()}
+    for turn in range(turns + 1):
+        print(f"turn {turn} of {turns}", file=sys.stderr)
+        for kind in ("inference", "training"):
+            for name, kinds in works.items():
+                if kind in kinds:
+                    began = time.perf_counter()
+                    kinds[kind]()
+                    if turn:  # the first one warms up
+                        taken[name][kind].append(time.perf_counter() - began)
+    return taken
+
+
+def peak(name: str, width: int, size: tuple[int, int], batch: int) -> float:
+    """Return in MiB what a forward and backward pass needs more than was there before; in a process of its own."""
+    model, maps = PYRAMIDS[name](width), make_maps(name, size, batch)
+    train(model, make_maps(name, (64, 64), 1))  # what is loaded at the first use
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    train(model, maps)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20
+
+
+def check(width: int) -> float:
+    """Return the greatest difference of our release from the transcription."""
+    maps = make_maps("plain transcription", (256, 384), 1)
+    with torch.inference_mode():
+        pairs = zip(plain(width).eval()(maps), ours(width).eval()(maps), strict=True)
+        return max(float((a - b).abs().max()) for a, b in pairs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="800x1280")
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    height, width = map(int, options.size.split("x"))
+    size = (height // 32 * 32, width // 32 * 32)
+    difference = check(64)
+    assert difference < 1e-4, difference
+    taken = compare(options.width, size, options.batch, options.turns)
+    memory = {}
+    for name in PYRAMIDS:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            memory[name] = pool.submit(peak, name, options.width, size, options.batch).result()
+    print(f"{'':22} {'inference, ms':>24} {'of plain':>9} {'training, ms':>24} {'of plain':>9} {'peak MiB':>9}")
+    for name, kinds in taken.items():
+        cells = []
+        for kind, seconds in kinds.items():
+            low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
+            ratio = statistics.median(a / b for a, b in zip(seconds, taken["plain transcription"][kind], strict=True))
+            cells.append(f"{1e3 * median:8.0f} ({1e3 * low:5.0f} to {1e3 * high:5.0f}) {ratio:9.2f}")
+        print(f"{name:22} {' '.join(cells)} {memory.get(name, float('nan')):9.0f}")
+    macs = options.batch * size[0] * size[1] / 16 * 9 * options.width**2
+    rate = macs / statistics.median(taken["matrix product"]["inference"]) / 1e9
+    print(f"matrix product: {rate:.0f} GMAC/s; {options.threads} threads, torch {torch.__version__}")
+    if options.out is not None:
+        settings = {"size": size, "width": options.width, "batch": options.batch, "threads": options.threads}
+        result = {"settings": settings, "torch": torch.__version__, "seconds": taken, "peak_mib": memory, "gmacs": rate}
+        options.out.write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
