@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from drfpn.errors import UserError
 from drfpn.ops import warp, warp_released
-from drfpn.pyramids.base import Pyramid
+from drfpn.pyramids.base import Neck
 from drfpn.pyramids.crb import ChannelRefinement
 
 
@@ -49,7 +49,7 @@ def inspect_pyramid(model: Any, image: Tensor) -> Inspection:
     backbone: Any = getattr(model, "backbone", None)
     transform: Any = getattr(model, "transform", None)
     neck: Any = getattr(backbone, "neck", None) or getattr(backbone, "fpn", None)
-    if not isinstance(neck, Pyramid):
+    if not isinstance(neck, Neck):
         raise UserError(f"The model must have a pyramid of this library, but its neck is {type(neck).__name__}.")
     device = next(model.parameters()).device
     pixels = (image / 255 if image.dtype == torch.uint8 else image).to(device)

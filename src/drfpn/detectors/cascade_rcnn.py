@@ -15,7 +15,7 @@ from drfpn.detectors.mask_rcnn import add_masks
 from drfpn.detectors.proposals import decode
 from drfpn.detectors.regions import RegionHeads
 from drfpn.ops import NOTHING
-from drfpn.pyramids import Pyramid
+from drfpn.pyramids import Neck
 
 
 class Stage(NamedTuple):
@@ -127,7 +127,7 @@ def _contains(boxes: Tensor, rows: Tensor) -> Tensor:
 
 
 def cascade_rcnn(
-    body: TimmBackbone, neck: Pyramid, num_classes: int, *, representation_size: int = 1024, **options: Any
+    body: TimmBackbone, neck: Neck, num_classes: int, *, representation_size: int = 1024, **options: Any
 ) -> FasterRCNN:
     """Assemble Cascade R-CNN from a backbone and its pyramid.
 
@@ -150,7 +150,7 @@ def cascade_rcnn(
     return model
 
 
-def cascade_mask_rcnn(body: TimmBackbone, neck: Pyramid, num_classes: int, **options: Any) -> FasterRCNN:
+def cascade_mask_rcnn(body: TimmBackbone, neck: Neck, num_classes: int, **options: Any) -> FasterRCNN:
     """Assemble Cascade Mask R-CNN, a mask branch for each stage, from a backbone and its pyramid.
 
     Args: as for :func:`drfpn.detectors.faster_rcnn`; targets and outputs as of :func:`drfpn.detectors.mask_rcnn`.

@@ -17,7 +17,7 @@ from drfpn.detectors.backbone import PyramidBackbone
 from drfpn.detectors.inference import FixedSizeInference, Found
 from drfpn.detectors.proposals import FloatRPNHead, ProposalNetwork, propose
 from drfpn.detectors.regions import RegionHeads, RegionPool
-from drfpn.pyramids import Pyramid
+from drfpn.pyramids import Neck
 
 
 class BoxPredictor(nn.Module):
@@ -102,7 +102,7 @@ def pooled_level(body: TimmBackbone, width: int) -> ExtraFPNBlock:
 
 def faster_rcnn(
     body: TimmBackbone,
-    neck: Pyramid,
+    neck: Neck,
     num_classes: int,
     *,
     representation_size: int = 1024,

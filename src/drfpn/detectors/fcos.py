@@ -16,7 +16,7 @@ from drfpn.detectors.backbone import PyramidBackbone
 from drfpn.detectors.dense import find_dense
 from drfpn.detectors.inference import FixedSizeInference, Found
 from drfpn.detectors.labels import LabelsFromOne
-from drfpn.pyramids import ExtraConvs, Pyramid
+from drfpn.pyramids import ExtraConvs, Neck
 
 
 class FCOS(LabelsFromOne, FixedSizeInference, detection.FCOS):
@@ -115,7 +115,7 @@ def p6_p7_from_n5(body: TimmBackbone, width: int) -> ExtraFPNBlock:
 
 def fcos(
     body: TimmBackbone,
-    neck: Pyramid,
+    neck: Neck,
     num_classes: int,
     *,
     centre_sampling: float | None = None,

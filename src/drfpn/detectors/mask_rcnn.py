@@ -7,7 +7,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from drfpn.backbones import TimmBackbone
 from drfpn.detectors.faster_rcnn import FasterRCNN, faster_rcnn
 from drfpn.detectors.regions import RegionHeads, RegionPool
-from drfpn.pyramids import Pyramid
+from drfpn.pyramids import Neck
 
 
 def add_masks(heads: RegionHeads, body: TimmBackbone, width: int, num_classes: int) -> None:
@@ -20,7 +20,7 @@ def add_masks(heads: RegionHeads, body: TimmBackbone, width: int, num_classes: i
     heads.mask_predictor = MaskRCNNPredictor(width, width, num_classes)
 
 
-def mask_rcnn(body: TimmBackbone, neck: Pyramid, num_classes: int, **options: Any) -> FasterRCNN:
+def mask_rcnn(body: TimmBackbone, neck: Neck, num_classes: int, **options: Any) -> FasterRCNN:
     """Assemble Mask R-CNN from a backbone and its pyramid.
 
     Targets hold "masks" (N, H, W) of 0 and 1; outputs "masks" (D, 1, H, W), the probability of each pixel.

@@ -9,7 +9,7 @@ from torch import nn
 
 from drfpn.detectors.options import check_keywords
 from drfpn.errors import UserError, nearest
-from drfpn.pyramids import PYRAMIDS, Pyramid
+from drfpn.pyramids import PYRAMIDS, Neck
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -24,7 +24,8 @@ def replace_neck(model: Model, neck: str | Callable[..., nn.Module] = "drfpn", *
 
     Args:
         model: the detector.
-        neck: ``"drfpn"``, ``"pafpn"``, ``"fpn"`` or a class ``(in_channels, out_channels, extra_blocks, **options)``.
+        neck: a name of ``PYRAMIDS``, such as ``"drfpn"``, or a class
+            ``(in_channels, out_channels, extra_blocks, **options)``.
         options: keywords of the pyramid, such as ``convention="release"``.
 
     Raises:
@@ -35,17 +36,19 @@ def replace_neck(model: Model, neck: str | Callable[..., nn.Module] = "drfpn", *
     make = PYRAMIDS[neck] if isinstance(neck, str) else neck
     backbone: Any = getattr(model, "backbone", None)
     fpn: Any = getattr(backbone, "fpn", None)
-    if isinstance(fpn, Pyramid):  # replaced before
+    if isinstance(fpn, Neck):  # replaced before
         in_channels, out_channels = fpn.in_channels, fpn.out_channels
+        extra_blocks = fpn.extra_blocks or fpn.coarser.instead_of
     elif hasattr(fpn, "inner_blocks"):
         in_channels = [block[0].in_channels for block in fpn.inner_blocks]
         out_channels = fpn.layer_blocks[0][0].out_channels
+        extra_blocks = fpn.extra_blocks
     else:
         raise UserError(f"{type(model).__name__} has no torchvision pyramid at 'backbone.fpn' that could be replaced.")
     check_keywords(options, f"option of the pyramid '{getattr(make, '__name__', neck)}'", make)
     like = next(fpn.parameters())
     _check_levels(backbone, like)
-    new = make(in_channels, out_channels, fpn.extra_blocks, **options)
+    new = make(in_channels, out_channels, extra_blocks, **options)
     backbone.fpn = new.to(device=like.device, dtype=like.dtype).train(model.training)
     return model
 

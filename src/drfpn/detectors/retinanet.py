@@ -15,7 +15,7 @@ from drfpn.detectors.dense import find_dense
 from drfpn.detectors.inference import FixedSizeInference, Found
 from drfpn.detectors.labels import LabelsFromOne
 from drfpn.detectors.proposals import decode
-from drfpn.pyramids import ExtraConvs, Pyramid
+from drfpn.pyramids import ExtraConvs, Neck
 
 
 class FloatRetinaNetHead(RetinaNetHead):
@@ -48,7 +48,7 @@ def p6_p7_from_c5(body: TimmBackbone, width: int) -> ExtraFPNBlock:
 
 
 def retinanet(
-    body: TimmBackbone, neck: Pyramid, num_classes: int, *, anchor_scale: float = 4, **options: Any
+    body: TimmBackbone, neck: Neck, num_classes: int, *, anchor_scale: float = 4, **options: Any
 ) -> nn.Module:
     """Assemble RetinaNet from a backbone and its pyramid.
 

@@ -1,6 +1,8 @@
-"""Feature pyramids: FPN, PAFPN and DRFPN, composed of top-down steps, bottom-up steps and a context module."""
+"""Feature pyramids: FPN, PAFPN, DRFPN and others, composed of steps and paths."""
 
-from drfpn.pyramids.base import Pyramid
+from collections.abc import Callable
+
+from drfpn.pyramids.base import Neck, Pyramid
 from drfpn.pyramids.context import PyramidPoolingModule
 from drfpn.pyramids.crb import ChannelRefinementBlock
 from drfpn.pyramids.deformable import DeformableFPN
@@ -10,7 +12,12 @@ from drfpn.pyramids.fpn import FPN, PAFPN
 from drfpn.pyramids.release import load_release
 from drfpn.pyramids.srb import SpatialRefinementBlock
 
-PYRAMIDS: dict[str, type[Pyramid]] = {"fpn": FPN, "pafpn": PAFPN, "drfpn": DRFPN, "fpn_dcn": DeformableFPN}
+PYRAMIDS: dict[str, Callable[..., Neck]] = {
+    "fpn": FPN,
+    "pafpn": PAFPN,
+    "drfpn": DRFPN,
+    "fpn_dcn": DeformableFPN,
+}
 
 __all__ = [
     "DRFPN",
@@ -20,6 +27,7 @@ __all__ = [
     "ChannelRefinementBlock",
     "DeformableFPN",
     "ExtraConvs",
+    "Neck",
     "Pyramid",
     "PyramidPoolingModule",
     "SpatialRefinementBlock",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import overload
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
@@ -22,6 +23,12 @@ def init_convs(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+def check_channels(in_channels: Sequence[int]) -> None:
+    """Raise a ``UserError`` where ``in_channels`` are not those of a pyramid."""
+    if len(in_channels) < 2 or min(in_channels) < 1:
+        raise UserError(f"in_channels must give at least two positive numbers, finest first, not {in_channels}.")
+
+
 def conv3x3(channels: int) -> nn.Conv2d:
     """Make the convolution that smooths a level."""
     conv = nn.Conv2d(channels, channels, 3, padding=1)
@@ -32,6 +39,12 @@ def conv3x3(channels: int) -> nn.Conv2d:
 def fit(m: Tensor, like: Tensor) -> Tensor:
     """Cut ``m``, which a stride rounded up, to the height and width of ``like``, which may be rounded down."""
     return m[..., : like.shape[-2], : like.shape[-1]]
+
+
+def stretch(m: Tensor, size: Sequence[int]) -> Tensor:
+    """Cut ``m`` to a height and width, or repeat its last row and column where it is smaller by one."""
+    # always padded, and by so much that something is always cut: a graph of any size cannot ask which of these it is
+    return F.pad(m, (0, 2, 0, 2), mode="replicate")[..., : size[0], : size[1]]
 
 
 class TopDownPath(nn.Module):
@@ -65,59 +78,74 @@ class BottomUpPath(nn.Module):
         return [n[0], *(conv(m) for conv, m in zip(self.smooth, n[1:], strict=True))]
 
 
-class Pyramid(nn.Module):
-    """A feature pyramid, composed of parts.
+class Coarser(nn.Module):
+    """Makes levels beyond the backbone's that take part in a pyramid's paths; by default none.
 
-    ``lateral`` (1x1) and ``top`` bring the backbone's maps to one width, ``top_down`` joins neighbours, ``smooth``
-    (3x3) runs once on each level, ``bottom_up`` joins neighbours the other way, ``extra_blocks`` adds levels.
-    Every pyramid of this package, and each row of the paper's tables, is another choice of these parts. A pyramid
-    of your own is one step of your own::
+    Args:
+        steps: the first maps the backbone's coarsest map to a level of half its size, each other one the level before
+            it to the next.
+        names: of these levels.
+        instead_of: the ``ExtraFPNBlock`` in whose place they stand; it is kept, unused, for who puts another pyramid
+            in the place of this one.
+    """
 
-        class BilinearAdd(nn.Module):
-            def forward(self, fine, coarse):
-                return fine + F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
+    def __init__(
+        self, steps: Sequence[nn.Module] = (), names: Sequence[str] = (), instead_of: ExtraFPNBlock | None = None
+    ) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+        self.names = list(names)
+        self._instead_of = (instead_of,)  # in a tuple: its parameters are none of the pyramid's
 
-        class MyPyramid(Pyramid):
-            def __init__(self, in_channels, out_channels=256, extra_blocks=None):
-                super().__init__(in_channels, out_channels, extra_blocks, top_down=lambda channels: BilinearAdd())
+    @property
+    def instead_of(self) -> ExtraFPNBlock | None:
+        """The block in whose place these levels stand."""
+        return self._instead_of[0]
+
+    def forward(self, c: Tensor) -> list[Tensor]:
+        """Return the levels made from ``c`` (N, C, H, W), finest first."""
+        levels = []
+        for step in self.steps:
+            c = step(c)
+            levels.append(c)
+        return levels
+
+
+class Neck(nn.Module):
+    """What turns a backbone's maps into levels of one width, assembled from modules; see :class:`Pyramid`.
 
     Args:
         in_channels: channels of the backbone's maps, finest first.
         out_channels: channels of every level that leaves.
-        extra_blocks: torchvision's ``ExtraFPNBlock``, called with (levels, backbone maps, names).
-        top: module in place of the 1x1 convolution on the coarsest map, such as a context module.
-        top_down: makes the step of the top-down path.
-        bottom_up: makes the step of the bottom-up path; ``None`` for none.
-        smooth: makes what runs once on each level after the top-down path; ``None`` for a 3x3 convolution.
+        lateral: what each of these maps passes first, finest first.
+        smooth: what each level passes behind ``top_down``.
+        top_down: maps the list of levels, finest first, to one of the same sizes.
+        bottom_up: maps the list behind ``smooth`` to the one that leaves; ``None`` for none.
+        coarser: makes levels that pass through all this too, behind the backbone's.
+        extra_blocks: torchvision's ``ExtraFPNBlock``, called in the end with (levels, backbone maps, names).
     """
 
     def __init__(
         self,
         in_channels: Sequence[int],
-        out_channels: int = 256,
-        extra_blocks: ExtraFPNBlock | None = None,
+        out_channels: int,
         *,
-        top: nn.Module | None = None,
-        top_down: Step,
-        bottom_up: Step | None = None,
-        smooth: Step | None = None,
+        lateral: Sequence[nn.Module],
+        smooth: Sequence[nn.Module],
+        top_down: nn.Module,
+        bottom_up: nn.Module | None = None,
+        coarser: Coarser | None = None,
+        extra_blocks: ExtraFPNBlock | None = None,
     ) -> None:
         super().__init__()
-        if len(in_channels) < 2 or min(in_channels) < 1:
-            raise UserError(f"in_channels must give at least two positive numbers, finest first, not {in_channels}.")
         self.in_channels = list(in_channels)
         self.out_channels = out_channels
-        pairs = range(len(in_channels) - 1)
-        self.lateral = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for channels in in_channels[:-1])
-        self.top = nn.Conv2d(in_channels[-1], out_channels, 1) if top is None else top
-        self.smooth = nn.ModuleList((smooth or conv3x3)(out_channels) for _ in in_channels)
-        init_convs(self.lateral)
-        if top is None:
-            init_convs(self.top)
-        self.top_down = TopDownPath([top_down(out_channels) for _ in pairs])
-        self.bottom_up: nn.Module = nn.Identity()
-        if bottom_up is not None:
-            self.bottom_up = BottomUpPath([bottom_up(out_channels) for _ in pairs], out_channels)
+        self.lateral = nn.ModuleList(lateral[:-1])
+        self.top = lateral[-1]
+        self.smooth = nn.ModuleList(smooth)
+        self.top_down = top_down
+        self.bottom_up = bottom_up or nn.Identity()
+        self.coarser = coarser or Coarser()
         self.extra_blocks = extra_blocks
 
     @overload
@@ -145,9 +173,10 @@ class Pyramid(nn.Module):
             self._check(names, c)
 
         laterals = [conv(m) for conv, m in zip(self.lateral, c, strict=False)]
-        p = self.top_down([*laterals, self.top(c[-1])])
+        p = self.top_down([*laterals, self.top(c[-1]), *self.coarser(c[-1])])
         p = [conv(m) for conv, m in zip(self.smooth, p, strict=True)]
         n = self.bottom_up(p)
+        names = [*names, *self.coarser.names]
         if self.extra_blocks is not None:
             n, names = self.extra_blocks(n, c, names)
 
@@ -170,3 +199,61 @@ class Pyramid(nn.Module):
                     f"({fine[0]}x{fine[1]}), rounded up or down: give the maps finest first, each of twice the "
                     "stride of the one before."
                 )
+
+
+class Pyramid(Neck):
+    """A feature pyramid, composed of parts.
+
+    ``lateral`` (1x1) and ``top`` bring the backbone's maps to one width, ``top_down`` joins neighbours, ``smooth``
+    (3x3) runs once on each level, ``bottom_up`` joins neighbours the other way, ``extra_blocks`` adds levels.
+    Every pyramid of this package, and each row of the paper's tables, is another choice of these parts. A pyramid
+    of your own is one step of your own::
+
+        class BilinearAdd(nn.Module):
+            def forward(self, fine, coarse):
+                return fine + F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
+
+        class MyPyramid(Pyramid):
+            def __init__(self, in_channels, out_channels=256, extra_blocks=None):
+                super().__init__(in_channels, out_channels, extra_blocks, top_down=lambda channels: BilinearAdd())
+
+    Args:
+        in_channels: channels of the backbone's maps, finest first.
+        out_channels: channels of every level that leaves.
+        extra_blocks: torchvision's ``ExtraFPNBlock``, called with (levels, backbone maps, names).
+        top: module in place of the 1x1 convolution on the coarsest map, such as a context module.
+        top_down: makes the step of the top-down path.
+        bottom_up: makes the step of the bottom-up path; ``None`` for none.
+        smooth: makes what runs once on each level after the top-down path; ``None`` for a 3x3 convolution.
+        coarser: makes levels beyond the backbone's that pass through all this too; ``None`` for none.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 256,
+        extra_blocks: ExtraFPNBlock | None = None,
+        *,
+        top: nn.Module | None = None,
+        top_down: Step,
+        bottom_up: Step | None = None,
+        smooth: Step | None = None,
+        coarser: Coarser | None = None,
+    ) -> None:
+        check_channels(in_channels)
+        levels = len(in_channels) + len(coarser.names if coarser else ())
+        pairs = range(levels - 1)
+        projected = in_channels if top is None else in_channels[:-1]
+        projections = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for channels in projected)
+        smoothing = [(smooth or conv3x3)(out_channels) for _ in range(levels)]
+        init_convs(projections)
+        super().__init__(
+            in_channels,
+            out_channels,
+            lateral=[*projections] if top is None else [*projections, top],
+            smooth=smoothing,
+            top_down=TopDownPath([top_down(out_channels) for _ in pairs]),
+            bottom_up=BottomUpPath([bottom_up(out_channels) for _ in pairs], out_channels) if bottom_up else None,
+            coarser=coarser,
+            extra_blocks=extra_blocks,
+        )

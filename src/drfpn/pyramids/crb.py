@@ -1,10 +1,10 @@
 """Channel Refinement Block (CRB): the bottom-up step of DRFPN."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drfpn.pyramids.base import Step, fit, init_convs
 from drfpn.pyramids.guides import FineAverage
+from drfpn.pyramids.norm import BatchNorm
 
 DOWN_SHARE = 0.35
 """Of Kaiming's size: what the strided convolution begins with, see ``ChannelRefinementBlock.paper``."""
@@ -115,13 +115,3 @@ class ChannelRefinementBlock(nn.Module):
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Merge ``fine`` (N, C, H, W) into ``coarse`` (N, C, h, w)."""
         return self.refinement(fine, coarse) + fit(self.down(fine), coarse)
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """BatchNorm that takes its running statistics where a channel has one value: one number has no variance."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``x`` (N, C, H, W)."""
-        if self.training and x.shape[0] * x.shape[2] * x.shape[3] > 1:
-            return super().forward(x)
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
