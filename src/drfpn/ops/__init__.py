@@ -2,7 +2,16 @@
 
 from drfpn.ops.merging import add_warped
 from drfpn.ops.pooling import adaptive_average_pool
-from drfpn.ops.sampling import Warp, corner_grid, pixel_grid, sample, sample_by_gathers, warp, warp_released
+from drfpn.ops.sampling import (
+    Warp,
+    at_least_float32,
+    corner_grid,
+    pixel_grid,
+    sample,
+    sample_by_gathers,
+    warp,
+    warp_released,
+)
 from drfpn.ops.select import NOTHING, suppress, suppress_batch, top
 
 __all__ = [
@@ -10,6 +19,7 @@ __all__ = [
     "Warp",
     "adaptive_average_pool",
     "add_warped",
+    "at_least_float32",
     "corner_grid",
     "pixel_grid",
     "sample",

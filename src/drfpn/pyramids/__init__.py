@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 from drfpn.pyramids.base import Neck, Pyramid
+from drfpn.pyramids.carafe import CARAFE
 from drfpn.pyramids.context import PyramidPoolingModule
 from drfpn.pyramids.crb import ChannelRefinementBlock
 from drfpn.pyramids.deformable import DeformableFPN
 from drfpn.pyramids.drfpn import DRFPN
+from drfpn.pyramids.dysample import DySample
 from drfpn.pyramids.extra import ExtraConvs
 from drfpn.pyramids.fpn import FPN, PAFPN
 from drfpn.pyramids.release import load_release
@@ -17,15 +19,19 @@ PYRAMIDS: dict[str, Callable[..., Neck]] = {
     "pafpn": PAFPN,
     "drfpn": DRFPN,
     "fpn_dcn": DeformableFPN,
+    "carafe": CARAFE,
+    "dysample": DySample,
 }
 
 __all__ = [
+    "CARAFE",
     "DRFPN",
     "FPN",
     "PAFPN",
     "PYRAMIDS",
     "ChannelRefinementBlock",
     "DeformableFPN",
+    "DySample",
     "ExtraConvs",
     "Neck",
     "Pyramid",

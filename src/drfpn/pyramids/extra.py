@@ -3,8 +3,9 @@
 from typing import Literal
 
 from torch import Tensor, nn
-from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
+from drfpn.errors import UserError
 from drfpn.pyramids.base import init_convs
 
 
@@ -38,3 +39,22 @@ class ExtraConvs(ExtraFPNBlock):
         p6 = self.p6({"input": x, "output": results}[self.source][-1])
         p7 = self.p7(self.activation(p6))
         return [*results, p6, p7], [*names, "p6", "p7"]
+
+
+def names_added(extra_blocks: ExtraFPNBlock | None) -> list[str]:
+    """Return the names of the levels that a block adds, for a pyramid that makes them itself.
+
+    Raises:
+        UserError: a block of one's own, of which that is not known.
+    """
+    match extra_blocks:
+        case None:
+            return []
+        case LastLevelMaxPool():
+            return ["pool"]
+        case ExtraConvs() | LastLevelP6P7():
+            return ["p6", "p7"]
+    raise UserError(
+        "This pyramid makes the levels beyond the backbone's itself and cannot tell which "
+        f"{type(extra_blocks).__name__} would add: give LastLevelMaxPool, LastLevelP6P7, ExtraConvs or None."
+    )

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from drfpn.pyramids.base import Pyramid, fit, init_convs
+from drfpn.pyramids.base import Pyramid, fit, init_convs, stretch
 
 
 class NearestAdd(nn.Module):
@@ -18,6 +18,24 @@ class NearestAdd(nn.Module):
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Merge ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
         return fine + F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
+
+
+class UpsampledAdd(nn.Module):
+    """FPN's step with an upsampler that learns.
+
+    Where a level was rounded down when it was halved, the last row and column are repeated.
+
+    Args:
+        upsample: maps (N, C, h, w) to (N, C, 2 h, 2 w).
+    """
+
+    def __init__(self, upsample: nn.Module) -> None:
+        super().__init__()
+        self.upsample = upsample
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Merge ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
+        return fine + stretch(self.upsample(coarse), fine.shape[-2:])
 
 
 class StrideAdd(nn.Module):
