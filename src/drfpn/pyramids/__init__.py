@@ -10,7 +10,9 @@ from drfpn.pyramids.deformable import DeformableFPN
 from drfpn.pyramids.drfpn import DRFPN
 from drfpn.pyramids.dysample import DySample
 from drfpn.pyramids.extra import ExtraConvs
+from drfpn.pyramids.fapn import FaPN
 from drfpn.pyramids.fpn import FPN, PAFPN
+from drfpn.pyramids.freqfusion import FreqFusion
 from drfpn.pyramids.release import load_release
 from drfpn.pyramids.srb import SpatialRefinementBlock
 
@@ -21,6 +23,8 @@ PYRAMIDS: dict[str, Callable[..., Neck]] = {
     "fpn_dcn": DeformableFPN,
     "carafe": CARAFE,
     "dysample": DySample,
+    "fapn": FaPN,
+    "freqfusion": FreqFusion,
 }
 
 __all__ = [
@@ -33,6 +37,8 @@ __all__ = [
     "DeformableFPN",
     "DySample",
     "ExtraConvs",
+    "FaPN",
+    "FreqFusion",
     "Neck",
     "Pyramid",
     "PyramidPoolingModule",

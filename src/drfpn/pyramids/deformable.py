@@ -29,9 +29,13 @@ class DeformableConv(nn.Module):
 
     def forward(self, m: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape."""
-        offset = self.offset(m)
-        where = offset.nan_to_num()  # the operator leaves its memory at a position that is no number
-        return self.conv(m, where) + (offset - where).sum(dim=1, keepdim=True)  # yet it must be seen: it gives NaN
+        return convolve(self.conv, m, self.offset(m))
+
+
+def convolve(conv: DeformConv2d, m: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Convolve ``m`` at points moved by ``offset`` (y, x) and weighed by ``mask``; an offset that is NaN gives NaN."""
+    where = offset.nan_to_num()  # the operator leaves its memory at a position that is no number
+    return conv(m, where, mask) + (offset - where).sum(dim=1, keepdim=True)  # yet it must be seen
 
 
 class DeformableFPN(Pyramid):
