@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
+from drfpn.pyramids.afpn import AFPN
 from drfpn.pyramids.base import Neck, Pyramid
+from drfpn.pyramids.bifpn import BiFPN
 from drfpn.pyramids.carafe import CARAFE
 from drfpn.pyramids.context import PyramidPoolingModule
 from drfpn.pyramids.crb import ChannelRefinementBlock
@@ -25,14 +27,18 @@ PYRAMIDS: dict[str, Callable[..., Neck]] = {
     "dysample": DySample,
     "fapn": FaPN,
     "freqfusion": FreqFusion,
+    "bifpn": BiFPN,
+    "afpn": AFPN,
 }
 
 __all__ = [
+    "AFPN",
     "CARAFE",
     "DRFPN",
     "FPN",
     "PAFPN",
     "PYRAMIDS",
+    "BiFPN",
     "ChannelRefinementBlock",
     "DeformableFPN",
     "DySample",
