@@ -43,6 +43,15 @@ def test_laterals_are_the_convolutions_of_the_backbones_maps_without_padding(det
     assert [m.shape for m in found.merged] == [m.shape for m in found.laterals]
 
 
+@pytest.mark.parametrize("neck", ["carafe", "dysample", "fapn", "freqfusion", "bifpn", "afpn"])
+def test_other_papers_pyramids_show_their_features_and_have_no_blocks_of_drfpn(neck) -> None:
+    found = inspect_pyramid(build(f"faster_rcnn_lite0_{neck}"), IMAGE)
+    assert found.offsets == found.weights == found.gates == {}
+    assert found.levels == ["C2", "C3", "C4", "C5"]
+    assert [m.shape[-2:] for m in found.merged] == [m.shape[-2:] for m in found.laterals]
+    assert {len(m) for m in found.merged} == {16}
+
+
 def test_a_fresh_drfpn_is_dead_but_for_its_gates_and_one_with_set_weights_works() -> None:
     model = build("faster_rcnn_lite0_drfpn")
     found = inspect_pyramid(model, IMAGE)
