@@ -25,13 +25,15 @@ def test_a_row_and_its_model_have_the_same_backbone_and_pyramid() -> None:
         if row.model:
             _, backbone, neck = parse_name(row.model)
             assert backbone == row.backbone.lower().replace("-", "_")
-            assert neck == ("drfpn" if row in OURS else "fpn")
+            rivals = {"Faster R-CNN w/ CARAFE": "carafe"}
+            assert neck == ("drfpn" if row in OURS else rivals.get(row.method, "fpn"))
 
 
 def test_the_counts_are_those_of_table_7() -> None:
     counts = trainable_parameters()
     assert counts["faster_rcnn_r50_fpn"] == 41_527_712
     assert counts["faster_rcnn_r50_drfpn"] == 48_382_371
+    assert counts["faster_rcnn_r50_carafe"] == 41_527_712 + 222_444
 
 
 def test_what_is_not_built_has_nothing_done() -> None:
