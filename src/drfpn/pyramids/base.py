@@ -1,7 +1,7 @@
 """What all pyramids share: lateral convolutions, a top-down path, a bottom-up path and extra levels."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import overload
+from typing import ClassVar, overload
 
 import torch
 import torch.nn.functional as F
@@ -123,7 +123,14 @@ class Neck(nn.Module):
         bottom_up: maps the list behind ``smooth`` to the one that leaves; ``None`` for none.
         coarser: makes levels that pass through all this too, behind the backbone's.
         extra_blocks: torchvision's ``ExtraFPNBlock``, called in the end with (levels, backbone maps, names).
+
+    Attributes:
+        first_level: the finest level of the backbone that detectors hand over at most: 2 for C2, 3 for C3.
+        plain: whether it makes its levels from one map, that of a plain backbone such as ViT.
     """
+
+    first_level: ClassVar[int] = 2
+    plain: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -185,11 +192,7 @@ class Neck(nn.Module):
         return tuple(n) if isinstance(maps, tuple) else n
 
     def _check(self, names: list[str], c: list[Tensor]) -> None:
-        if len(c) != len(self.in_channels):
-            raise UserError(f"The pyramid was built for {len(self.in_channels)} levels but got {len(c)}: {names}.")
-        for name, m, channels in zip(names, c, self.in_channels, strict=True):
-            if m.ndim != 4 or m.shape[1] != channels:
-                raise UserError(f"Level '{name}' must be (N, {channels}, H, W) but is {tuple(m.shape)}.")
+        self._check_channels(names, c)
         for i in range(1, len(c)):
             fine, coarse = c[i - 1].shape[-2:], c[i].shape[-2:]
             halves = all(b in (a // 2, (a + 1) // 2) for a, b in zip(fine, coarse, strict=True))
@@ -199,6 +202,13 @@ class Neck(nn.Module):
                     f"({fine[0]}x{fine[1]}), rounded up or down: give the maps finest first, each of twice the "
                     "stride of the one before."
                 )
+
+    def _check_channels(self, names: list[str], c: list[Tensor]) -> None:
+        if len(c) != len(self.in_channels):
+            raise UserError(f"The pyramid was built for {len(self.in_channels)} levels but got {len(c)}: {names}.")
+        for name, m, channels in zip(names, c, self.in_channels, strict=True):
+            if m.ndim != 4 or m.shape[1] != channels:
+                raise UserError(f"Level '{name}' must be (N, {channels}, H, W) but is {tuple(m.shape)}.")
 
 
 class Pyramid(Neck):
