@@ -134,5 +134,5 @@ def test_weights_come_from_a_file_under_the_same_names(tmp_path) -> None:
 def test_it_learns_two_images_by_heart(name) -> None:
     options = {"anchor_scale": 2} if name == "retinanet" else {"anchor_scale": 4}
     options |= {"frozen_stages": -1, "norm_eval": False}
-    history = loss_history(build_detector(f"{name}_lip_r50_fpn", 3, **SMALL[name], **options).train(), steps=7)
-    assert min(history) < 0.75 * history[0], history
+    history = loss_history(build_detector(f"{name}_lip_r50_fpn", 3, **SMALL[name], **options).train(), steps=5)
+    assert min(history) < 0.85 * history[0], history

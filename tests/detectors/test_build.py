@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from drfpn import FPN, build_detector, list_models
-from drfpn.backbones import BACKBONES
+from drfpn.backbones import BACKBONES, PLAIN_BACKBONES
 from drfpn.detectors import parse_name
 from drfpn.errors import UserError
 
@@ -13,7 +13,7 @@ def test_every_name_is_listed_once_and_can_be_taken_apart() -> None:
     for name in names:
         detector, body, neck = parse_name(name)
         assert f"{detector}_{body}_{neck}" == name
-        assert body in BACKBONES
+        assert body in BACKBONES | PLAIN_BACKBONES
 
 
 def test_any_timm_backbone_may_stand_in_the_middle() -> None:

@@ -75,7 +75,7 @@ def models(
         _print_paper(json)
         return
     from drfpn import list_models
-    from drfpn.backbones import BACKBONES
+    from drfpn.backbones import BACKBONES, PLAIN_BACKBONES
     from drfpn.detectors import parse_name
 
     names = list_models()
@@ -90,7 +90,7 @@ def models(
         table.add_column(column, no_wrap=True)
     for name in names:
         detector, body, neck = parse_name(name)
-        table.add_row(name, detector, BACKBONES[body], neck)
+        table.add_row(name, detector, (BACKBONES | PLAIN_BACKBONES)[body], neck)
     Console().print(table)
     typer.echo("Other backbones go by their timm name, such as faster_rcnn_mobilenetv3_large_100_drfpn.")
 

@@ -98,13 +98,14 @@ def adopt(model: nn.Module, detector: str, num_classes: int, weights: str | Path
     given = read_given(detector, weights)
     own = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     backbone: Any = model.backbone
-    tensors = _with_our_names(given, detector, levels=len(backbone.body.channels))
+    channels = _channels_there(backbone.body.channels, one_stage=hasattr(model, "head"))
+    tensors = _with_our_names(given, detector, levels=len(channels))
     notes: dict[str, str] = {}
     tensors, remade = _with_our_classes(tensors, own, num_classes, notes)
 
     # another pyramid takes what fits, all else must fit: it is compared with ours, the pyramid's own part with FPN's
     exact = type(backbone.neck) is FPN
-    wanted = _fpn(backbone, one_stage=hasattr(model, "head"))
+    wanted = _fpn(channels, backbone.out_channels, one_stage=hasattr(model, "head"))
     wanted |= {name: value for name, value in own.items() if exact or _part_of(name) != "pyramid"}
     for name in remade:
         del wanted[name]
@@ -179,11 +180,16 @@ def _labels(given: int, wanted: int) -> list[int] | None:
     return None
 
 
-def _fpn(backbone: Any, *, one_stage: bool) -> dict[str, Tensor]:
+def _channels_there(channels: list[int], *, one_stage: bool) -> list[int]:
+    """Return the channels of the maps that torchvision's FPN takes, also where our pyramid begins at C3."""
+    finer = [] if one_stage or len(channels) == 4 else [channels[0] // 2]  # a ResNet doubles them
+    return [*finer, *channels]
+
+
+def _fpn(channels: list[int], width: int, *, one_stage: bool) -> dict[str, Tensor]:
     """Return names and shapes of torchvision's FPN, in whose place the pyramid stands."""
-    width = backbone.out_channels
     with torch.device("meta"):
-        fpn = FPN(backbone.body.channels, width, ExtraConvs(width, width) if one_stage else None)
+        fpn = FPN(channels, width, ExtraConvs(width, width) if one_stage else None)
     return {f"backbone.neck.{name}": value for name, value in fpn.state_dict().items()}
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 from torchvision.models import detection
 
-from drfpn.backbones import BACKBONES, TimmBackbone
+from drfpn.backbones import BACKBONES, PLAIN_BACKBONES, PlainBackbone, TimmBackbone
 from drfpn.backbones.timm import Weights
 from drfpn.detectors.adopt import adopt
 from drfpn.detectors.cascade_rcnn import cascade_mask_rcnn, cascade_rcnn
@@ -53,7 +53,15 @@ DETECTORS: dict[str, Detector] = {
 
 def list_models() -> list[str]:
     """Return the names of all tested models; any timm backbone may stand in the middle as well."""
-    return [f"{detector}_{body}_{neck}" for detector in DETECTORS for body in BACKBONES for neck in PYRAMIDS]
+    bodies = {True: PLAIN_BACKBONES, False: BACKBONES}
+    return [
+        f"{detector}_{body}_{neck}"
+        for detector in DETECTORS
+        for plain in (False, True)
+        for body in bodies[plain]
+        for neck in PYRAMIDS
+        if getattr(PYRAMIDS[neck], "plain", False) is plain
+    ]
 
 
 def parse_name(name: str) -> tuple[str, str, str]:
@@ -62,11 +70,11 @@ def parse_name(name: str) -> tuple[str, str, str]:
     Raises:
         UserError: a part that is not known, with the nearest name.
     """
-    hint = nearest(name, list_models())
     detector = next((key for key in sorted(DETECTORS, key=len, reverse=True) if name.startswith(key + "_")), None)
     neck = next((key for key in sorted(PYRAMIDS, key=len, reverse=True) if name.endswith("_" + key)), None)
     body = name[len(detector) + 1 : -len(neck) - 1] if detector and neck else ""
     if detector is None or neck is None or not body:
+        hint = nearest(name, list_models())
         raise UserError(
             f"Unknown model '{name}': a name is DETECTOR_BACKBONE_PYRAMID with DETECTOR one of "
             f"{', '.join(DETECTORS)} and PYRAMID one of {', '.join(PYRAMIDS)}.{hint}",
@@ -125,11 +133,13 @@ def build_detector(
     if weights is not None:
         check_published(detector, BACKBONES.get(body_name, body_name), weights_backbone)
     extra = parts.extra_levels
-    if parts.torchvision_levels and (torchvision_levels or weights is not None):
+    plain = getattr(neck, "plain", False)  # then there is no C5 that P6 could be made from
+    if parts.torchvision_levels and (torchvision_levels or weights is not None or plain):
         extra = parts.torchvision_levels
 
-    body = TimmBackbone(
-        body_name, weights_backbone, frozen_stages=frozen_stages, norm_eval=norm_eval, first_level=parts.first_level
+    first_level = max(parts.first_level, getattr(neck, "first_level", 2))
+    body = (PlainBackbone if plain else TimmBackbone)(
+        body_name, weights_backbone, frozen_stages=frozen_stages, norm_eval=norm_eval, first_level=first_level
     )
     pyramid = neck(body.channels, width, extra(body, width), **neck_options)
     model = parts.assemble(body, pyramid, num_classes, **overrides)

@@ -113,14 +113,16 @@ def faster_rcnn(
 
     Args:
         body: the backbone.
-        neck: its pyramid, with a level "pool".
+        neck: its pyramid, with a level "pool" or those that it makes itself.
         num_classes: foreground classes; labels are 1..num_classes.
         representation_size: width of the two hidden layers of the box head.
-        anchor_scale: side of a level's anchors in strides of that level (8: 32 px on P2).
+        anchor_scale: side of a level's anchors in strides of that level (8: 32 px on P2); a pyramid that begins at P3
+            has anchors of the same sides as one that begins at P2.
         options: handed to ``torchvision.models.detection.FasterRCNN``, such as ``min_size`` (800), ``max_size``
             (1333), ``box_score_thresh`` (0.05), ``box_detections_per_img`` (100).
     """
-    levels = len(body.channels) + 1
+    made = getattr(neck, "coarser", None)
+    levels = len(body.channels) + max(1, len(made.names) if made else 0)
     side = [round(anchor_scale * 4 * 2**i) for i in range(levels)]
     width = neck.out_channels
     options = {"image_mean": list(body.mean), "image_std": list(body.std)} | options

@@ -34,8 +34,8 @@ class RegionPool(MultiScaleRoIAlign):
     """
 
     def __init__(self, strides: tuple[int, ...], output_size: int) -> None:
-        super().__init__([str(i) for i in range(len(strides))], output_size, sampling_ratio=2)
         finest = strides[0].bit_length() - 1
+        super().__init__([str(finest - 2 + i) for i in range(len(strides))], output_size, sampling_ratio=2)
         self.scales = [1 / stride for stride in strides]
         self.map_levels = LevelMapper(finest, finest + len(strides) - 1, self.canonical_scale, self.canonical_level)
 

@@ -14,8 +14,11 @@ from drfpn.pyramids.dysample import DySample
 from drfpn.pyramids.extra import ExtraConvs
 from drfpn.pyramids.fapn import FaPN
 from drfpn.pyramids.fpn import FPN, PAFPN
+from drfpn.pyramids.fpt import FPT
 from drfpn.pyramids.freqfusion import FreqFusion
+from drfpn.pyramids.nas_fpn import NASFPN
 from drfpn.pyramids.release import load_release
+from drfpn.pyramids.simple_fpn import SimpleFPN
 from drfpn.pyramids.srb import SpatialRefinementBlock
 
 PYRAMIDS: dict[str, Callable[..., Neck]] = {
@@ -29,6 +32,9 @@ PYRAMIDS: dict[str, Callable[..., Neck]] = {
     "freqfusion": FreqFusion,
     "bifpn": BiFPN,
     "afpn": AFPN,
+    "nas_fpn": NASFPN,
+    "fpt": FPT,
+    "simple_fpn": SimpleFPN,
 }
 
 __all__ = [
@@ -36,6 +42,8 @@ __all__ = [
     "CARAFE",
     "DRFPN",
     "FPN",
+    "FPT",
+    "NASFPN",
     "PAFPN",
     "PYRAMIDS",
     "BiFPN",
@@ -48,6 +56,7 @@ __all__ = [
     "Neck",
     "Pyramid",
     "PyramidPoolingModule",
+    "SimpleFPN",
     "SpatialRefinementBlock",
     "load_release",
 ]
