@@ -62,14 +62,13 @@ def parse_name(name: str) -> tuple[str, str, str]:
     Raises:
         UserError: a part that is not known, with the nearest name.
     """
-    hint = nearest(name, list_models())
     detector = next((key for key in sorted(DETECTORS, key=len, reverse=True) if name.startswith(key + "_")), None)
     neck = next((key for key in sorted(PYRAMIDS, key=len, reverse=True) if name.endswith("_" + key)), None)
     body = name[len(detector) + 1 : -len(neck) - 1] if detector and neck else ""
     if detector is None or neck is None or not body:
         raise UserError(
             f"Unknown model '{name}': a name is DETECTOR_BACKBONE_PYRAMID with DETECTOR one of "
-            f"{', '.join(DETECTORS)} and PYRAMID one of {', '.join(PYRAMIDS)}.{hint}",
+            f"{', '.join(DETECTORS)} and PYRAMID one of {', '.join(PYRAMIDS)}.{nearest(name, list_models())}",
             exit_code=2,
         )
     return detector, body, neck

@@ -15,8 +15,11 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 from drfpn.backbones import TimmBackbone
 from drfpn.detectors.backbone import PyramidBackbone
 from drfpn.detectors.inference import FixedSizeInference, Found
+from drfpn.detectors.losses import BOX_LOSSES
+from drfpn.detectors.options import choose
 from drfpn.detectors.proposals import FloatRPNHead, ProposalNetwork, propose
 from drfpn.detectors.regions import RegionHeads, RegionPool
+from drfpn.detectors.sampling import SAMPLERS
 from drfpn.pyramids import Pyramid
 
 
@@ -78,7 +81,7 @@ def proposal_network(given: RegionProposalNetwork) -> ProposalNetwork:
 
 
 def region_heads(given: RoIHeads, **changes: Any) -> RegionHeads:
-    """Return ``RegionHeads`` with the parts and settings of torchvision's heads but for ``changes``."""
+    """Return ``RegionHeads`` with the parts and settings of torchvision's heads, or of ours, but for ``changes``."""
     settings = {
         "box_roi_pool": given.box_roi_pool,
         "box_head": given.box_head,
@@ -92,6 +95,8 @@ def region_heads(given: RoIHeads, **changes: Any) -> RegionHeads:
         "nms_thresh": given.nms_thresh,
         "detections_per_img": given.detections_per_img,
     }
+    if isinstance(given, RegionHeads):
+        settings |= {"sampler": given.sampler, "box_loss": given.box_loss}
     return RegionHeads(**settings | changes)
 
 
@@ -107,6 +112,8 @@ def faster_rcnn(
     *,
     representation_size: int = 1024,
     anchor_scale: float = 8,
+    box_loss: str = "smooth_l1",
+    sampler: str = "random",
     **options: Any,
 ) -> FasterRCNN:
     """Assemble Faster R-CNN from a backbone and its pyramid.
@@ -117,14 +124,21 @@ def faster_rcnn(
         num_classes: foreground classes; labels are 1..num_classes.
         representation_size: width of the two hidden layers of the box head.
         anchor_scale: side of a level's anchors in strides of that level (8: 32 px on P2).
+        box_loss: of the second stage, a name of ``BOX_LOSSES``: ``"smooth_l1"`` or Libra R-CNN's ``"balanced_l1"``.
+        sampler: how regions are chosen for the second stage's losses, a name of ``SAMPLERS``: ``"random"``, Libra
+            R-CNN's ``"iou_balanced"``, or ``"iou_balanced_release"`` as in its code.
         options: handed to ``torchvision.models.detection.FasterRCNN``, such as ``min_size`` (800), ``max_size``
             (1333), ``box_score_thresh`` (0.05), ``box_detections_per_img`` (100).
+
+    Raises:
+        UserError: an unknown loss or sampler.
     """
+    changes = {"box_loss": choose("box_loss", box_loss, BOX_LOSSES), "sampler": choose("sampler", sampler, SAMPLERS)}
     levels = len(body.channels) + 1
     side = [round(anchor_scale * 4 * 2**i) for i in range(levels)]
     width = neck.out_channels
     options = {"image_mean": list(body.mean), "image_std": list(body.std)} | options
-    return FasterRCNN(
+    model = FasterRCNN(
         PyramidBackbone(body, neck, width),
         rpn_anchor_generator=AnchorGenerator(tuple((s,) for s in side), ((0.5, 1.0, 2.0),) * levels),
         rpn_head=FloatRPNHead(width, 3),
@@ -133,3 +147,5 @@ def faster_rcnn(
         box_predictor=BoxPredictor(representation_size, num_classes),
         **options,
     )
+    model.roi_heads = region_heads(model.roi_heads, **changes)
+    return model

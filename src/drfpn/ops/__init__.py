@@ -1,16 +1,29 @@
 """Pure functions on tensors: sampling positions, bilinear sampling, adaptive pooling, choosing boxes."""
 
 from drfpn.ops.merging import add_warped
-from drfpn.ops.pooling import adaptive_average_pool
-from drfpn.ops.sampling import Warp, corner_grid, pixel_grid, sample, sample_by_gathers, warp, warp_released
+from drfpn.ops.pooling import adaptive_average_pool, adaptive_max_pool
+from drfpn.ops.precision import full_precision
+from drfpn.ops.sampling import (
+    Warp,
+    at_least_float32,
+    corner_grid,
+    pixel_grid,
+    sample,
+    sample_by_gathers,
+    warp,
+    warp_released,
+)
 from drfpn.ops.select import NOTHING, suppress, suppress_batch, top
 
 __all__ = [
     "NOTHING",
     "Warp",
     "adaptive_average_pool",
+    "adaptive_max_pool",
     "add_warped",
+    "at_least_float32",
     "corner_grid",
+    "full_precision",
     "pixel_grid",
     "sample",
     "sample_by_gathers",

@@ -116,7 +116,8 @@ class Warp(NamedTuple):
         return sample(coarse, self.positions(offset), self.padding)
 
 
-def _at_least_float32(offset: Tensor) -> Tensor:
+def at_least_float32(offset: Tensor) -> Tensor:
+    """Return ``offset`` in float32, or as it is where it is in float64."""
     return offset.to(torch.promote_types(offset.dtype, torch.float32))
 
 
@@ -126,14 +127,14 @@ def moved_pixels(offset: Tensor) -> Tensor:
     A position moves by ``2 offset / (H + W)`` normalised units, H and W of the finer map: by ``offset W / (H + W)`` of
     its pixels in x and ``offset H / (H + W)`` in y, half a pixel a unit where H = W.
     """
-    delta = _at_least_float32(offset)
+    delta = at_least_float32(offset)
     height, width = delta.shape[-2:]
     return pixel_grid(height, width, delta) + (delta * 2 / (height + width)).permute(0, 2, 3, 1)
 
 
 def moved_corners(offset: Tensor) -> Tensor:
     """Return the release's grid moved by ``offset``: by ``offset / (W, H)`` normalised units, half a pixel a unit."""
-    delta = _at_least_float32(offset)
+    delta = at_least_float32(offset)
     height, width = delta.shape[-2:]
     shift = torch.stack([delta[:, 0] / width, delta[:, 1] / height], dim=-1)
     return corner_grid(height, width, delta) + shift

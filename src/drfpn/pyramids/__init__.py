@@ -7,10 +7,17 @@ from drfpn.pyramids.deformable import DeformableFPN
 from drfpn.pyramids.drfpn import DRFPN
 from drfpn.pyramids.extra import ExtraConvs
 from drfpn.pyramids.fpn import FPN, PAFPN
+from drfpn.pyramids.libra import LibraFPN
 from drfpn.pyramids.release import load_release
 from drfpn.pyramids.srb import SpatialRefinementBlock
 
-PYRAMIDS: dict[str, type[Pyramid]] = {"fpn": FPN, "pafpn": PAFPN, "drfpn": DRFPN, "fpn_dcn": DeformableFPN}
+PYRAMIDS: dict[str, type[Pyramid]] = {
+    "fpn": FPN,
+    "pafpn": PAFPN,
+    "drfpn": DRFPN,
+    "fpn_dcn": DeformableFPN,
+    "libra": LibraFPN,
+}
 
 __all__ = [
     "DRFPN",
@@ -20,6 +27,7 @@ __all__ = [
     "ChannelRefinementBlock",
     "DeformableFPN",
     "ExtraConvs",
+    "LibraFPN",
     "Pyramid",
     "PyramidPoolingModule",
     "SpatialRefinementBlock",

@@ -69,7 +69,8 @@ class Pyramid(nn.Module):
     """A feature pyramid, composed of parts.
 
     ``lateral`` (1x1) and ``top`` bring the backbone's maps to one width, ``top_down`` joins neighbours, ``smooth``
-    (3x3) runs once on each level, ``bottom_up`` joins neighbours the other way, ``extra_blocks`` adds levels.
+    (3x3) runs once on each level, ``bottom_up`` joins neighbours the other way, ``extra_blocks`` adds levels, and
+    ``refine`` sees all of them at once.
     Every pyramid of this package, and each row of the paper's tables, is another choice of these parts. A pyramid
     of your own is one step of your own::
 
@@ -89,6 +90,7 @@ class Pyramid(nn.Module):
         top_down: makes the step of the top-down path.
         bottom_up: makes the step of the bottom-up path; ``None`` for none.
         smooth: makes what runs once on each level after the top-down path; ``None`` for a 3x3 convolution.
+        refine: maps the list of all levels that leave, the extra ones too, to one of the same sizes; ``None`` for none.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Pyramid(nn.Module):
         top_down: Step,
         bottom_up: Step | None = None,
         smooth: Step | None = None,
+        refine: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if len(in_channels) < 2 or min(in_channels) < 1:
@@ -119,6 +122,7 @@ class Pyramid(nn.Module):
         if bottom_up is not None:
             self.bottom_up = BottomUpPath([bottom_up(out_channels) for _ in pairs], out_channels)
         self.extra_blocks = extra_blocks
+        self.refine = refine or nn.Identity()
 
     @overload
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
@@ -150,6 +154,7 @@ class Pyramid(nn.Module):
         n = self.bottom_up(p)
         if self.extra_blocks is not None:
             n, names = self.extra_blocks(n, c, names)
+        n = self.refine(n)
 
         if isinstance(maps, Mapping):
             return dict(zip(names, n, strict=True))
