@@ -14,7 +14,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from drfpn import DRFPN, FPN, PAFPN
 from drfpn.errors import UserError
-from drfpn.pyramids import ExtraConvs, LibraFPN, Pyramid
+from drfpn.pyramids import ExtraConvs, LibraFPN, PANet, Pyramid
 
 C = (4, 6, 8, 10)
 WIDTH = 8
@@ -25,6 +25,7 @@ PYRAMIDS = {
     "drfpn, release": partial(DRFPN, convention="release"),
     "drfpn, no context": partial(DRFPN, context=None),
     "libra": LibraFPN,
+    "panet": PANet,
 }
 every_pyramid = pytest.mark.parametrize("make", PYRAMIDS.values(), ids=PYRAMIDS.keys())
 

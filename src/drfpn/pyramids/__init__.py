@@ -8,6 +8,7 @@ from drfpn.pyramids.drfpn import DRFPN
 from drfpn.pyramids.extra import ExtraConvs
 from drfpn.pyramids.fpn import FPN, PAFPN
 from drfpn.pyramids.libra import LibraFPN
+from drfpn.pyramids.panet import PANet
 from drfpn.pyramids.release import load_release
 from drfpn.pyramids.srb import SpatialRefinementBlock
 
@@ -17,6 +18,7 @@ PYRAMIDS: dict[str, type[Pyramid]] = {
     "drfpn": DRFPN,
     "fpn_dcn": DeformableFPN,
     "libra": LibraFPN,
+    "panet": PANet,
 }
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "DeformableFPN",
     "ExtraConvs",
     "LibraFPN",
+    "PANet",
     "Pyramid",
     "PyramidPoolingModule",
     "SpatialRefinementBlock",
