@@ -14,7 +14,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from drfpn import DRFPN, FPN, PAFPN
 from drfpn.errors import UserError
-from drfpn.pyramids import ExtraConvs, LibraFPN, PANet, Pyramid
+from drfpn.pyramids import SEPC, ExtraConvs, LibraFPN, PANet, PConvFPN, Pyramid
 
 C = (4, 6, 8, 10)
 WIDTH = 8
@@ -26,6 +26,8 @@ PYRAMIDS = {
     "drfpn, no context": partial(DRFPN, context=None),
     "libra": LibraFPN,
     "panet": PANet,
+    "pconv": PConvFPN,
+    "sepc": partial(SEPC, layers=1),
 }
 every_pyramid = pytest.mark.parametrize("make", PYRAMIDS.values(), ids=PYRAMIDS.keys())
 

@@ -51,6 +51,13 @@ DETECTORS: dict[str, Detector] = {
 }
 
 
+METHODS: dict[tuple[str, str], dict[str, Any]] = {
+    ("retinanet", "sepc"): {"towers": "sepc"},
+    ("fcos", "sepc"): {"towers": "sepc"},
+}
+"""(detector, pyramid) -> options of the detector that belong to the pyramid's method, unless others are given."""
+
+
 def list_models() -> list[str]:
     """Return the names of all tested models; any timm backbone may stand in the middle as well."""
     return [f"{detector}_{body}_{neck}" for detector in DETECTORS for body in BACKBONES for neck in PYRAMIDS]
@@ -117,7 +124,9 @@ def build_detector(
     parts = DETECTORS[detector]
     if num_classes < 1:
         raise UserError(f"num_classes counts foreground classes and must be at least 1, not {num_classes}.")
-    neck = neck or PYRAMIDS[neck_name]
+    if neck is None:
+        neck = PYRAMIDS[neck_name]
+        overrides = METHODS.get((detector, neck_name), {}) | overrides
     neck_options = dict(neck_options or {})
     check_keywords(neck_options, f"option of the pyramid '{neck_name}'", neck)
     check_keywords(overrides, f"option of '{detector}'", parts.assemble, *parts.options_of)

@@ -9,6 +9,7 @@ from drfpn.pyramids.extra import ExtraConvs
 from drfpn.pyramids.fpn import FPN, PAFPN
 from drfpn.pyramids.libra import LibraFPN
 from drfpn.pyramids.panet import PANet
+from drfpn.pyramids.pconv import SEPC, PConvFPN
 from drfpn.pyramids.release import load_release
 from drfpn.pyramids.srb import SpatialRefinementBlock
 
@@ -19,6 +20,8 @@ PYRAMIDS: dict[str, type[Pyramid]] = {
     "fpn_dcn": DeformableFPN,
     "libra": LibraFPN,
     "panet": PANet,
+    "pconv": PConvFPN,
+    "sepc": SEPC,
 }
 
 __all__ = [
@@ -26,11 +29,13 @@ __all__ = [
     "FPN",
     "PAFPN",
     "PYRAMIDS",
+    "SEPC",
     "ChannelRefinementBlock",
     "DeformableFPN",
     "ExtraConvs",
     "LibraFPN",
     "PANet",
+    "PConvFPN",
     "Pyramid",
     "PyramidPoolingModule",
     "SpatialRefinementBlock",
