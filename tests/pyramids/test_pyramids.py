@@ -14,7 +14,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from drfpn import DRFPN, FPN, PAFPN
 from drfpn.errors import UserError
-from drfpn.pyramids import SEPC, ExtraConvs, LibraFPN, PANet, PConvFPN, Pyramid
+from drfpn.pyramids import SEPC, AugFPN, ExtraConvs, LibraFPN, PANet, PConvFPN, Pyramid
 
 C = (4, 6, 8, 10)
 WIDTH = 8
@@ -28,6 +28,7 @@ PYRAMIDS = {
     "panet": PANet,
     "pconv": PConvFPN,
     "sepc": partial(SEPC, layers=1),
+    "augfpn": AugFPN,
 }
 every_pyramid = pytest.mark.parametrize("make", PYRAMIDS.values(), ids=PYRAMIDS.keys())
 

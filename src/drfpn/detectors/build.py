@@ -52,6 +52,8 @@ DETECTORS: dict[str, Detector] = {
 
 
 METHODS: dict[tuple[str, str], dict[str, Any]] = {
+    ("faster_rcnn", "augfpn"): {"region_pool": "soft", "consistent_supervision": 0.25},
+    ("mask_rcnn", "augfpn"): {"region_pool": "soft", "consistent_supervision": 0.25},
     ("retinanet", "sepc"): {"towers": "sepc"},
     ("fcos", "sepc"): {"towers": "sepc"},
 }

@@ -13,14 +13,16 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
 
 from drfpn.backbones import TimmBackbone
+from drfpn.detectors.augfpn import REGION_POOLS, ConsistentSupervision
 from drfpn.detectors.backbone import PyramidBackbone
 from drfpn.detectors.inference import FixedSizeInference, Found
 from drfpn.detectors.losses import BOX_LOSSES
 from drfpn.detectors.options import choose
 from drfpn.detectors.proposals import FloatRPNHead, ProposalNetwork, propose
-from drfpn.detectors.regions import RegionHeads, RegionPool
+from drfpn.detectors.regions import RegionHeads
 from drfpn.detectors.sampling import SAMPLERS
-from drfpn.pyramids import Pyramid
+from drfpn.errors import UserError
+from drfpn.pyramids import AugFPN, Pyramid
 
 
 class BoxPredictor(nn.Module):
@@ -114,6 +116,8 @@ def faster_rcnn(
     anchor_scale: float = 8,
     box_loss: str = "smooth_l1",
     sampler: str = "random",
+    region_pool: str = "level",
+    consistent_supervision: float = 0,
     **options: Any,
 ) -> FasterRCNN:
     """Assemble Faster R-CNN from a backbone and its pyramid.
@@ -127,13 +131,17 @@ def faster_rcnn(
         box_loss: of the second stage, a name of ``BOX_LOSSES``: ``"smooth_l1"`` or Libra R-CNN's ``"balanced_l1"``.
         sampler: how regions are chosen for the second stage's losses, a name of ``SAMPLERS``: ``"random"``, Libra
             R-CNN's ``"iou_balanced"``, or ``"iou_balanced_release"`` as in its code.
+        region_pool: where RoIAlign reads a region, a name of ``REGION_POOLS``: on the ``"level"`` of its size, or
+            AugFPN's ``"soft"``, on all of them.
+        consistent_supervision: weight of the losses of each lateral of AugFPN (0.25 in the paper); 0: none.
         options: handed to ``torchvision.models.detection.FasterRCNN``, such as ``min_size`` (800), ``max_size``
             (1333), ``box_score_thresh`` (0.05), ``box_detections_per_img`` (100).
 
     Raises:
-        UserError: an unknown loss or sampler.
+        UserError: an unknown loss, sampler or pool, or consistent supervision of another pyramid than AugFPN.
     """
     changes = {"box_loss": choose("box_loss", box_loss, BOX_LOSSES), "sampler": choose("sampler", sampler, SAMPLERS)}
+    pool = choose("region_pool", region_pool, REGION_POOLS)(body.strides, 7, neck.out_channels)
     levels = len(body.channels) + 1
     side = [round(anchor_scale * 4 * 2**i) for i in range(levels)]
     width = neck.out_channels
@@ -142,10 +150,25 @@ def faster_rcnn(
         PyramidBackbone(body, neck, width),
         rpn_anchor_generator=AnchorGenerator(tuple((s,) for s in side), ((0.5, 1.0, 2.0),) * levels),
         rpn_head=FloatRPNHead(width, 3),
-        box_roi_pool=RegionPool(body.strides, 7),
+        box_roi_pool=pool,
         box_head=TwoMLPHead(width * 7 * 7, representation_size),
         box_predictor=BoxPredictor(representation_size, num_classes),
         **options,
     )
-    model.roi_heads = region_heads(model.roi_heads, **changes)
+    auxiliary = None
+    if consistent_supervision:
+        _hand_on_laterals(neck)
+        head = TwoMLPHead(width * 7 * 7, representation_size)
+        predictor = BoxPredictor(representation_size, num_classes)
+        auxiliary = ConsistentSupervision(pool, head, predictor, consistent_supervision)
+    model.roi_heads = region_heads(model.roi_heads, auxiliary=auxiliary, **changes)
     return model
+
+
+def _hand_on_laterals(neck: Pyramid) -> None:
+    if not isinstance(neck, AugFPN):
+        raise UserError(
+            f"'consistent_supervision' needs the laterals of the pyramid 'augfpn', not of {type(neck).__name__}.",
+            exit_code=2,
+        )
+    neck.hands_on_laterals = True

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_loss
 from torchvision.ops import MultiScaleRoIAlign, roi_align
@@ -37,9 +37,14 @@ class RegionPool(MultiScaleRoIAlign):
 
     def __init__(self, strides: tuple[int, ...], output_size: int) -> None:
         super().__init__([str(i) for i in range(len(strides))], output_size, sampling_ratio=2)
+        self.strides = strides
         finest = strides[0].bit_length() - 1
         self.scales = [1 / stride for stride in strides]
         self.map_levels = LevelMapper(finest, finest + len(strides) - 1, self.canonical_scale, self.canonical_level)
+
+    def resized(self, output_size: int) -> "RegionPool":
+        """Return a pool of the same kind with weights of its own."""
+        return RegionPool(self.strides, output_size)
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Return (R, channels, output_size, output_size) of the boxes (R, 4) of all images, in pixels of the batch."""
@@ -66,6 +71,8 @@ class RegionHeads(RoIHeads):
     Args:
         sampler: makes what chooses the regions that losses look at, as those of ``SAMPLERS``.
         box_loss: of the deltas of regions that belong to an object.
+        auxiliary: gives further losses of the regions chosen, called with (levels, regions, labels, deltas wanted,
+            ``box_loss``).
         settings: torchvision's.
     """
 
@@ -74,6 +81,7 @@ class RegionHeads(RoIHeads):
         *,
         sampler: Callable[[int, float, float], Any] = SAMPLERS["random"],
         box_loss: BoxLoss = smooth_l1,
+        auxiliary: nn.Module | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -83,6 +91,7 @@ class RegionHeads(RoIHeads):
             given.batch_size_per_image, given.positive_fraction, self.proposal_matcher.low_threshold
         )
         self.box_loss = box_loss
+        self.auxiliary = auxiliary
 
     def forward(
         self,
@@ -109,6 +118,9 @@ class RegionHeads(RoIHeads):
         classifier, box_reg = region_losses(logits, deltas, labels, wanted, self.box_loss)
         part = processes.share(len(logits), device=logits.device)
         losses = {"loss_classifier": classifier * part, "loss_box_reg": box_reg * part}
+        if self.auxiliary is not None:
+            more = self.auxiliary(features, sampled, labels, wanted, self.box_loss)
+            losses |= {name: value * part for name, value in more.items()}
         if self.has_mask():
             positive = [label > 0 for label in labels]
             regions = [boxes[chosen] for boxes, chosen in zip(sampled, positive, strict=True)]

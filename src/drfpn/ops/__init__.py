@@ -3,6 +3,7 @@
 from drfpn.ops.merging import add_warped
 from drfpn.ops.pooling import adaptive_average_pool, adaptive_max_pool
 from drfpn.ops.precision import full_precision
+from drfpn.ops.resize import upsample_corners
 from drfpn.ops.sampling import (
     Warp,
     at_least_float32,
@@ -14,6 +15,7 @@ from drfpn.ops.sampling import (
     warp_released,
 )
 from drfpn.ops.select import NOTHING, suppress, suppress_batch, top
+from drfpn.ops.tracing import opaque
 
 __all__ = [
     "NOTHING",
@@ -24,12 +26,14 @@ __all__ = [
     "at_least_float32",
     "corner_grid",
     "full_precision",
+    "opaque",
     "pixel_grid",
     "sample",
     "sample_by_gathers",
     "suppress",
     "suppress_batch",
     "top",
+    "upsample_corners",
     "warp",
     "warp_released",
 ]

@@ -1,5 +1,6 @@
 """Feature pyramids: FPN, PAFPN and DRFPN, composed of top-down steps, bottom-up steps and a context module."""
 
+from drfpn.pyramids.augfpn import AugFPN
 from drfpn.pyramids.base import Pyramid
 from drfpn.pyramids.context import PyramidPoolingModule
 from drfpn.pyramids.crb import ChannelRefinementBlock
@@ -22,6 +23,7 @@ PYRAMIDS: dict[str, type[Pyramid]] = {
     "panet": PANet,
     "pconv": PConvFPN,
     "sepc": SEPC,
+    "augfpn": AugFPN,
 }
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "PAFPN",
     "PYRAMIDS",
     "SEPC",
+    "AugFPN",
     "ChannelRefinementBlock",
     "DeformableFPN",
     "ExtraConvs",

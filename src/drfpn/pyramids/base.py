@@ -149,16 +149,19 @@ class Pyramid(nn.Module):
             self._check(names, c)
 
         laterals = [conv(m) for conv, m in zip(self.lateral, c, strict=False)]
-        p = self.top_down([*laterals, self.top(c[-1])])
+        n, names = self.join([*laterals, self.top(c[-1])], c, names)
+        if isinstance(maps, Mapping):
+            return dict(zip(names, n, strict=True))
+        return tuple(n) if isinstance(maps, tuple) else n
+
+    def join(self, laterals: list[Tensor], c: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        """Return all levels and their names, finest first, from laterals of one width and the backbone's maps ``c``."""
+        p = self.top_down(laterals)
         p = [conv(m) for conv, m in zip(self.smooth, p, strict=True)]
         n = self.bottom_up(p)
         if self.extra_blocks is not None:
             n, names = self.extra_blocks(n, c, names)
-        n = self.refine(n)
-
-        if isinstance(maps, Mapping):
-            return dict(zip(names, n, strict=True))
-        return tuple(n) if isinstance(maps, tuple) else n
+        return self.refine(n), names
 
     def _check(self, names: list[str], c: list[Tensor]) -> None:
         if len(c) != len(self.in_channels):

@@ -9,7 +9,7 @@ from torchvision.ops import deform_conv2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from drfpn.errors import UserError
-from drfpn.ops import at_least_float32, full_precision
+from drfpn.ops import at_least_float32, full_precision, upsample_corners
 from drfpn.pyramids.base import Pyramid, fit
 from drfpn.pyramids.fpn import NearestAdd
 
@@ -101,8 +101,7 @@ class PyramidConv(nn.Module):
             if i > 0:
                 y = y + fit(self.finer.at(i, levels[i - 1]), m)
             if i + 1 < len(levels):
-                above = self.coarser.at(i, levels[i + 1])
-                y = y + F.interpolate(above, size=m.shape[-2:], mode="bilinear", align_corners=True)
+                y = y + upsample_corners(self.coarser.at(i, levels[i + 1]), m.shape[-2:])
             sums.append(y)
         return [F.relu(y) for y in self.norm(sums)]
 
