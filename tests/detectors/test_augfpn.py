@@ -130,3 +130,9 @@ def test_consistent_supervision_where_there_is_nothing_to_supervise_is_refused(n
     with pytest.raises(UserError) as caught:
         build_detector(name, 3, width=16, consistent_supervision=0.25)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("weight", [-1, "yes"])
+def test_a_weight_below_zero_or_none_at_all_is_refused(weight) -> None:
+    with pytest.raises(UserError, match="must be 0 or more, not"):
+        build_detector("faster_rcnn_lite0_augfpn", 3, width=16, consistent_supervision=weight)

@@ -2,6 +2,7 @@ from drfpn.detectors import parse_name
 from drfpn.experiments.table1 import TABLE, trainable_parameters
 
 BASELINES = [row for row in TABLE if row.method.endswith("*")]
+RIVALS = {"Libra": "libra", "AugFPN": "augfpn", "PConv": "pconv"}
 OURS = [row for row in TABLE if row.method.endswith("DRFPN")]
 
 
@@ -25,13 +26,22 @@ def test_a_row_and_its_model_have_the_same_backbone_and_pyramid() -> None:
         if row.model:
             _, backbone, neck = parse_name(row.model)
             assert backbone == row.backbone.lower().replace("-", "_")
-            assert neck == ("drfpn" if row in OURS else "fpn")
+            rival = next((name for method, name in RIVALS.items() if method in row.method), "fpn")
+            assert neck == ("drfpn" if row in OURS else rival)
 
 
 def test_the_counts_are_those_of_table_7() -> None:
     counts = trainable_parameters()
     assert counts["faster_rcnn_r50_fpn"] == 41_527_712
     assert counts["faster_rcnn_r50_drfpn"] == 48_382_371
+
+
+def test_the_counts_of_rivals_are_those_of_their_parts() -> None:
+    counts = trainable_parameters()
+    plain = counts["faster_rcnn_r50_fpn"]
+    assert counts["faster_rcnn_r50_libra"] - plain == 263_168
+    assert counts["faster_rcnn_r50_pconv"] - plain == 7_080_960
+    assert counts["faster_rcnn_r50_augfpn"] - plain == 1_777_411 + 271_620 + 14_306_705
 
 
 def test_what_is_not_built_has_nothing_done() -> None:

@@ -138,7 +138,7 @@ def faster_rcnn(
             (1333), ``box_score_thresh`` (0.05), ``box_detections_per_img`` (100).
 
     Raises:
-        UserError: an unknown loss, sampler or pool, or consistent supervision of another pyramid than AugFPN.
+        UserError: an unknown loss, sampler or pool, a weight below 0, or laterals of another pyramid than AugFPN.
     """
     changes = {"box_loss": choose("box_loss", box_loss, BOX_LOSSES), "sampler": choose("sampler", sampler, SAMPLERS)}
     pool = choose("region_pool", region_pool, REGION_POOLS)(body.strides, 7, neck.out_channels)
@@ -157,7 +157,7 @@ def faster_rcnn(
     )
     auxiliary = None
     if consistent_supervision:
-        _hand_on_laterals(neck)
+        _hand_on_laterals(neck, consistent_supervision)
         head = TwoMLPHead(width * 7 * 7, representation_size)
         predictor = BoxPredictor(representation_size, num_classes)
         auxiliary = ConsistentSupervision(pool, head, predictor, consistent_supervision)
@@ -165,7 +165,9 @@ def faster_rcnn(
     return model
 
 
-def _hand_on_laterals(neck: Pyramid) -> None:
+def _hand_on_laterals(neck: Pyramid, weight: float) -> None:
+    if not isinstance(weight, int | float) or weight < 0:
+        raise UserError(f"consistent_supervision is a weight and must be 0 or more, not {weight!r}.", exit_code=2)
     if not isinstance(neck, AugFPN):
         raise UserError(
             f"'consistent_supervision' needs the laterals of the pyramid 'augfpn', not of {type(neck).__name__}.",

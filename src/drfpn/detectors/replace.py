@@ -24,7 +24,8 @@ def replace_neck(model: Model, neck: str | Callable[..., nn.Module] = "drfpn", *
 
     Args:
         model: the detector.
-        neck: ``"drfpn"``, ``"pafpn"``, ``"fpn"`` or a class ``(in_channels, out_channels, extra_blocks, **options)``.
+        neck: a name of ``PYRAMIDS``, such as ``"drfpn"``, or a class
+            ``(in_channels, out_channels, extra_blocks, **options)``.
         options: keywords of the pyramid, such as ``convention="release"``.
 
     Raises:
