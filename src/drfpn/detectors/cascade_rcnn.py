@@ -138,7 +138,8 @@ def cascade_rcnn(
         UserError: that option, or one of a wrong value.
     """
     if options.get("consistent_supervision"):
-        raise UserError("'consistent_supervision' is not an option of Cascade R-CNN: use faster_rcnn or mask_rcnn.")
+        said = "'consistent_supervision' is not an option of Cascade R-CNN: use faster_rcnn or mask_rcnn."
+        raise UserError(said, exit_code=2)
     model = faster_rcnn(body, neck, num_classes, representation_size=representation_size, **options)
     first = model.roi_heads
     stages = [

@@ -17,10 +17,10 @@ def smooth_l1(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def balanced_l1(found: Tensor, wanted: Tensor, alpha: float = 0.5, gamma: float = 1.5, beta: float = 1.0) -> Tensor:
-    r"""Return Libra R-CNN's loss of deltas (P, 4) (Pang et al., CVPR 2019, Eqs. 6 to 9).
+    r"""Return Libra R-CNN's loss of deltas (P, 4) (Pang et al., CVPR 2019).
 
     With :math:`b = e^{\gamma / \alpha} - 1` its gradient is :math:`\alpha \ln(b |d| / \beta + 1)` below ``beta`` and
-    ``gamma`` above: small errors pull harder than in smooth L1, large ones no more than ``gamma``.
+    ``gamma`` above: beside large errors, small ones pull harder than in a loss that is quadratic up to ``beta``.
 
     Args:
         found: deltas of the network.

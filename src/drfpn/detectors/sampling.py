@@ -50,10 +50,10 @@ class IoUBalancedSampler:
     Negatives: a third of those wanted from each third of the overlaps that they may have with an object, from 0 to
     ``limit``. What is missing is filled up from the others at random.
 
-    The paper splits the overlaps of negatives, so ``limit`` is where these end (0.5). Its release splits those
-    of all regions, to which the objects themselves were added: ``limit`` is 1, and the last third holds no negative
-    ever. In both readings regions that overlap nothing belong to the first third, as the authors meant it; in
-    mmdetection, from version 2 on, those are drawn only where there are no others, from the second batch on.
+    The paper splits the overlaps of negatives, so ``limit`` is where these end (0.5). Its release splits those of all
+    regions, to which the objects themselves were added: ``limit`` is 1, and no negative is in the last third. In both
+    readings regions that overlap nothing belong to the first third, as the authors meant it; in mmdetection, from
+    version 2 on, those are drawn only where there are no others, from the second batch on.
 
     Args:
         batch_size_per_image: regions of an image.
