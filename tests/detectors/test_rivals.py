@@ -27,5 +27,5 @@ def test_it_learns_two_images_by_heart(name, neck) -> None:
     torch.manual_seed(0)
     options = SMALL[name] | SETTINGS[name] | RIVALS[neck] | (LIBRA if (name, neck) == ("faster_rcnn", "libra") else {})
     model = build_detector(f"{name}_lite0_{neck}", 3, frozen_stages=-1, norm_eval=False, **options).train()
-    history = loss_history(model, steps=15)
-    assert sum(history[-3:]) < 0.7 * sum(history[:3]), history
+    history = loss_history(model, steps=12)
+    assert sum(history[-3:]) < 0.75 * sum(history[:3]), history

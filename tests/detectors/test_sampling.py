@@ -125,7 +125,7 @@ def test_an_image_without_objects_gives_negatives_alone() -> None:
 def test_within_a_third_every_negative_is_chosen_equally_often() -> None:
     regions, boxes = overlapping(*[0.0] * 12, *[0.2] * 4, *[0.4] * 4)
     labels = torch.zeros(20, dtype=int)
-    drawn = [draw(IoUBalancedSampler(6, 0.25, 0.5), labels, labels, regions, boxes)[1] for _ in range(3000)]
+    drawn = [draw(IoUBalancedSampler(6, 0.25, 0.5), labels, labels, regions, boxes)[1] for _ in range(1000)]
     share = torch.stack(drawn).float().mean(0)
     expected = torch.cat([torch.full((12,), 2 / 12), torch.full((8,), 2 / 4)])
-    assert_close(share, expected, atol=0.05, rtol=0)
+    assert_close(share, expected, atol=0.08, rtol=0)  # five standard deviations
