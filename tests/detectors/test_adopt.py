@@ -216,6 +216,15 @@ def test_drfpn_takes_what_it_shares_with_fpn(tmp_path, capsys) -> None:
     assert re.search(r"classes +2 +0  80 of 90 ids", table)
 
 
+def test_augfpn_takes_all_of_fpn_and_begins_its_own_parts_anew(tmp_path, capsys) -> None:
+    model = build_detector("faster_rcnn_r50_augfpn", 80, weights=saved(theirs_at_random("faster_rcnn"), tmp_path))
+    table = capsys.readouterr().err
+    assert re.search(r"pyramid +16 +\d+\n", table)
+    assert re.search(r"region pools +0 +4\n", table)
+    assert re.search(r"auxiliary head +0 +8\n", table)
+    assert model.roi_heads.box_roi_pool.select[0].weight.any()
+
+
 def test_a_checkpoint_of_ones_own_classes_is_taken_whole_or_without_them(tmp_path, capsys) -> None:
     theirs = theirs_at_random("fcos", num_classes=4)
     file = saved(theirs, tmp_path)

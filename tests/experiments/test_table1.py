@@ -2,7 +2,14 @@ from drfpn.detectors import parse_name
 from drfpn.experiments.table1 import TABLE, trainable_parameters
 
 BASELINES = [row for row in TABLE if row.method.endswith("*")]
-NECKS = {"Faster R-CNN w/ CARAFE": "carafe", "NAS-FPN 7@256": "nas_fpn", "Mask R-CNN w/ FPT": "fpt"}
+NECKS = {
+    "Libra R-CNN": "libra",
+    "Faster R-CNN w/ CARAFE": "carafe",
+    "Faster R-CNN w/ AugFPN": "augfpn",
+    "Faster R-CNN w/ PConv": "pconv",
+    "NAS-FPN 7@256": "nas_fpn",
+    "Mask R-CNN w/ FPT": "fpt",
+}
 OURS = [row for row in TABLE if row.method.endswith("DRFPN")]
 
 
@@ -34,6 +41,14 @@ def test_the_counts_are_those_of_table_7() -> None:
     counts = trainable_parameters()
     assert counts["faster_rcnn_r50_fpn"] == 41_527_712
     assert counts["faster_rcnn_r50_drfpn"] == 48_382_371
+
+
+def test_the_counts_of_rivals_are_those_of_their_parts() -> None:
+    counts = trainable_parameters()
+    plain = counts["faster_rcnn_r50_fpn"]
+    assert counts["faster_rcnn_r50_libra"] - plain == 263_168
+    assert counts["faster_rcnn_r50_pconv"] - plain == 7_080_960
+    assert counts["faster_rcnn_r50_augfpn"] - plain == 1_777_411 + 271_620 + 14_306_705
 
 
 def test_what_is_not_built_has_nothing_done() -> None:

@@ -14,7 +14,21 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from drfpn import DRFPN, FPN, PAFPN
 from drfpn.errors import UserError
-from drfpn.pyramids import AFPN, CARAFE, BiFPN, DySample, ExtraConvs, FaPN, FreqFusion, Pyramid
+from drfpn.pyramids import (
+    AFPN,
+    CARAFE,
+    SEPC,
+    AugFPN,
+    BiFPN,
+    DySample,
+    ExtraConvs,
+    FaPN,
+    FreqFusion,
+    LibraFPN,
+    PANet,
+    PConvFPN,
+    Pyramid,
+)
 
 C = (4, 6, 8, 10)
 WIDTH = 8
@@ -32,6 +46,11 @@ PYRAMIDS = {
     "freqfusion": FreqFusion,
     "bifpn": BiFPN,
     "afpn": AFPN,
+    "libra": LibraFPN,
+    "panet": PANet,
+    "pconv": PConvFPN,
+    "sepc": partial(SEPC, layers=1),
+    "augfpn": AugFPN,
 }
 every_pyramid = pytest.mark.parametrize("make", PYRAMIDS.values(), ids=PYRAMIDS.keys())
 every_traced = pytest.mark.parametrize(
@@ -95,7 +114,8 @@ def test_what_is_given_stays_as_it_was(make, pyramid_maps) -> None:
 @every_pyramid
 def test_extra_levels_are_named_as_torchvision_does(make, pyramid_maps) -> None:
     maps = dict(zip("0123", pyramid_maps(C), strict=True))
-    pooled = make(C, WIDTH, LastLevelMaxPool())(maps)
+    pyramid = make(C, WIDTH, LastLevelMaxPool())
+    pooled = pyramid(maps)
     assert list(pooled) == ["0", "1", "2", "3", "pool"]
     convolved = make(C, WIDTH, LastLevelP6P7(C[-1], WIDTH))(maps)
     assert list(convolved) == ["0", "1", "2", "3", "p6", "p7"]

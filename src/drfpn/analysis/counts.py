@@ -71,6 +71,11 @@ def _macs(model: nn.Module, height: int, width: int, counter: Counter) -> tuple[
             output = module(*inputs)
         return sum(counts), output
 
+    def on_regions(pool: Any, regions: int, branch: nn.Module) -> int:
+        crops = levels[0].new_empty(regions, levels[0].shape[1], *pool.output_size)
+        selection = run(pool.select, crops.repeat(1, len(pool.strides), 1, 1))[0] if hasattr(pool, "select") else 0
+        return selection + run(branch, crops)[0]
+
     body, maps = run(ghost.backbone.body, image)
     neck, named = run(ghost.backbone.neck, maps)
     levels = list(named.values())
@@ -78,11 +83,10 @@ def _macs(model: nn.Module, height: int, width: int, counter: Counter) -> tuple[
         return body, neck, run(ghost.head, levels)[0]
     heads, _ = run(ghost.rpn.head, levels)
     for stage in getattr(ghost.roi_heads, "stages", [ghost.roi_heads]):
-        regions = levels[0].new_empty(PROPOSALS, levels[0].shape[1], *stage.box_roi_pool.output_size)
-        heads += run(nn.Sequential(stage.box_head, stage.box_predictor), regions)[0]
+        heads += on_regions(stage.box_roi_pool, PROPOSALS, nn.Sequential(stage.box_head, stage.box_predictor))
         if stage.has_mask():
-            found = levels[0].new_empty(stage.detections_per_img, levels[0].shape[1], *stage.mask_roi_pool.output_size)
-            heads += run(nn.Sequential(stage.mask_head, stage.mask_predictor), found)[0]
+            branch = nn.Sequential(stage.mask_head, stage.mask_predictor)
+            heads += on_regions(stage.mask_roi_pool, stage.detections_per_img, branch)
     return body, neck, heads
 
 

@@ -125,6 +125,9 @@ def _print_paper(json: bool) -> None:
         "* trained by the paper's authors; params: millions that learn, counted now (80 classes, release convention).\n"
         "here: the last of built, counted, stepped (one step of training at full size); no AP was measured here."
     )
+    for method, options in {row.method: row.options for row in TABLE if row.options}.items():
+        said = ", ".join(f"{key}={value}" for key, value in options.items())
+        console.print(f"{method} also sets {said} (-o detector_options.KEY=VALUE).", highlight=False)
 
 
 def _numbers(values: tuple[float, ...]) -> list[str]:

@@ -42,6 +42,9 @@ _PARTS = {
     "backbone.neck.extra_blocks.": "extra levels",
     "backbone.neck.": "pyramid",
     "rpn.": "region proposals",
+    "roi_heads.box_roi_pool.": "region pools",
+    "roi_heads.mask_roi_pool.": "region pools",
+    "roi_heads.auxiliary.": "auxiliary head",
     "roi_heads.box_head.": "box head",
     "roi_heads.box_predictor.cls_score.": "classes",
     "roi_heads.box_predictor.bbox_pred.": "box deltas",
@@ -52,6 +55,9 @@ _PARTS = {
     "head.regression_head.": "box head",
 }
 """Beginning of a name (first that fits) -> part in the table."""
+
+_OURS = {"region pools", "auxiliary head"}
+"""Parts that torchvision has no weights for."""
 
 
 class Row(NamedTuple):
@@ -106,7 +112,8 @@ def adopt(model: nn.Module, detector: str, num_classes: int, weights: str | Path
     # another pyramid takes what fits, all else must fit: it is compared with ours, the pyramid's own part with FPN's
     exact = type(backbone.neck) is FPN
     wanted = _fpn(channels, backbone.out_channels, one_stage=hasattr(model, "head"))
-    wanted |= {name: value for name, value in own.items() if exact or _part_of(name) != "pyramid"}
+    left_out = _OURS if exact else _OURS | {"pyramid"}
+    wanted |= {name: value for name, value in own.items() if _part_of(name) not in left_out}
     for name in remade:
         del wanted[name]
     check_fit(wanted, tensors, f"this '{detector}'", given.source)

@@ -51,6 +51,15 @@ DETECTORS: dict[str, Detector] = {
 }
 
 
+METHODS: dict[tuple[str, str], dict[str, Any]] = {
+    ("faster_rcnn", "augfpn"): {"region_pool": "soft", "consistent_supervision": 0.25},
+    ("mask_rcnn", "augfpn"): {"region_pool": "soft", "consistent_supervision": 0.25},
+    ("retinanet", "sepc"): {"towers": "sepc"},
+    ("fcos", "sepc"): {"towers": "sepc"},
+}
+"""(detector, pyramid) -> options of the detector that belong to the pyramid's method, unless others are given."""
+
+
 def list_models() -> list[str]:
     """Return the names of all tested models; any timm backbone may stand in the middle as well."""
     bodies = {True: PLAIN_BACKBONES, False: BACKBONES}
@@ -74,10 +83,9 @@ def parse_name(name: str) -> tuple[str, str, str]:
     neck = next((key for key in sorted(PYRAMIDS, key=len, reverse=True) if name.endswith("_" + key)), None)
     body = name[len(detector) + 1 : -len(neck) - 1] if detector and neck else ""
     if detector is None or neck is None or not body:
-        hint = nearest(name, list_models())
         raise UserError(
             f"Unknown model '{name}': a name is DETECTOR_BACKBONE_PYRAMID with DETECTOR one of "
-            f"{', '.join(DETECTORS)} and PYRAMID one of {', '.join(PYRAMIDS)}.{hint}",
+            f"{', '.join(DETECTORS)} and PYRAMID one of {', '.join(PYRAMIDS)}.{nearest(name, list_models())}",
             exit_code=2,
         )
     return detector, body, neck
@@ -126,7 +134,9 @@ def build_detector(
     parts = DETECTORS[detector]
     if num_classes < 1:
         raise UserError(f"num_classes counts foreground classes and must be at least 1, not {num_classes}.")
-    neck = neck or PYRAMIDS[neck_name]
+    if neck is None:
+        neck = PYRAMIDS[neck_name]
+        overrides = METHODS.get((detector, neck_name), {}) | overrides
     neck_options = dict(neck_options or {})
     check_keywords(neck_options, f"option of the pyramid '{neck_name}'", neck)
     check_keywords(overrides, f"option of '{detector}'", parts.assemble, *parts.options_of)

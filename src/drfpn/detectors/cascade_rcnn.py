@@ -14,6 +14,7 @@ from drfpn.detectors.inference import Found
 from drfpn.detectors.mask_rcnn import add_masks
 from drfpn.detectors.proposals import decode
 from drfpn.detectors.regions import RegionHeads
+from drfpn.errors import UserError
 from drfpn.ops import NOTHING
 from drfpn.pyramids import Neck
 
@@ -131,13 +132,20 @@ def cascade_rcnn(
 ) -> FasterRCNN:
     """Assemble Cascade R-CNN from a backbone and its pyramid.
 
-    Args: as for :func:`drfpn.detectors.faster_rcnn`.
+    Args: as for :func:`drfpn.detectors.faster_rcnn`, but without ``consistent_supervision``.
+
+    Raises:
+        UserError: that option, or one of a wrong value.
     """
+    if options.get("consistent_supervision"):
+        said = "'consistent_supervision' is not an option of Cascade R-CNN: use faster_rcnn or mask_rcnn."
+        raise UserError(said, exit_code=2)
     model = faster_rcnn(body, neck, num_classes, representation_size=representation_size, **options)
     first = model.roi_heads
     stages = [
         region_heads(
             first,
+            box_roi_pool=first.box_roi_pool.resized(7),
             box_head=TwoMLPHead(first.box_head.fc6.in_features, representation_size),
             box_predictor=AgnosticBoxPredictor(representation_size, num_classes),
             fg_iou_thresh=stage.iou,
@@ -157,5 +165,5 @@ def cascade_mask_rcnn(body: TimmBackbone, neck: Neck, num_classes: int, **option
     """
     model = cascade_rcnn(body, neck, num_classes, **options)
     for stage in model.roi_heads.stages:
-        add_masks(stage, body, neck.out_channels, num_classes)
+        add_masks(stage, neck.out_channels, num_classes)
     return model

@@ -13,11 +13,16 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
 
 from drfpn.backbones import TimmBackbone
+from drfpn.detectors.augfpn import REGION_POOLS, ConsistentSupervision
 from drfpn.detectors.backbone import PyramidBackbone
 from drfpn.detectors.inference import FixedSizeInference, Found
+from drfpn.detectors.losses import BOX_LOSSES
+from drfpn.detectors.options import choose
 from drfpn.detectors.proposals import FloatRPNHead, ProposalNetwork, propose
-from drfpn.detectors.regions import RegionHeads, RegionPool
-from drfpn.pyramids import Neck
+from drfpn.detectors.regions import RegionHeads
+from drfpn.detectors.sampling import SAMPLERS
+from drfpn.errors import UserError
+from drfpn.pyramids import AugFPN, Neck
 
 
 class BoxPredictor(nn.Module):
@@ -78,7 +83,7 @@ def proposal_network(given: RegionProposalNetwork) -> ProposalNetwork:
 
 
 def region_heads(given: RoIHeads, **changes: Any) -> RegionHeads:
-    """Return ``RegionHeads`` with the parts and settings of torchvision's heads but for ``changes``."""
+    """Return ``RegionHeads`` with the parts and settings of torchvision's heads, or of ours, but for ``changes``."""
     settings = {
         "box_roi_pool": given.box_roi_pool,
         "box_head": given.box_head,
@@ -92,6 +97,8 @@ def region_heads(given: RoIHeads, **changes: Any) -> RegionHeads:
         "nms_thresh": given.nms_thresh,
         "detections_per_img": given.detections_per_img,
     }
+    if isinstance(given, RegionHeads):
+        settings |= {"sampler": given.sampler, "box_loss": given.box_loss}
     return RegionHeads(**settings | changes)
 
 
@@ -107,6 +114,10 @@ def faster_rcnn(
     *,
     representation_size: int = 1024,
     anchor_scale: float = 8,
+    box_loss: str = "smooth_l1",
+    sampler: str = "random",
+    region_pool: str = "level",
+    consistent_supervision: float = 0,
     **options: Any,
 ) -> FasterRCNN:
     """Assemble Faster R-CNN from a backbone and its pyramid.
@@ -118,20 +129,50 @@ def faster_rcnn(
         representation_size: width of the two hidden layers of the box head.
         anchor_scale: side of a level's anchors in strides of that level (8: 32 px on P2); a pyramid that begins at P3
             has anchors of the same sides as one that begins at P2.
+        box_loss: of the second stage, a name of ``BOX_LOSSES``: ``"smooth_l1"`` or Libra R-CNN's ``"balanced_l1"``.
+        sampler: how regions are chosen for the second stage's losses, a name of ``SAMPLERS``: ``"random"``, Libra
+            R-CNN's ``"iou_balanced"``, or ``"iou_balanced_release"`` as in its code.
+        region_pool: where RoIAlign reads a region, a name of ``REGION_POOLS``: on the ``"level"`` of its size, or
+            AugFPN's ``"soft"``, on all of them.
+        consistent_supervision: weight of the losses of each lateral of AugFPN (0.25 in the paper); 0: none.
         options: handed to ``torchvision.models.detection.FasterRCNN``, such as ``min_size`` (800), ``max_size``
             (1333), ``box_score_thresh`` (0.05), ``box_detections_per_img`` (100).
+
+    Raises:
+        UserError: an unknown loss, sampler or pool, a weight below 0, or laterals of another pyramid than AugFPN.
     """
+    changes = {"box_loss": choose("box_loss", box_loss, BOX_LOSSES), "sampler": choose("sampler", sampler, SAMPLERS)}
+    pool = choose("region_pool", region_pool, REGION_POOLS)(body.strides, 7, neck.out_channels)
     made = getattr(neck, "coarser", None)
     levels = len(body.channels) + max(1, len(made.names) if made else 0)
     side = [round(anchor_scale * 4 * 2**i) for i in range(levels)]
     width = neck.out_channels
     options = {"image_mean": list(body.mean), "image_std": list(body.std)} | options
-    return FasterRCNN(
+    model = FasterRCNN(
         PyramidBackbone(body, neck, width),
         rpn_anchor_generator=AnchorGenerator(tuple((s,) for s in side), ((0.5, 1.0, 2.0),) * levels),
         rpn_head=FloatRPNHead(width, 3),
-        box_roi_pool=RegionPool(body.strides, 7),
+        box_roi_pool=pool,
         box_head=TwoMLPHead(width * 7 * 7, representation_size),
         box_predictor=BoxPredictor(representation_size, num_classes),
         **options,
     )
+    auxiliary = None
+    if consistent_supervision:
+        _hand_on_laterals(neck, consistent_supervision)
+        head = TwoMLPHead(width * 7 * 7, representation_size)
+        predictor = BoxPredictor(representation_size, num_classes)
+        auxiliary = ConsistentSupervision(pool, head, predictor, consistent_supervision)
+    model.roi_heads = region_heads(model.roi_heads, auxiliary=auxiliary, **changes)
+    return model
+
+
+def _hand_on_laterals(neck: Neck, weight: float) -> None:
+    if not isinstance(weight, int | float) or weight < 0:
+        raise UserError(f"consistent_supervision is a weight and must be 0 or more, not {weight!r}.", exit_code=2)
+    if not isinstance(neck, AugFPN):
+        raise UserError(
+            f"'consistent_supervision' needs the laterals of the pyramid 'augfpn', not of {type(neck).__name__}.",
+            exit_code=2,
+        )
+    neck.hands_on_laterals = True

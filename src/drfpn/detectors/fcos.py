@@ -16,6 +16,7 @@ from drfpn.detectors.backbone import PyramidBackbone
 from drfpn.detectors.dense import find_dense
 from drfpn.detectors.inference import FixedSizeInference, Found
 from drfpn.detectors.labels import LabelsFromOne
+from drfpn.detectors.towers import set_towers
 from drfpn.pyramids import ExtraConvs, Neck
 
 
@@ -120,6 +121,7 @@ def fcos(
     *,
     centre_sampling: float | None = None,
     giou: bool = False,
+    towers: str = "convs",
     **options: Any,
 ) -> nn.Module:
     """Assemble FCOS from a backbone and its pyramid.
@@ -131,10 +133,16 @@ def fcos(
         centre_sampling: only points within so many strides of an object's centre belong to it; ``None``: all points
             inside of its box, as in the release.
         giou: regress boxes by generalised IoU; the release takes -log(IoU).
+        towers: what levels pass before classes and boxes are predicted, a name of ``TOWERS``: ``"convs"``, four
+            convolutions each, or in their place one layer that all levels share: ``"shared"``, plain, or ``"sepc"``.
         options: handed to ``torchvision.models.detection.FCOS``, such as ``min_size`` (800), ``max_size`` (1333),
             ``score_thresh`` (0.05), ``nms_thresh`` (0.5).
+
+    Raises:
+        UserError: unknown towers.
     """
     head = (GIoUHead if giou else IoUHead)(neck.out_channels, 1, num_classes)
+    set_towers(head, towers, neck.out_channels)
     defaults = {"image_mean": list(body.mean), "image_std": list(body.std), "score_thresh": 0.05, "nms_thresh": 0.5}
     return FCOS(
         PyramidBackbone(body, neck, neck.out_channels),

@@ -6,16 +6,16 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from drfpn.backbones import TimmBackbone
 from drfpn.detectors.faster_rcnn import FasterRCNN, faster_rcnn
-from drfpn.detectors.regions import RegionHeads, RegionPool
+from drfpn.detectors.regions import RegionHeads
 from drfpn.pyramids import Neck
 
 
-def add_masks(heads: RegionHeads, body: TimmBackbone, width: int, num_classes: int) -> None:
+def add_masks(heads: RegionHeads, width: int, num_classes: int) -> None:
     """Give heads a mask branch: RoIAlign to 14, four 3x3 convolutions, a transposed one to 28, a 1x1 to classes.
 
     torchvision's and the paper's, but without a channel for the background, which no loss ever reaches.
     """
-    heads.mask_roi_pool = RegionPool(body.strides, 14)
+    heads.mask_roi_pool = heads.box_roi_pool.resized(14)
     heads.mask_head = MaskRCNNHeads(width, (width,) * 4, dilation=1)
     heads.mask_predictor = MaskRCNNPredictor(width, width, num_classes)
 
@@ -28,5 +28,5 @@ def mask_rcnn(body: TimmBackbone, neck: Neck, num_classes: int, **options: Any) 
     Args: as for :func:`drfpn.detectors.faster_rcnn`.
     """
     model = faster_rcnn(body, neck, num_classes, **options)
-    add_masks(model.roi_heads, body, neck.out_channels, num_classes)
+    add_masks(model.roi_heads, neck.out_channels, num_classes)
     return model

@@ -2,9 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from drfpn.errors import UserError, nearest
+
+Part = TypeVar("Part")
 
 _DECIDED = {
     *("self", "body", "neck", "backbone", "num_classes", "in_channels", "out_channels", "extra_blocks"),
@@ -28,3 +30,16 @@ def check_keywords(given: Mapping[str, Any], what: str, *accepting: Callable[...
     for key in given:
         if key not in known:
             raise UserError(f"'{key}' is not an {what}.{nearest(key, known)}", exit_code=2)
+
+
+def choose(key: str, name: str, parts: Mapping[str, Part]) -> Part:
+    """Return the part of that name.
+
+    Raises:
+        UserError: there is none, with those that there are and the nearest.
+    """
+    if not isinstance(name, str) or name not in parts:
+        *first, last = (repr(part) for part in parts)
+        said = f"{key} must be {', '.join(first)} or {last}, not {name!r}.{nearest(str(name), parts)}"
+        raise UserError(said, exit_code=2)
+    return parts[name]

@@ -12,6 +12,7 @@ from drfpn import processes
 from drfpn.detectors.inference import level_anchors, per_anchor, rows
 from drfpn.detectors.sampling import seeded
 from drfpn.ops import NOTHING, suppress_batch, top
+from drfpn.pyramids.augfpn import LATERAL
 
 
 class FloatRPNHead(RPNHead):
@@ -29,6 +30,13 @@ class ProposalNetwork(RegionProposalNetwork):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.fg_bg_sampler: Any = seeded(self.fg_bg_sampler)
+
+    def forward(
+        self, images: ImageList, features: dict[str, Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Return the regions of each image and the losses; laterals that follow the levels have no anchors."""
+        levels = {name: level for name, level in features.items() if not name.startswith(LATERAL)}
+        return super().forward(images, levels, targets)
 
     def compute_loss(
         self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]

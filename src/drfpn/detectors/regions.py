@@ -1,19 +1,21 @@
 """The second stage: what a region shows, where exactly, and which of its pixels."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, maskrcnn_loss
+from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_loss
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops._utils import convert_boxes_to_roi_format
 from torchvision.ops.poolers import LevelMapper
 
 from drfpn import processes
 from drfpn.detectors.inference import Found, rows
+from drfpn.detectors.losses import BoxLoss, region_losses, smooth_l1
 from drfpn.detectors.proposals import decode
-from drfpn.detectors.sampling import seeded
+from drfpn.detectors.sampling import SAMPLERS
 from drfpn.ops import NOTHING, suppress_batch, top
 
 CANDIDATES = 2000
@@ -36,8 +38,13 @@ class RegionPool(MultiScaleRoIAlign):
     def __init__(self, strides: tuple[int, ...], output_size: int) -> None:
         finest = strides[0].bit_length() - 1
         super().__init__([str(finest - 2 + i) for i in range(len(strides))], output_size, sampling_ratio=2)
+        self.strides = strides
         self.scales = [1 / stride for stride in strides]
         self.map_levels = LevelMapper(finest, finest + len(strides) - 1, self.canonical_scale, self.canonical_level)
+
+    def resized(self, output_size: int) -> "RegionPool":
+        """Return a pool of the same kind with weights of its own."""
+        return RegionPool(self.strides, output_size)
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Return (R, channels, output_size, output_size) of the boxes (R, 4) of all images, in pixels of the batch."""
@@ -60,11 +67,31 @@ class RegionHeads(RoIHeads):
 
     ``mask_predictor`` gives (R, K, M, M): label k is channel k - 1. Losses are this process's part of those of the
     batch of all processes.
+
+    Args:
+        sampler: makes what chooses the regions that losses look at, as those of ``SAMPLERS``.
+        box_loss: of the deltas of regions that belong to an object.
+        auxiliary: gives further losses of the regions chosen, called with (levels, regions, labels, deltas wanted,
+            ``box_loss``).
+        settings: torchvision's.
     """
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.fg_bg_sampler: Any = seeded(self.fg_bg_sampler)
+    def __init__(
+        self,
+        *,
+        sampler: Callable[[int, float, float], Any] = SAMPLERS["random"],
+        box_loss: BoxLoss = smooth_l1,
+        auxiliary: nn.Module | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        given = self.fg_bg_sampler
+        self.sampler = sampler
+        self.fg_bg_sampler: Any = sampler(
+            given.batch_size_per_image, given.positive_fraction, self.proposal_matcher.low_threshold
+        )
+        self.box_loss = box_loss
+        self.auxiliary = auxiliary
 
     def forward(
         self,
@@ -88,9 +115,12 @@ class RegionHeads(RoIHeads):
         """Return the loss terms, the regions sampled for them (a tensor an image), and their deltas."""
         sampled, matched, labels, wanted = self.select_training_samples(proposals, targets)
         logits, deltas = self.predict(features, sampled, image_shapes)
-        classifier, box_reg = fastrcnn_loss(logits, deltas, labels, wanted)
+        classifier, box_reg = region_losses(logits, deltas, labels, wanted, self.box_loss)
         part = processes.share(len(logits), device=logits.device)
         losses = {"loss_classifier": classifier * part, "loss_box_reg": box_reg * part}
+        if self.auxiliary is not None:
+            more = self.auxiliary(features, sampled, labels, wanted, self.box_loss)
+            losses |= {name: value * part for name, value in more.items()}
         if self.has_mask():
             positive = [label > 0 for label in labels]
             regions = [boxes[chosen] for boxes, chosen in zip(sampled, positive, strict=True)]
@@ -103,6 +133,32 @@ class RegionHeads(RoIHeads):
             )
             losses["loss_mask"] = mask * processes.share(sum(map(len, regions)), device=logits.device)
         return losses, sampled, deltas
+
+    def select_training_samples(
+        self, proposals: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        """Choose the regions that losses look at, as torchvision does but for a sampler that also sees the regions.
+
+        Returns:
+            An image: regions (r, 4), the objects that they belong to (r,), their labels (r,), the deltas wanted (r, 4).
+        """
+        self.check_targets(targets)
+        boxes = [target["boxes"].to(proposals[0].dtype) for target in targets]
+        regions = self.add_gt_proposals(proposals, boxes)
+        matched, labels = self.assign_targets_to_proposals(regions, boxes, [target["labels"] for target in targets])
+        chosen = [
+            (positive | negative).nonzero().squeeze(1)
+            for positive, negative in zip(*self.fg_bg_sampler(labels, matched, regions, boxes), strict=True)
+        ]
+        regions, matched, labels = (
+            [of_image[index] for of_image, index in zip(values, chosen, strict=True)]
+            for values in (regions, matched, labels)
+        )
+        theirs = [
+            box[index] if len(box) else torch.zeros_like(region)
+            for box, index, region in zip(boxes, matched, regions, strict=True)
+        ]
+        return regions, matched, labels, self.box_coder.encode(theirs, regions)
 
     def find(self, features: dict[str, Tensor], regions: Tensor, real: Tensor, images: ImageList) -> Found:
         """Return what the regions (N, R, 4) show; ``real`` (N, R) says which of them do not only fill up."""

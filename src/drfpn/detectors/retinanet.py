@@ -15,6 +15,7 @@ from drfpn.detectors.dense import find_dense
 from drfpn.detectors.inference import FixedSizeInference, Found
 from drfpn.detectors.labels import LabelsFromOne
 from drfpn.detectors.proposals import decode
+from drfpn.detectors.towers import set_towers
 from drfpn.pyramids import ExtraConvs, Neck
 
 
@@ -48,7 +49,13 @@ def p6_p7_from_c5(body: TimmBackbone, width: int) -> ExtraFPNBlock:
 
 
 def retinanet(
-    body: TimmBackbone, neck: Neck, num_classes: int, *, anchor_scale: float = 4, **options: Any
+    body: TimmBackbone,
+    neck: Neck,
+    num_classes: int,
+    *,
+    anchor_scale: float = 4,
+    towers: str = "convs",
+    **options: Any,
 ) -> nn.Module:
     """Assemble RetinaNet from a backbone and its pyramid.
 
@@ -58,8 +65,13 @@ def retinanet(
         num_classes: foreground classes; labels are 1..num_classes.
         anchor_scale: side of a level's smallest anchors in strides of that level (4: 32 px on P3); each place has
             three sizes, a third of an octave apart, in three shapes.
+        towers: what levels pass before classes and boxes are predicted, a name of ``TOWERS``: ``"convs"``, four
+            convolutions each, or in their place one layer that all levels share: ``"shared"``, plain, or ``"sepc"``.
         options: handed to ``torchvision.models.detection.RetinaNet``, such as ``min_size`` (800), ``max_size``
             (1333), ``score_thresh`` (0.05), ``detections_per_img`` (100).
+
+    Raises:
+        UserError: unknown towers.
     """
     strides = [*body.strides, 64, 128]
     sizes = tuple(tuple(int(anchor_scale * stride * 2 ** (k / 3)) for k in range(3)) for stride in strides)
@@ -73,6 +85,7 @@ def retinanet(
         **options,
     )
     _keep_the_signal(model.head, neck.out_channels)
+    set_towers(model.head, towers, neck.out_channels)
     return model
 
 

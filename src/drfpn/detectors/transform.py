@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 from drfpn import processes
+from drfpn.ops import opaque
 
 
 class Transform(GeneralizedRCNNTransform):
@@ -47,16 +48,8 @@ class Transform(GeneralizedRCNNTransform):
         ]
         if self.training:
             largest = processes.largest(largest)
-        height, width = (_opaque((side + size_divisible - 1) // size_divisible) * size_divisible for side in largest)
+        height, width = (
+            opaque((side + size_divisible - 1) // size_divisible, 256) * size_divisible for side in largest
+        )
         padded = [F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2])) for image in images]
         return torch.stack(padded)
-
-
-def _opaque(size: int) -> int:
-    """Hide from a traced graph how a size was computed: each layer would reason over the whole expression anew."""
-    if not torch.compiler.is_compiling():
-        return size
-    hidden: Any = torch.scalar_tensor(size, dtype=torch.int64).item()  # int() would make it a number
-    torch._check(hidden >= 1)
-    torch._check(hidden <= 256)
-    return hidden

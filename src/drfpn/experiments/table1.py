@@ -1,6 +1,6 @@
 """Table 1 of the paper (COCO test-dev, arXiv:2012.01733), and what of it is here."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,21 +24,27 @@ class Row(NamedTuple):
     done: tuple[str, ...] = ()
     """What was done with the model in this project, least first: built, counted, stepped
     (one step of training at full size)."""
+    options: dict[str, Any] | None = None
+    """What the method sets of the detector besides its name."""
 
 
 COUNTED = ("built", "counted")
 STEPPED = (*COUNTED, "stepped")
+_LIBRA = {"box_loss": "balanced_l1", "sampler": "iou_balanced"}
 
 # fmt: off
 TABLE = (
-    Row("Libra R-CNN", "R50", "1x", (38.7, 59.9, 42.0, 22.5, 41.1, 48.7)),
-    Row("Libra R-CNN", "R101", "1x", (40.3, 61.3, 43.9, 22.9, 43.1, 51.0)),
+    Row("Libra R-CNN", "R50", "1x", (38.7, 59.9, 42.0, 22.5, 41.1, 48.7), (),
+        "faster_rcnn_r50_libra", STEPPED, _LIBRA),
+    Row("Libra R-CNN", "R101", "1x", (40.3, 61.3, 43.9, 22.9, 43.1, 51.0), (),
+        "faster_rcnn_r101_libra", STEPPED, _LIBRA),
     Row("Faster R-CNN w/ LIP", "R50", "2x", (39.2, 61.2, 42.5, 24.0, 43.1, 50.3), (), "faster_rcnn_lip_r50_fpn",
         STEPPED),
     Row("Faster R-CNN w/ CARAFE", "R50", "-", (38.1, 60.7, 41.0, 22.8, 41.2, 46.9), (),
         "faster_rcnn_r50_carafe", STEPPED),
-    Row("Faster R-CNN w/ AugFPN", "R50", "1x", (38.8, 61.5, 42.0, 23.3, 42.1, 47.7)),
-    Row("Faster R-CNN w/ PConv", "R50", "1x", (38.5, 59.9, 41.4)),
+    Row("Faster R-CNN w/ AugFPN", "R50", "1x", (38.8, 61.5, 42.0, 23.3, 42.1, 47.7), (),
+        "faster_rcnn_r50_augfpn", STEPPED),
+    Row("Faster R-CNN w/ PConv", "R50", "1x", (38.5, 59.9, 41.4), (), "faster_rcnn_r50_pconv", STEPPED),
     Row("NAS-FPN 7@256", "R50", "1x", (39.0, 59.5, 42.4, 22.4, 42.6, 47.8), (), "retinanet_r50_nas_fpn", STEPPED),
     Row("NAS-FPN 7@256", "R101", "1x", (40.3, 61.2, 43.8, 23.1, 43.9, 50.1), (), "retinanet_r101_nas_fpn", COUNTED),
     Row("Mask R-CNN w/ FPT", "R101", "2x", (41.6, 60.9, 44.0, 23.4, 41.5, 53.1), (), "mask_rcnn_r101_fpt", COUNTED),
@@ -89,9 +95,9 @@ def trainable_parameters() -> dict[str, int]:
     The models are built without storage, so this takes seconds and no memory.
     """
     counts = {}
-    for model in dict.fromkeys(row.model for row in TABLE if row.model):
+    for model, detector_options in {row.model: row.options for row in TABLE if row.model}.items():
         options = {"convention": "release"} if parse_name(model)[-1] == "drfpn" else {}
         with torch.device("meta"):
-            ghost = build_detector(model, 80, neck_options=options)
+            ghost = build_detector(model, 80, neck_options=options, **(detector_options or {}))
         counts[model] = sum(p.numel() for p in ghost.parameters() if p.requires_grad)
     return counts

@@ -1,7 +1,9 @@
 """Pure functions on tensors: sampling positions, bilinear sampling, adaptive pooling, choosing boxes."""
 
 from drfpn.ops.merging import add_warped
-from drfpn.ops.pooling import adaptive_average_pool
+from drfpn.ops.pooling import adaptive_average_pool, adaptive_max_pool
+from drfpn.ops.precision import full_precision
+from drfpn.ops.resize import upsample_corners
 from drfpn.ops.sampling import (
     Warp,
     at_least_float32,
@@ -13,20 +15,25 @@ from drfpn.ops.sampling import (
     warp_released,
 )
 from drfpn.ops.select import NOTHING, suppress, suppress_batch, top
+from drfpn.ops.tracing import opaque
 
 __all__ = [
     "NOTHING",
     "Warp",
     "adaptive_average_pool",
+    "adaptive_max_pool",
     "add_warped",
     "at_least_float32",
     "corner_grid",
+    "full_precision",
+    "opaque",
     "pixel_grid",
     "sample",
     "sample_by_gathers",
     "suppress",
     "suppress_batch",
     "top",
+    "upsample_corners",
     "warp",
     "warp_released",
 ]

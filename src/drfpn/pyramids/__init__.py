@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from drfpn.pyramids.afpn import AFPN
+from drfpn.pyramids.augfpn import AugFPN
 from drfpn.pyramids.base import Neck, Pyramid
 from drfpn.pyramids.bifpn import BiFPN
 from drfpn.pyramids.carafe import CARAFE
@@ -16,7 +17,10 @@ from drfpn.pyramids.fapn import FaPN
 from drfpn.pyramids.fpn import FPN, PAFPN
 from drfpn.pyramids.fpt import FPT
 from drfpn.pyramids.freqfusion import FreqFusion
+from drfpn.pyramids.libra import LibraFPN
 from drfpn.pyramids.nas_fpn import NASFPN
+from drfpn.pyramids.panet import PANet
+from drfpn.pyramids.pconv import SEPC, PConvFPN
 from drfpn.pyramids.release import load_release
 from drfpn.pyramids.simple_fpn import SimpleFPN
 from drfpn.pyramids.srb import SpatialRefinementBlock
@@ -35,6 +39,11 @@ PYRAMIDS: dict[str, Callable[..., Neck]] = {
     "nas_fpn": NASFPN,
     "fpt": FPT,
     "simple_fpn": SimpleFPN,
+    "libra": LibraFPN,
+    "panet": PANet,
+    "pconv": PConvFPN,
+    "sepc": SEPC,
+    "augfpn": AugFPN,
 }
 
 __all__ = [
@@ -46,6 +55,8 @@ __all__ = [
     "NASFPN",
     "PAFPN",
     "PYRAMIDS",
+    "SEPC",
+    "AugFPN",
     "BiFPN",
     "ChannelRefinementBlock",
     "DeformableFPN",
@@ -53,7 +64,10 @@ __all__ = [
     "ExtraConvs",
     "FaPN",
     "FreqFusion",
+    "LibraFPN",
     "Neck",
+    "PANet",
+    "PConvFPN",
     "Pyramid",
     "PyramidPoolingModule",
     "SimpleFPN",

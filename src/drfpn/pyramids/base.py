@@ -123,6 +123,7 @@ class Neck(nn.Module):
         bottom_up: maps the list behind ``smooth`` to the one that leaves; ``None`` for none.
         coarser: makes levels that pass through all this too, behind the backbone's.
         extra_blocks: torchvision's ``ExtraFPNBlock``, called in the end with (levels, backbone maps, names).
+        refine: maps the list of all levels that leave, the extra ones too, to one of the same sizes; ``None`` for none.
 
     Attributes:
         first_level: the finest level of the backbone that detectors hand over at most: 2 for C2, 3 for C3.
@@ -143,6 +144,7 @@ class Neck(nn.Module):
         bottom_up: nn.Module | None = None,
         coarser: Coarser | None = None,
         extra_blocks: ExtraFPNBlock | None = None,
+        refine: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.in_channels = list(in_channels)
@@ -154,6 +156,7 @@ class Neck(nn.Module):
         self.bottom_up = bottom_up or nn.Identity()
         self.coarser = coarser or Coarser()
         self.extra_blocks = extra_blocks
+        self.refine = refine or nn.Identity()
 
     @overload
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
@@ -180,16 +183,20 @@ class Neck(nn.Module):
             self._check(names, c)
 
         laterals = [conv(m) for conv, m in zip(self.lateral, c, strict=False)]
-        p = self.top_down([*laterals, self.top(c[-1]), *self.coarser(c[-1])])
+        n, names = self.join([*laterals, self.top(c[-1]), *self.coarser(c[-1])], c, names)
+        if isinstance(maps, Mapping):
+            return dict(zip(names, n, strict=True))
+        return tuple(n) if isinstance(maps, tuple) else n
+
+    def join(self, laterals: list[Tensor], c: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        """Return all levels and their names, finest first, from laterals of one width and the backbone's maps ``c``."""
+        p = self.top_down(laterals)
         p = [conv(m) for conv, m in zip(self.smooth, p, strict=True)]
         n = self.bottom_up(p)
         names = [*names, *self.coarser.names]
         if self.extra_blocks is not None:
             n, names = self.extra_blocks(n, c, names)
-
-        if isinstance(maps, Mapping):
-            return dict(zip(names, n, strict=True))
-        return tuple(n) if isinstance(maps, tuple) else n
+        return self.refine(n), names
 
     def _check(self, names: list[str], c: list[Tensor]) -> None:
         self._check_channels(names, c)
@@ -215,7 +222,8 @@ class Pyramid(Neck):
     """A feature pyramid, composed of parts.
 
     ``lateral`` (1x1) and ``top`` bring the backbone's maps to one width, ``top_down`` joins neighbours, ``smooth``
-    (3x3) runs once on each level, ``bottom_up`` joins neighbours the other way, ``extra_blocks`` adds levels.
+    (3x3) runs once on each level, ``bottom_up`` joins neighbours the other way, ``extra_blocks`` adds levels, and
+    ``refine`` sees all of them at once.
     Every pyramid of this package, and each row of the paper's tables, is another choice of these parts. A pyramid
     of your own is one step of your own::
 
@@ -236,6 +244,7 @@ class Pyramid(Neck):
         bottom_up: makes the step of the bottom-up path; ``None`` for none.
         smooth: makes what runs once on each level after the top-down path; ``None`` for a 3x3 convolution.
         coarser: makes levels beyond the backbone's that pass through all this too; ``None`` for none.
+        refine: maps the list of all levels that leave, the extra ones too, to one of the same sizes; ``None`` for none.
     """
 
     def __init__(
@@ -249,6 +258,7 @@ class Pyramid(Neck):
         bottom_up: Step | None = None,
         smooth: Step | None = None,
         coarser: Coarser | None = None,
+        refine: nn.Module | None = None,
     ) -> None:
         check_channels(in_channels)
         levels = len(in_channels) + len(coarser.names if coarser else ())
@@ -266,4 +276,5 @@ class Pyramid(Neck):
             bottom_up=BottomUpPath([bottom_up(out_channels) for _ in pairs], out_channels) if bottom_up else None,
             coarser=coarser,
             extra_blocks=extra_blocks,
+            refine=refine,
         )

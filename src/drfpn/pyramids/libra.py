@@ -1,0 +1,90 @@
+"""Libra R-CNN's balanced feature pyramid (Pang et al., CVPR 2019, arXiv:1904.02701)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+
+from drfpn.ops import adaptive_max_pool, at_least_float32, full_precision
+from drfpn.pyramids.base import Pyramid, init_convs
+from drfpn.pyramids.fpn import NearestAdd
+
+
+class BalancedFeatures(nn.Module):
+    """Adds to every level what all of them together know (BFP).
+
+    All levels are brought to the size of one of them (max-pooled if finer, nearest neighbours if coarser), averaged,
+    refined by a non-local block, brought back to each level's size the same way, and added there.
+
+    Args:
+        channels: width of the levels.
+        gather: index of the level whose size the mean has.
+    """
+
+    def __init__(self, channels: int, gather: int) -> None:
+        super().__init__()
+        self.gather = gather
+        self.refine = Attention(channels)
+
+    def forward(self, levels: list[Tensor]) -> list[Tensor]:
+        """Map levels (N, C, H, W), finest first, to the same shapes."""
+        size = levels[self.gather].shape[-2:]
+        mean = torch.stack([self._resize(m, size, i < self.gather) for i, m in enumerate(levels)]).mean(0)
+        refined = self.refine(mean)
+        return [m + self._resize(refined, m.shape[-2:], i > self.gather) for i, m in enumerate(levels)]
+
+    def _resize(self, m: Tensor, size: Sequence[int], shrinks: bool) -> Tensor:
+        return adaptive_max_pool(m, size) if shrinks else F.interpolate(m, size=size, mode="nearest")
+
+
+class Attention(nn.Module):
+    """Adds to each pixel a mean over all pixels, weighed by likeness (embedded Gaussian; Wang et al., CVPR 2018).
+
+    ``x + W(softmax(theta(x)^T phi(x)) g(x))``, without a scale and without sub-sampling, as in the release.
+
+    Starting values: embeddings N(0, 0.01) and W zero, as mmdetection has it since version 2, so the block begins as
+    the identity. W has a gradient at once, the embeddings from the second step on. The release began all four by
+    Xavier's law, where the softmax of a sum over 256 products, not divided by its root, may choose one pixel alone.
+
+    Args:
+        channels: of the map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.theta = nn.Conv2d(channels, channels, 1)
+        self.phi = nn.Conv2d(channels, channels, 1)
+        self.g = nn.Conv2d(channels, channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+        init_convs(self)
+        for embedding in (self.theta, self.phi, self.g):
+            nn.init.normal_(embedding.weight, std=0.01)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        maps = [embedding(x) for embedding in (self.theta, self.phi, self.g)]
+        # one head, (N, 1, HW, C); in half precision a softmax without a scale would lose what tells pixels apart
+        theta, phi, g = (at_least_float32(m).flatten(2).transpose(1, 2)[:, None] for m in maps)
+        with full_precision(x.device):
+            mean = F.scaled_dot_product_attention(theta, phi, g, scale=1.0)
+        return x + self.out(mean[:, 0].transpose(1, 2).unflatten(2, x.shape[-2:]).to(maps[0].dtype))
+
+
+class LibraFPN(Pyramid):
+    """FPN with a balanced feature pyramid behind it, over the extra levels too.
+
+    In detectors of two stages these are P2..P5 and the max-pooled P6, in those of one stage P3..P7, as in the
+    release; the mean always has the size of P4. Libra R-CNN's other parts are options of the detectors:
+    ``box_loss="balanced_l1"`` and ``sampler="iou_balanced"``.
+
+    Args: as :class:`drfpn.FPN`.
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], out_channels: int = 256, extra_blocks: ExtraFPNBlock | None = None
+    ) -> None:
+        balance = BalancedFeatures(out_channels, gather=max(0, len(in_channels) - 2))
+        super().__init__(in_channels, out_channels, extra_blocks, top_down=lambda _: NearestAdd(), refine=balance)
