@@ -56,7 +56,8 @@ every_pyramid = pytest.mark.parametrize("make", PYRAMIDS.values(), ids=PYRAMIDS.
 every_traced = pytest.mark.parametrize(
     ("name", "channels"),  # two levels will do for the others: a step of a hundred operations takes long to trace
     [(name, C) for name in ("fpn", "pafpn", "drfpn", "drfpn, release", "drfpn, no context")]
-    + [(name, C[2:]) for name in ("carafe", "dysample", "fapn", "freqfusion", "bifpn", "afpn")],
+    + [(name, C[2:]) for name in ("carafe", "dysample", "fapn", "freqfusion", "bifpn", "afpn")]
+    + [(name, C[2:]) for name in ("libra", "panet", "pconv", "sepc", "augfpn")],
 )
 
 
@@ -127,9 +128,12 @@ def test_extra_levels_are_named_as_torchvision_does(make, pyramid_maps) -> None:
         assert len(levels) == 5
 
 
-@pytest.mark.parametrize("name", [name for name in PYRAMIDS if name not in ("carafe, mmdet", "bifpn")])
+JOINED = ("carafe, mmdet", "bifpn", "libra", "pconv", "sepc")
+"""Pyramids whose extra levels take part in what joins the others."""
+
+
+@pytest.mark.parametrize("name", [name for name in PYRAMIDS if name not in JOINED])
 def test_extra_levels_are_made_of_what_leaves(name, pyramid_maps) -> None:
-    """But for the pyramids whose extra levels take part in their paths."""
     pooled = PYRAMIDS[name](C, WIDTH, LastLevelMaxPool())(dict(zip("0123", pyramid_maps(C), strict=True)))
     assert_close(pooled["pool"], F.max_pool2d(pooled["3"], 1, stride=2))
 
