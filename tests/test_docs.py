@@ -78,6 +78,7 @@ def test_every_command_of_the_readme_exists() -> None:
         "docs/reproduction.md",
         "experiments/README.md",
         "docs/predicting.md",
+        "docs/rivals.md",
         "docs/training.md",
         "CONTRIBUTING.md",
     ],
