@@ -101,7 +101,8 @@ def _fill(picture: Image.Image, mask: Tensor, colour: str, line: int) -> None:
         return
     left, top, right, bottom = region
     shape = shape.crop((left - line, top - line, right + line, bottom + line))  # beyond the picture it adds zeros
-    edge = ImageChops.subtract(shape, shape.filter(ImageFilter.MinFilter(2 * line - 1)))
+    thickness = max(1, line - 1)  # a filter of one pixel ends the process in Pillow 12.3
+    edge = ImageChops.subtract(shape, shape.filter(ImageFilter.MinFilter(2 * thickness + 1)))
     alpha = ImageChops.lighter(shape.point([round(FILL * value) for value in range(256)]), edge)
     picture.paste(colour, (left - line, top - line), alpha)
 
