@@ -28,8 +28,10 @@ def assert_exported_equals_eager(model: nn.Module) -> None:
         apart = (boxes[:, None] - exported["boxes"]).abs().amax(-1)
         same = (apart < 1e-3) & ((scores[:, None] - exported["scores"]).abs() < 1e-4)
         same &= labels[:, None] == exported["labels"]
-        # regions so small that they see the same pixels score the same: which of them suppresses the other is chance
-        tied = (scores[:, None] == exported["scores"]) & (box_iou(boxes, exported["boxes"]) > 0.5)
+        # regions so small that they see the same pixels score the same but for rounding, as the graph sums SRB's terms
+        # in another order: which of them suppresses the other is chance
+        near = (scores[:, None] - exported["scores"]).abs() < 1e-4
+        tied = near & (box_iou(boxes, exported["boxes"]) > 0.5)
         found = same.any(dim=1) | tied.any(dim=1)
         assert found.all(), f"{int((~found).sum())} of {len(found)} are not there at {size}"
         assert same.any(dim=1).float().mean() > 0.95
