@@ -99,8 +99,11 @@ def sample_by_gathers(image: Tensor, positions: Tensor, padding: Padding = "bord
     """Do what :func:`sample` does with ``gather`` alone: slower, but with a backward everywhere."""
     index, share = corners(positions, image.shape[-2], image.shape[-1], padding)
     flat = image.to(positions.dtype).flatten(2)  # (N, C, h w)
-    values = flat.gather(2, index.flatten(1)[:, None].expand(-1, flat.shape[1], -1))
-    return (values.unflatten(2, index.shape[1:]) * share[:, None]).sum(dim=-1).to(image.dtype)
+    result = flat.new_zeros(())
+    for pixel, part in zip(index.unbind(-1), share.unbind(-1), strict=True):  # one map of the result's size at a time
+        values = flat.gather(2, pixel.flatten(1)[:, None].expand(-1, flat.shape[1], -1))
+        result = result + values.unflatten(2, pixel.shape[1:]) * part[:, None]
+    return result.to(image.dtype)
 
 
 class Warp(NamedTuple):
