@@ -173,7 +173,7 @@ def test_bench_counts_the_paper_s_table_7(drfpn) -> None:
     assert "60.05" in text
     other = drfpn("bench", "table3", "--rows", "pafpn,td-crb-bu-srb", "--turns", "0")
     assert [line.split("  ")[0] for line in other.out.splitlines()[3:6]] == ["TD", "TD + BU", "TD[CRB] + BU[SRB]"]
-    assert "paper counts" in other.out
+    assert "paper" not in other.out  # which prints nothing of these rows
     assert "47.79" in other.out
 
 
@@ -183,3 +183,12 @@ def test_bench_times_every_row_against_fpn(drfpn) -> None:
     rows = json.loads(done.out)["rows"]
     assert rows[0]["cost"]["times"]["training"]["median"] == 1
     assert all(row["cost"]["times"]["inference"]["seconds"] > 0 for row in rows)
+    assert all(row["cost"]["times"]["pyramid"]["seconds"] > 0 for row in rows)
+    assert all(row["cost"]["memory"]["inference"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_bench_sets_the_rivals_beside_fpn_without_the_paper_s_columns(drfpn) -> None:
+    text = drfpn("bench", "rivals", "--rows", "carafe", "--turns", "0").out
+    assert "41.75" in text
+    assert "paper" not in text

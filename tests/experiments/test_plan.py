@@ -51,3 +51,12 @@ def test_places_are_the_devices_and_share_the_processor(monkeypatch) -> None:
     assert places("auto", 3)[0] == ["cuda:0", "cuda:1", "cuda:0"]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert places("cpu", 2)[1] is None
+
+
+def test_a_method_s_parts_of_the_detector_are_in_its_row_and_the_rest_is_equal() -> None:
+    runs = {run.row: run.config for run in plan(TABLES["rivals"], "shapes")}
+    fpn = runs["fpn"].detector_options
+    assert runs["libra"].detector_options == fpn
+    assert runs["libra-method"].detector_options == {**fpn, "box_loss": "balanced_l1", "sampler": "iou_balanced"}
+    for config in runs.values():
+        assert set(runs["fpn"].changed(config)) <= {"model", "neck_options", "detector_options"}

@@ -20,7 +20,7 @@ def summary(make_record):
     runs["fpn"] = {seed: make_record(seed=seed, ap=0.5 + seed / 100) for seed in range(2)}
     runs["drfpn"] = {0: make_record("drfpn", ap=0.53)}
     ratio = Ratio(median=1.25, low=1.2, high=1.3, seconds=2.0)
-    times = Times(training=ratio, inference=ratio.model_copy(update={"median": 1.1}))
+    times = Times(training=ratio, inference=ratio.model_copy(update={"median": 1.1}), pyramid=ratio)
     cost = Cost(params=48_380_835, macs=int(253.7e9), published_macs=int(263.8e9), height=8, width=8, times=times)
     return summarise(TABLES["table2"], runs, {"drfpn": cost}, "what | where")
 

@@ -17,7 +17,7 @@ TURNS = 7
 
 
 def ablate(
-    table: Annotated[str | None, typer.Argument(help="table2 to table7, or 'pyramids'; none: list them.")] = None,
+    table: Annotated[str | None, typer.Argument(help="table2 to table7, pyramids, rivals; none: list them.")] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP, metavar="DATA", show_default=False)] = None,
     scale: Annotated[str, typer.Option(help="'small' (two CPU cores) or 'paper'.")] = "small",
     model: Annotated[

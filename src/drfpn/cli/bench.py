@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def bench(
     what: Annotated[
-        str, typer.Argument(help="A table: table7 is the paper's of runtime, table2 to table6 and 'pyramids' others.")
+        str, typer.Argument(help="A table: table7 is the paper's of runtime; table2 to table6, 'pyramids', 'rivals'.")
     ] = "table7",
     model: Annotated[str, typer.Option(metavar="DETECTOR_BACKBONE", help="What carries the pyramids.")] = (
         "faster_rcnn_r50"
@@ -26,7 +26,7 @@ def bench(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Print what the pyramids of a table cost: parameters, multiply-adds and times, beside the paper's.
+    """Print what the pyramids of a table cost: parameters, multiply-adds, times and memory, beside the paper's.
 
     The models take their turns in one process, so their ratios hold on a busy machine too.
     """
@@ -51,47 +51,62 @@ def _print(lines: "list[Line]", title: str, about: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from drfpn.experiments.tables import PAPER
+
     grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     grid.add_column("", no_wrap=True)
-    published = any(line.paper for line in lines[1:])
-    paper = ["paper"] if published else []
-    for head in ("params M", *paper, "GMACs", "as the paper counts", *paper):
-        grid.add_column(head, justify="right")
-    for head in ("training step", *paper, "inference", *paper):
-        grid.add_column(head, justify="right", no_wrap=True)
+    published = all(line.key in PAPER for line in lines) and any(line.paper for line in lines[1:])
+    counts = ("params M", "paper", "GMACs", "as the paper counts", "paper")
+    times = ("training step", "paper", "inference", "paper", "pyramid alone")
+    for head in (*counts, *times, "step MiB", "inference MiB"):
+        if published or "paper" not in head:
+            grid.add_column(head, justify="right", no_wrap=head in times)
     for line in lines:
-        grid.add_row(line.title.replace("[", r"\["), *_cells(line, lines[0], published))
+        cells = _published_cells(line, lines[0]) if published else _cells(line)
+        grid.add_row(line.title.replace("[", r"\["), *cells)
     console = Console(highlight=False)
-    console.width = max(console.width, 150)
+    console.width = max(console.width, 190)
     console.print(title, markup=False)
     console.print(about)
     console.print(grid)
     console.print(
-        "Times over the first row's: median over the turns, quartiles in brackets, seconds behind.\n"
-        "As the paper counts: transposed convolutions at the size they write, and biases, BatchNorm, ReLU and pooling\n"
-        "too; the paper cuts to whole numbers."
+        "Times over the first row's: median over the turns, quartiles in brackets, seconds behind. Memory: at its\n"
+        "peak more than the weights and gradients."
     )
+    if published:
+        console.print(
+            "As the paper counts: transposed convolutions at the size they write, and biases, BatchNorm, ReLU and\n"
+            "pooling too; the paper cuts to whole numbers."
+        )
 
 
-def _cells(line: "Line", first: "Line", published: bool) -> list[str]:
+def _cells(line: "Line") -> list[str]:
+    """Return what was measured: parameters, multiply-adds, three times, memory of two."""
+    times, memory = line.cost.times, line.cost.memory
+    return [
+        f"{line.cost.params / 1e6:.2f}",
+        f"{line.cost.macs / 1e9:.1f}",
+        *(["-"] * 3 if times is None else map(_ratio, (times.training, times.inference, times.pyramid))),
+        *(["-"] * 2 if memory is None else (f"{memory.training:.0f}", f"{memory.inference:.0f}")),
+    ]
+
+
+def _published_cells(line: "Line", first: "Line") -> list[str]:
+    """Return the same with the paper's numbers between."""
     from drfpn.experiments.runtime import INFERENCE_MS
 
-    cost, paper, times = line.cost, line.paper, line.cost.times
-    own = [f"{cost.params / 1e6:.2f}", f"{cost.macs / 1e9:.1f}", f"{cost.published_macs / 1e9:.1f}"]
-    own += ["-", "-"] if times is None else [_ratio(times.training), _ratio(times.inference)]
-    if not published:
-        return own
+    counted = f"{line.cost.published_macs / 1e9:.1f}"
     printed = ["-"] * 4
-    if paper:
+    if line.paper:
         milliseconds = INFERENCE_MS.get(line.key)
         printed = [
-            f"{paper['params']:.2f}",
-            f"{paper['gflops']:.0f}",
-            f"{paper['seconds'] / first.paper['seconds']:.2f}x",
+            f"{line.paper['params']:.2f}",
+            f"{line.paper['gflops']:.0f}",
+            f"{line.paper['seconds'] / first.paper['seconds']:.2f}x",
+            "-" if milliseconds is None else f"{milliseconds / INFERENCE_MS[first.key]:.2f}x",
         ]
-        printed.append("-" if milliseconds is None else f"{milliseconds / INFERENCE_MS[first.key]:.2f}x")
-    params, macs, counted, training, inference = own
-    return [params, printed[0], macs, counted, printed[1], training, printed[2], inference, printed[3]]
+    params, macs, training, inference, *others = _cells(line)
+    return [params, printed[0], macs, counted, printed[1], training, printed[2], inference, printed[3], *others]
 
 
 def _ratio(ratio: "Ratio") -> str:

@@ -1,6 +1,7 @@
-"""What a pyramid costs beside the baseline: parameters, multiply-adds, time."""
+"""What a pyramid costs beside the baseline: parameters, multiply-adds, time, memory."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import nn
 from drfpn.analysis.counts import count, published_macs
 from drfpn.detectors import build_detector
 from drfpn.engine.config import RunConfig
+from drfpn.engine.progress import bar
+from drfpn.experiments.memory import Memory, peak_memory
 from drfpn.experiments.plan import Planned
 from drfpn.experiments.timing import Times, compare_times
 
@@ -27,18 +30,19 @@ class Cost(BaseModel):
     width: int
     """Of that image."""
     times: Times | None = None
+    memory: Memory | None = None
 
 
 def measure_costs(
     runs: Sequence[Planned], classes: int, *, device: torch.device, turns: int, size: tuple[int, int] | None = None
 ) -> dict[str, Cost]:
-    """Count the detectors of some runs and time them against the first.
+    """Count the detectors of some runs, time them against the first and measure the memory of each.
 
     Args:
         runs: one a row, the baseline first.
         classes: foreground classes.
         device: where to time.
-        turns: of the timing; 0 for none.
+        turns: of the timing; 0 for neither time nor memory.
         size: height and width; ``None`` for the smaller size of the runs' settings, 4 to 3.
     """
     config = runs[0].config
@@ -58,7 +62,13 @@ def measure_costs(
         batch = 1 if config.scale == "paper" and device.type == "cpu" else config.batch_size
         on_device = {row: model.to(device, memory_format=torch.channels_last) for row, model in models.items()}  # type: ignore[call-overload]
         times = compare_times(on_device, size=(height, width), batch=batch, turns=turns)
-        costs = {row: cost.model_copy(update={"times": times[row]}) for row, cost in costs.items()}
+        del models, on_device
+        with bar("memory", len(runs)) as progress:
+            for run in runs:
+                build = partial(_detector, run.config, classes, (height, width))
+                peak = peak_memory(build, (height, width), batch, device)
+                costs[run.row] = costs[run.row].model_copy(update={"times": times[run.row], "memory": peak})
+                progress.advance(run.row)
     return costs
 
 

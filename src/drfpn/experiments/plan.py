@@ -66,6 +66,7 @@ def plan(
                 overrides=overrides,
                 seed=seed,
                 neck_options=options,
+                detector_options=dict(pyramid.detector),
             )
             runs.append(Planned(row.key, config))
     return runs

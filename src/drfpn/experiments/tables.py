@@ -1,9 +1,10 @@
-"""Tables 2 to 7 of the paper (COCO val2017, Faster R-CNN with ResNet-50): each row as a choice of parts.
+"""Tables 2 to 7 of the paper (COCO val2017, Faster R-CNN with ResNet-50), each row as a choice of parts, and our own.
 
 Where the text leaves a row open, ``docs/reproduction.md`` says how it was read.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from drfpn.errors import UserError, nearest
@@ -17,6 +18,8 @@ class Pyramid(NamedTuple):
 
     neck: str
     options: Mapping[str, Any]
+    detector: Mapping[str, Any] = MappingProxyType({})
+    """What it sets of the detector; nothing else of a run differs between rows."""
 
 
 class Row(NamedTuple):
@@ -41,7 +44,7 @@ def _drfpn(**options: Any) -> Pyramid:
     return Pyramid("drfpn", options)
 
 
-PYRAMIDS: dict[str, Pyramid] = {
+PAPER: dict[str, Pyramid] = {
     "fpn": Pyramid("fpn", {}),
     "pafpn": Pyramid("pafpn", {}),
     "drfpn": _drfpn(),
@@ -69,6 +72,27 @@ PYRAMIDS: dict[str, Pyramid] = {
     "non-local": _drfpn(context="non_local"),
     "dense-aspp": _drfpn(context="dense_aspp"),
 }
+"""Every pyramid of the paper's tables."""
+
+RIVALS: dict[str, Pyramid] = {
+    "panet": Pyramid("panet", {}),
+    "libra": Pyramid("libra", {}),
+    "libra-method": Pyramid("libra", {}, {"box_loss": "balanced_l1", "sampler": "iou_balanced"}),
+    "carafe": Pyramid("carafe", {}),
+    "dysample": Pyramid("dysample", {}),
+    "freqfusion": Pyramid("freqfusion", {}),
+    "fapn": Pyramid("fapn", {}),
+    "augfpn": Pyramid("augfpn", {}),
+    "augfpn-pyramid": Pyramid("augfpn", {}, {"region_pool": "level", "consistent_supervision": 0.0}),
+    "pconv": Pyramid("pconv", {}),
+    "afpn": Pyramid("afpn", {}),
+    "bifpn": Pyramid("bifpn", {}),
+    "nas-fpn": Pyramid("nas_fpn", {}),
+    "fpt": Pyramid("fpt", {}),
+}
+"""Pyramids of other methods. Libra and AugFPN bring parts for two-stage detectors: with them and without."""
+
+PYRAMIDS = PAPER | RIVALS
 """Every pyramid of the tables."""
 
 # rows that several tables print
@@ -154,8 +178,31 @@ TABLES: dict[str, Table] = {
         "Pyramids",
         (Row("fpn", "FPN"), Row("pafpn", "PAFPN"), Row("drfpn", "DRFPN"), Row("drfpn-release", "DRFPN (release)")),
     ),
+    "rivals": Table(
+        "Rivals: pyramids of other methods",
+        (
+            Row("fpn", "FPN"),
+            Row("drfpn", "DRFPN"),
+            Row("pafpn", "PAFPN"),
+            Row("panet", "PANet"),
+            Row("fpn-dcn", "FPN w/ DCN"),
+            Row("libra", "Libra, its pyramid"),
+            Row("libra-method", "Libra"),
+            Row("carafe", "CARAFE"),
+            Row("dysample", "DySample"),
+            Row("freqfusion", "FreqFusion"),
+            Row("fapn", "FaPN"),
+            Row("augfpn-pyramid", "AugFPN, its pyramid"),
+            Row("augfpn", "AugFPN"),
+            Row("pconv", "PConv"),
+            Row("afpn", "AFPN"),
+            Row("bifpn", "BiFPN"),
+            Row("nas-fpn", "NAS-FPN"),
+            Row("fpt", "FPT"),
+        ),
+    ),
 }
-"""The tables by name; ``pyramids`` is this project's own."""
+"""The tables by name; ``pyramids`` and ``rivals`` are this project's own."""
 
 
 def find_table(name: str) -> Table:

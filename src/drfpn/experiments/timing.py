@@ -2,12 +2,12 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from pydantic import BaseModel
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD
 
 from drfpn.analysis.step import random_target
@@ -33,6 +33,8 @@ class Times(BaseModel):
     """Forward, backward and update of a batch."""
     inference: Ratio
     """Images to boxes, of a batch."""
+    pyramid: Ratio
+    """The pyramid alone, inference, on the maps of a batch."""
 
 
 def compare_times(
@@ -43,14 +45,14 @@ def compare_times(
     turns: int = 7,
     objects: int = 8,
 ) -> dict[str, Times]:
-    """Time a training step and an inference of each model on images of noise.
+    """Time a training step and an inference of each model, and its pyramid alone, on images of noise.
 
-    In each turn every model takes its step once, then each its inference, so that a machine that slows down slows
-    down all. One turn before the first warms up. What a model takes depends on what it finds; from random weights
-    two-stage detectors have as many regions as they may, and post-processing as many boxes.
+    In each turn every model takes its step once, then each its inference, then each its pyramid: a machine that
+    slows down slows down all. One turn before the first warms up. What a model takes depends on what it finds; from
+    random weights two-stage detectors have as many regions as they may, and post-processing as many boxes.
 
     Args:
-        models: detectors on their device; the first is the baseline.
+        models: detectors on their device, with ``backbone.body`` and ``backbone.neck``; the first is the baseline.
         size: height and width of an image.
         batch: images at once.
         turns: measured.
@@ -74,24 +76,33 @@ def compare_times(
         with torch.inference_mode():
             model.detect(images)
 
-    works: tuple[Callable[[str], None], ...] = (train, infer)
-    taken: dict[Callable[[str], None], dict[str, list[float]]] = {do: {name: [] for name in models} for do in works}
-    with bar("timing", (turns + 1) * len(taken) * len(models)) as progress:
+    def merge(name: str) -> None:
+        backbone: Any = models[name].eval().backbone
+        with torch.inference_mode():
+            backbone.neck(maps[name])
+
+    maps = {name: _maps(model, images) for name, model in models.items()}
+    works = {"training": train, "inference": infer, "pyramid": merge}
+    taken: dict[str, dict[str, list[float]]] = {work: {name: [] for name in models} for work in works}
+    with bar("timing", (turns + 1) * len(works) * len(models)) as progress:
         for turn in range(turns + 1):
-            for do, times in taken.items():
+            for work, do in works.items():
                 for name in models:
                     seconds = _seconds(do, name, device)
                     if turn:
-                        times[name].append(seconds)
+                        taken[work][name].append(seconds)
                     progress.advance(name)
     first = next(iter(models))
     return {
-        name: Times(
-            training=_ratio(taken[train][name], taken[train][first]),
-            inference=_ratio(taken[infer][name], taken[infer][first]),
-        )
-        for name in models
+        name: Times(**{work: _ratio(times[name], times[first]) for work, times in taken.items()}) for name in models
     }
+
+
+def _maps(model: Any, images: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return what the pyramid of a detector reads for images of its own size."""
+    with torch.inference_mode():
+        batch = torch.stack(list(images)).contiguous(memory_format=torch.channels_last)
+        return model.eval().backbone.body(batch)
 
 
 def _seconds(do: Callable[[str], None], name: str, device: torch.device) -> float:
