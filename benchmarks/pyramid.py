@@ -9,7 +9,6 @@ convolution. Memory is what a fresh process needs more at its peak than before t
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 import time
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from drfpn import DRFPN, FPN, PAFPN, load_release
+from drfpn.experiments.memory import begin, peak
 
 R50 = (256, 512, 1024, 2048)
 LAST = torch.channels_last
@@ -84,7 +84,8 @@ def train(model: nn.Module, maps: Sequence[Tensor]) -> None:
             module.eval()  # the authors' norm on the gate cannot take one image
     for m in maps:
         m.requires_grad_()
-    sum(level.mean() for level in model(maps)).backward()
+    levels = model(maps)
+    torch.autograd.backward(levels, [torch.ones_like(level) for level in levels])  # in the layout of the levels
     for tensor in (*maps, *model.parameters()):
         tensor.grad = None
 
@@ -112,13 +113,13 @@ def compare(width: int, size: tuple[int, int], batch: int, turns: int) -> dict[s
     return taken
 
 
-def peak(name: str, width: int, size: tuple[int, int], batch: int) -> float:
+def peak_memory(name: str, width: int, size: tuple[int, int], batch: int) -> float:
     """Return in MiB what a forward and backward pass needs more than was there before; in a process of its own."""
     model, maps = PYRAMIDS[name](width), make_maps(name, size, batch)
     train(model, make_maps(name, (64, 64), 1))  # what is loaded at the first use
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    before = begin("cpu")
     train(model, maps)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20
+    return (peak("cpu") - before) / 2**20
 
 
 def check(width: int) -> float:
@@ -147,7 +148,7 @@ def main() -> None:
     memory = {}
     for name in PYRAMIDS:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            memory[name] = pool.submit(peak, name, options.width, size, options.batch).result()
+            memory[name] = pool.submit(peak_memory, name, options.width, size, options.batch).result()
     print(f"{'':22} {'inference, ms':>24} {'of plain':>9} {'training, ms':>24} {'of plain':>9} {'peak MiB':>9}")
     for name, kinds in taken.items():
         cells = []

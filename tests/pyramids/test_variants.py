@@ -226,3 +226,34 @@ def test_the_parts_of_srb_add_up_to_it() -> None:
     assert size(SamplingPointOffset(w)) == guide + 9 * w * 2
     assert size(GlobalInformationRefinement(w)) == guide + w * w // 2 + 9 * w // 2 + 1
     assert size(SamplingPointOffset(w)) + size(GlobalInformationRefinement(w)) - guide == 251_649
+
+
+@pytest.mark.parametrize(
+    "guide", [guides.Concatenated, guides.Added, guides.FromTarget, guides.FromCoarse], ids=lambda g: g.__name__
+)
+@pytest.mark.parametrize("height", [7, 8, 9], ids=["2h-1", "2h", "2h+1"])
+def test_offset_and_weight_read_at_once_are_those_of_the_layers_one_by_one(guide, height) -> None:
+    block = randomise(SpatialRefinementBlock(6, guide=guide)).double()
+    fine = torch.randn(2, 6, height, 10, dtype=torch.float64, requires_grad=True)
+    coarse = torch.randn(2, 6, 4, 5, dtype=torch.float64, requires_grad=True)
+    read = block.guide(fine, coarse)
+    one_by_one = block.offset(read), block.weight(read)
+    at_once = block.refine(fine, coarse)
+    assert_close(at_once, one_by_one)
+    with torch.inference_mode():
+        assert_close(block.refine(fine, coarse), one_by_one)
+    wanted = [fine, coarse, *block.parameters()]
+    grads = [
+        torch.autograd.grad(sum(m.square().sum() for m in found), wanted, materialize_grads=True)
+        for found in (at_once, one_by_one)
+    ]
+    assert_close(*grads)
+
+
+def test_the_size_may_be_an_odd_one_in_one_direction_alone() -> None:
+    guide = randomise(guides.FromCoarse(4))
+    source = torch.randn(1, 4, 3, 5)
+    whole = guide(torch.empty(1, 4, 7, 11), source)
+    for height in (5, 6, 7):
+        for width in (9, 10, 11):
+            assert_close(guide(torch.empty(1, 4, height, width), source), whole[..., :height, :width])

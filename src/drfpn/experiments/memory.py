@@ -47,9 +47,9 @@ def _measure(build: Any, work: Any, size: tuple[int, int], batch: int, device: s
     model = build().to(device, memory_format=torch.channels_last)
     _train(model, (64, 64), 1)  # makes the gradients
     work(model, (64, 64), 1)  # loads what is loaded at the first use
-    before = _begin(device)
+    before = begin(device)
     work(model, size, batch)
-    return (_peak(device) - before) / 2**20
+    return (peak(device) - before) / 2**20
 
 
 def _images(model: Any, size: tuple[int, int], batch: int) -> list[torch.Tensor]:
@@ -69,7 +69,7 @@ def _train(model: Any, size: tuple[int, int], batch: int) -> None:
     model.zero_grad(set_to_none=False)
 
 
-def _begin(device: str) -> float:
+def begin(device: str) -> float:
     """Forget the peak so far; returns the bytes in use now."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
@@ -78,7 +78,8 @@ def _begin(device: str) -> float:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _peak(device: str) -> float:
+def peak(device: str) -> float:
+    """Return the most bytes that were in use since :func:`begin`."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status").read_text(encoding="ascii")

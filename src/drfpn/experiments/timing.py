@@ -94,7 +94,7 @@ def compare_times(
                     progress.advance(name)
     first = next(iter(models))
     return {
-        name: Times(**{work: _ratio(times[name], times[first]) for work, times in taken.items()}) for name in models
+        name: Times(**{work: ratio(times[name], times[first]) for work, times in taken.items()}) for name in models
     }
 
 
@@ -113,7 +113,8 @@ def _seconds(do: Callable[[str], None], name: str, device: torch.device) -> floa
     return time.perf_counter() - began
 
 
-def _ratio(times: list[float], baseline: list[float]) -> Ratio:
+def ratio(times: Sequence[float], baseline: Sequence[float]) -> Ratio:
+    """Compare the seconds of a work with those of the baseline in the same turns."""
     ratios = [ours / theirs for ours, theirs in zip(times, baseline, strict=True)]
     low, median, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
     return Ratio(median=median, low=low, high=high, seconds=statistics.median(times))

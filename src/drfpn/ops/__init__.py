@@ -15,6 +15,7 @@ from drfpn.ops.sampling import (
     warp_released,
 )
 from drfpn.ops.select import NOTHING, suppress, suppress_batch, top
+from drfpn.ops.taps import sum_taps, to_taps
 from drfpn.ops.tracing import opaque
 
 __all__ = [
@@ -30,8 +31,10 @@ __all__ = [
     "pixel_grid",
     "sample",
     "sample_by_gathers",
+    "sum_taps",
     "suppress",
     "suppress_batch",
+    "to_taps",
     "top",
     "upsample_corners",
     "warp",

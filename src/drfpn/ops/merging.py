@@ -18,16 +18,16 @@ def add_warped(fine: Tensor, coarse: Tensor, offset: Tensor, weight: Tensor, war
         warp: how ``coarse`` is read.
     """
     if fine.device.type == "cpu" and not torch.compiler.is_compiling():
-        return fine + _gather_rows(coarse, warp.positions(offset), weight, warp)
+        return _gather_rows(fine, coarse, warp.positions(offset), weight, warp)
     return fine + weight * warp(coarse, offset) + F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
 
 
-def _gather_rows(coarse: Tensor, positions: Tensor, weight: Tensor, warp: Warp) -> Tensor:
-    """Return ``weight * sample(coarse, positions) + up(coarse)`` in one pass over the result.
+def _gather_rows(fine: Tensor, coarse: Tensor, positions: Tensor, weight: Tensor, warp: Warp) -> Tensor:
+    """Return ``fine + weight * sample(coarse, positions) + up(coarse)``, writing nothing but the result.
 
-    Each pixel of the result is a weighted sum of five pixels of ``coarse``: the four around its position and the
-    nearest. Where the channels of a pixel lie side by side in memory, that is what an embedding bag is made for; no
-    map of the finer size is written but the result, and none is kept for the backward pass.
+    Each of its pixels takes a weighted sum of five pixels of ``coarse``: the four around its position and the nearest.
+    Where the channels of a pixel lie side by side in memory, that is what an embedding bag is made for; no map of the
+    finer size is kept for the backward pass.
     """
     images, channels, height, width = coarse.shape
     rows, columns = positions.shape[1:3]
@@ -43,4 +43,5 @@ def _gather_rows(coarse: Tensor, positions: Tensor, weight: Tensor, warp: Warp) 
     summed = F.embedding_bag(
         (index + first[:, None, None, None]).view(-1, 5), pixels, per_sample_weights=share.view(-1, 5), mode="sum"
     )
+    summed += fine.permute(0, 2, 3, 1).reshape(-1, channels)
     return summed.view(images, rows, columns, channels).permute(0, 3, 1, 2).to(coarse.dtype)

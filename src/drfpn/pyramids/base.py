@@ -38,6 +38,8 @@ def conv3x3(channels: int) -> nn.Conv2d:
 
 def fit(m: Tensor, like: Tensor) -> Tensor:
     """Cut ``m``, which a stride rounded up, to the height and width of ``like``, which may be rounded down."""
+    if not torch.compiler.is_compiling() and m.shape[-2:] == like.shape[-2:]:
+        return m  # a slice costs a copy in the backward pass
     return m[..., : like.shape[-2], : like.shape[-1]]
 
 

@@ -1,5 +1,6 @@
 """Channel Refinement Block (CRB): the bottom-up step of DRFPN."""
 
+import torch
 from torch import Tensor, nn
 
 from drfpn.pyramids.base import Step, fit, init_convs
@@ -114,4 +115,5 @@ class ChannelRefinementBlock(nn.Module):
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Merge ``fine`` (N, C, H, W) into ``coarse`` (N, C, h, w)."""
-        return self.refinement(fine, coarse) + fit(self.down(fine), coarse)
+        gates, refined = self.refinement.gates(fine, coarse), self.refinement.refine(coarse)
+        return torch.addcmul(fit(self.down(fine), coarse), gates, refined)

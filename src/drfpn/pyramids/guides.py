@@ -13,10 +13,17 @@ SHARE = 0.1
 
 
 class SpatialGuide(nn.Module):
-    """Maps (target, source), the map that is added to and the one that is sampled, to features of the target's size."""
+    """Maps (target, source), the map that is added to and the one that is sampled, to features of the target's size.
+
+    All of them are linear: what a linear layer reads of the features can be had without writing them down.
+    """
 
     channels: int
     """Of the features."""
+
+    def read(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
+        """Return what a 1x1 convolution of ``weight`` (K, channels) makes of the features: (N, K, H, W)."""
+        return F.conv2d(self(target, source), weight[:, :, None, None])
 
 
 class FromTarget(SpatialGuide):
@@ -31,6 +38,10 @@ class FromTarget(SpatialGuide):
         """Return (N, C / 2, H, W)."""
         return self.project(target)
 
+    def read(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
+        """Return what a 1x1 convolution of ``weight`` makes of the features: one on ``target``."""
+        return F.conv2d(target, (weight @ self.project.weight.flatten(1))[:, :, None, None])
+
 
 class FromCoarse(SpatialGuide):
     """Projects the coarser map, (N, C, h, w), to half its channels (1x1) and upsamples it (3x3, transposed)."""
@@ -44,8 +55,12 @@ class FromCoarse(SpatialGuide):
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
         """Return (N, C / 2, H, W), the size of ``target``."""
-        # one zero row and column more, then cut: the size of target, whether h was rounded up or down
-        return fit(self.upsample(F.pad(self.project(source), (0, 1, 0, 1))), target)
+        return upsample(self.project(source), self.upsample.weight, self.upsample.bias, target)
+
+    def read(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
+        """Return what a 1x1 convolution of ``weight`` makes of the features: another transposed one."""
+        kernel = torch.einsum("kc,ichw->ikhw", weight, self.upsample.weight)
+        return upsample(self.project(source), kernel, weight @ self.upsample.bias, target)
 
 
 class FromFine(SpatialGuide):
@@ -80,6 +95,11 @@ class Concatenated(SpatialGuide):
         """Return (N, C, H, W), the size of ``target``."""
         return torch.cat([self.source(target, source), self.target(target, source)], dim=1)
 
+    def read(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
+        """Return what a 1x1 convolution of ``weight`` makes of the features: the sum of what it makes of each half."""
+        of_source, of_target = weight.split([self.source.channels, self.target.channels], dim=1)
+        return self.target.read(target, source, of_target).add_(self.source.read(target, source, of_source))
+
 
 class Added(SpatialGuide):
     """Both maps, added: ``add(F_l, F_h)`` of Table 5."""
@@ -92,6 +112,17 @@ class Added(SpatialGuide):
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
         """Return (N, C / 2, H, W), the size of ``target``."""
         return self.source(target, source) + self.target(target, source)
+
+
+def upsample(m: Tensor, kernel: Tensor, bias: Tensor | None, like: Tensor) -> Tensor:
+    """Double ``m`` (N, C, h, w) by a transposed 3x3 convolution, to the size of ``like``: 2 h - 1, 2 h or 2 h + 1."""
+    height, width = like.shape[-2:]
+    rows, columns = m.shape[-2:]
+    if not torch.compiler.is_compiling() and height <= 2 * rows and width <= 2 * columns:
+        more = (height - 2 * rows + 1, width - 2 * columns + 1)
+        return F.conv_transpose2d(m, kernel, bias, stride=2, padding=1, output_padding=more)
+    # one zero row and column more, then cut: a graph of any size cannot ask which of the three it is
+    return fit(F.conv_transpose2d(F.pad(m, (0, 1, 0, 1)), kernel, bias, stride=2, padding=1), like)
 
 
 def projection(channels: int) -> nn.Conv2d:
@@ -157,4 +188,6 @@ class ConcatenatedAverage(nn.Module):
 
 def average(m: Tensor) -> Tensor:
     """Average a map (N, C, H, W) over its pixels (GAP): (N, C, 1, 1)."""
-    return m.mean((2, 3), keepdim=True)
+    # not mean, whose backward writes a map; float16 cannot hold such a sum
+    kind = torch.promote_types(m.dtype, torch.float32)
+    return (m.sum((2, 3), keepdim=True, dtype=kind) / (m.shape[2] * m.shape[3])).to(m.dtype)

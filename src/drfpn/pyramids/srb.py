@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drfpn.ops import Warp, add_warped, warp
+from drfpn.ops import Warp, add_warped, sum_taps, to_taps, warp
 from drfpn.pyramids.base import init_convs
 from drfpn.pyramids.guides import Concatenated, SpatialGuide
 
@@ -47,8 +49,19 @@ class SpatialRefinementBlock(nn.Module):
 
     def refine(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
         """Predict from both maps the offset (N, 2, H, W) and the weight (N, 1, H, W) (Eq. 1)."""
+        if fine.device.type == "cpu" and not torch.compiler.is_compiling():
+            return self._refine_at_once(fine, coarse)
         context = self.guide(fine, coarse)
         return self.offset(context), self.weight(context)
+
+    def _refine_at_once(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict the same: all that is linear up to the ReLU is composed and read off the maps in one product."""
+        reduce, _, last = self.weight
+        heads = torch.cat([reduce.weight.flatten(1), to_taps(self.offset.weight)])
+        read = self.guide.read(fine, coarse, heads).permute(0, 2, 3, 1)  # (N, H, W, C / 2 + 18)
+        hidden, taps = read.split([reduce.out_channels, 18], dim=-1)
+        omega = F.relu(hidden, inplace=not torch.is_grad_enabled()) @ to_taps(last.weight).T  # (N, H, W, 9)
+        return sum_taps(taps), sum_taps(omega, last.bias)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Merge ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""

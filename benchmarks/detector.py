@@ -1,0 +1,129 @@
+"""Time of whole detectors beside torchvision's, with torchvision's weights in all of them.
+
+``python benchmarks/detector.py [--size 800x1280] [--batch 1] [--turns 5] [--threads 2] [--out FILE.json]``
+
+Faster R-CNN with ResNet-50, bytes of an image to boxes and a training step, torchvision's own beside ours. Weights are
+random: torchvision's, handed on to ours, whose outputs are then the same (checked). The pyramid of DRFPN has more than
+FPN's and keeps its own there. All take their turns in one process; a number is the median over the turns, with
+quartiles, a ratio the median of the ratios within a turn.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+from drfpn import build_detector
+from drfpn.analysis.step import random_target
+from drfpn.experiments.timing import Ratio, ratio
+
+CLASSES = 80
+BASE = "torchvision, fpn"
+
+
+def make_models(size: tuple[int, int]) -> dict[str, nn.Module]:
+    """Return the detectors by name, as a user gets them."""
+    torch.manual_seed(0)
+    sides: dict[str, Any] = {"min_size": min(size), "max_size": max(size)}
+    # fasterrcnn_resnet50_fpn, as it is with pretrained weights
+    body = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3)
+    theirs = FasterRCNN(body, CLASSES + 1, **sides)
+    calm(theirs)
+    models: dict[str, nn.Module] = {BASE: theirs}
+    with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()):
+        file = Path(folder) / "theirs.pth"
+        torch.save(theirs.state_dict(), file)
+        for neck in ("fpn", "drfpn"):
+            model: Any = build_detector(f"faster_rcnn_r50_{neck}", CLASSES, weights=file, **sides)
+            models[f"ours, {neck}"] = model.to(memory_format=torch.channels_last)
+    return models
+
+
+def calm(model: nn.Module) -> None:
+    """Give frozen norms of a random ResNet scales with which its maps stay finite."""
+    for name, buffer in model.named_buffers():
+        if name.endswith("bn3.weight"):
+            buffer.fill_(0.2)
+
+
+def detect(model: Any, images: list[Tensor]) -> Any:
+    with torch.inference_mode():
+        return model.eval()([image.float() / 255 for image in images])
+
+
+def train(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]]) -> None:
+    model.train()
+    torch.stack(list(model([image.float() / 255 for image in images], targets).values())).sum().backward()
+    model.zero_grad()
+
+
+def take_turns(works: dict[str, Callable[[], Any]], turns: int) -> dict[str, list[float]]:
+    """Return the seconds of each work in each turn, after one to warm up."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(turns + 1):
+        print(f"turn {turn} of {turns}", file=sys.stderr)
+        for name, work in works.items():
+            began = time.perf_counter()
+            work()
+            if turn:
+                taken[name].append(time.perf_counter() - began)
+    return taken
+
+
+def show(title: str, taken: dict[str, list[float]], base: str) -> dict[str, Ratio]:
+    print(f"\n{title:32} {'ms':>24} {'of ' + base:>24}")
+    ratios = {}
+    for name, seconds in taken.items():
+        low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
+        ratios[name] = ratio(seconds, taken[base])
+        print(f"{name:32} {1e3 * median:8.0f} ({1e3 * low:5.0f} to {1e3 * high:5.0f}) {ratios[name].median:24.2f}")
+    return ratios
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="800x1280")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    height, width = map(int, options.size.split("x"))
+    models = make_models((height, width))
+    torch.manual_seed(1)
+    images = [torch.randint(0, 256, (3, height, width), dtype=torch.uint8) for _ in range(options.batch)]
+    targets = [random_target(height, width, 8, torch.device("cpu")) for _ in images]
+    found, same = (detect(models[name], images)[0]["scores"] for name in (BASE, "ours, fpn"))
+    torch.testing.assert_close(same, found, rtol=1e-3, atol=1e-4)
+    inference = take_turns({name: partial(detect, model, images) for name, model in models.items()}, options.turns)
+    training = take_turns(
+        {name: partial(train, model, images, targets) for name, model in models.items()}, options.turns
+    )
+    print(f"{height} x {width}, batch {options.batch}, {options.threads} threads, torch {torch.__version__}")
+    results = {
+        "inference": show("inference", inference, BASE),
+        "training": show("training step", training, BASE),
+        "inference, of our fpn": show("inference", inference, "ours, fpn"),
+        "training, of our fpn": show("training step", training, "ours, fpn"),
+    }
+    if options.out is not None:
+        numbers = {name: {key: r.model_dump() for key, r in ratios.items()} for name, ratios in results.items()}
+        options.out.write_text(json.dumps({"size": options.size, "batch": options.batch} | numbers, indent=1))
+
+
+if __name__ == "__main__":
+    main()
