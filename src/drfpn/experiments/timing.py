@@ -93,9 +93,7 @@ def compare_times(
                         taken[work][name].append(seconds)
                     progress.advance(name)
     first = next(iter(models))
-    return {
-        name: Times(**{work: ratio(times[name], times[first]) for work, times in taken.items()}) for name in models
-    }
+    return {name: Times(**{work: ratio(times[name], times[first]) for work, times in taken.items()}) for name in models}
 
 
 def _maps(model: Any, images: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -60,7 +60,8 @@ class FromCoarse(SpatialGuide):
     def read(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
         """Return what a 1x1 convolution of ``weight`` makes of the features: another transposed one."""
         kernel = torch.einsum("kc,ichw->ikhw", weight, self.upsample.weight)
-        return upsample(self.project(source), kernel, weight @ self.upsample.bias, target)
+        bias = None if self.upsample.bias is None else weight @ self.upsample.bias
+        return upsample(self.project(source), kernel, bias, target)
 
 
 class FromFine(SpatialGuide):

@@ -1,6 +1,7 @@
 """Spatial Refinement Block (SRB): the top-down step of DRFPN."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +57,8 @@ class SpatialRefinementBlock(nn.Module):
 
     def _refine_at_once(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
         """Predict the same: all that is linear up to the ReLU is composed and read off the maps in one product."""
-        reduce, _, last = self.weight
+        weight: Any = self.weight
+        reduce, _, last = weight
         heads = torch.cat([reduce.weight.flatten(1), to_taps(self.offset.weight)])
         read = self.guide.read(fine, coarse, heads).permute(0, 2, 3, 1)  # (N, H, W, C / 2 + 18)
         hidden, taps = read.split([reduce.out_channels, 18], dim=-1)
