@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 from torchvision.ops._utils import convert_boxes_to_roi_format
 
 from drfpn.detectors.losses import BoxLoss, region_losses
 from drfpn.detectors.regions import RegionPool
+from drfpn.ops import roi_align
 from drfpn.pyramids.augfpn import LATERAL
 from drfpn.pyramids.base import init_convs
 
@@ -50,7 +50,7 @@ def _crops(level: Tensor, boxes: list[Tensor], scale: float, like: RegionPool) -
     """Return what all boxes show of a level."""
     # as in RegionPool: half precision would move them, and a position that is no number leaves the memory
     regions = convert_boxes_to_roi_format(boxes).nan_to_num()
-    return roi_align(level.to(regions.dtype), regions, like.output_size, scale, like.sampling_ratio).to(level.dtype)
+    return roi_align(level, regions, like.output_size[0], scale, like.sampling_ratio).to(level.dtype)
 
 
 REGION_POOLS: dict[str, Callable[[tuple[int, ...], int, int], RegionPool]] = {

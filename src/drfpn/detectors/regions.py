@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_loss
-from torchvision.ops import MultiScaleRoIAlign, roi_align
+from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops._utils import convert_boxes_to_roi_format
 from torchvision.ops.poolers import LevelMapper
 
@@ -16,7 +16,7 @@ from drfpn.detectors.inference import Found, rows
 from drfpn.detectors.losses import BoxLoss, region_losses, smooth_l1
 from drfpn.detectors.proposals import decode
 from drfpn.detectors.sampling import SAMPLERS
-from drfpn.ops import NOTHING, suppress_batch, top
+from drfpn.ops import NOTHING, roi_align, suppress_batch, top
 
 CANDIDATES = 2000
 """Boxes of all classes that an image may have above the threshold before they are suppressed."""
@@ -57,7 +57,7 @@ class RegionPool(MultiScaleRoIAlign):
             # index_select and index_copy_ hold for any count of regions in a graph, indexing for two and more only
             index = (level_of == i).nonzero().squeeze(1)
             chosen = regions.index_select(0, index)
-            here = roi_align(level.to(chosen.dtype), chosen, self.output_size, scale, self.sampling_ratio)
+            here = roi_align(level, chosen, self.output_size[0], scale, self.sampling_ratio)
             pooled.index_copy_(0, index, here.to(pooled.dtype))
         return pooled
 

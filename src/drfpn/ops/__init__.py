@@ -1,5 +1,6 @@
-"""Pure functions on tensors: sampling positions, bilinear sampling, adaptive pooling, choosing boxes."""
+"""Pure functions on tensors: sampling positions, bilinear sampling, adaptive pooling, RoIAlign, choosing boxes."""
 
+from drfpn.ops.align import roi_align
 from drfpn.ops.merging import add_warped
 from drfpn.ops.pooling import adaptive_average_pool, adaptive_max_pool
 from drfpn.ops.precision import full_precision
@@ -29,6 +30,7 @@ __all__ = [
     "full_precision",
     "opaque",
     "pixel_grid",
+    "roi_align",
     "sample",
     "sample_by_gathers",
     "sum_taps",

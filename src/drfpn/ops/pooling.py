@@ -24,8 +24,8 @@ def _bin_weights(size: int, bins: int, like: Tensor) -> Tensor:
 def adaptive_average_pool(x: Tensor, bins: int | Sequence[int]) -> Tensor:
     """Average ``x`` (N, C, H, W) over cells, as ``F.adaptive_avg_pool2d`` does.
 
-    Elsewhere than on a CPU written as products because the library's kernel has no deterministic backward on CUDA and
-    no ONNX form for sizes that are known only at run time. Maps smaller than ``bins`` are read more than once, as there.
+    But on a CPU it is written as products, because the library's kernel has no deterministic backward on CUDA and
+    no ONNX form for sizes known only at run time. Maps smaller than ``bins`` are read more than once, as there.
 
     Args:
         x: (N, C, H, W).
@@ -34,9 +34,9 @@ def adaptive_average_pool(x: Tensor, bins: int | Sequence[int]) -> Tensor:
     Returns:
         (N, C, bins, bins).
     """
-    if x.device.type == "cpu" and not torch.compiler.is_compiling():
-        return F.adaptive_avg_pool2d(x, bins if isinstance(bins, int) else tuple(bins))
     down, across = (bins, bins) if isinstance(bins, int | torch.SymInt) else bins
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        return F.adaptive_avg_pool2d(x, (down, across))
     height, width = x.shape[-2:]
     rows = _bin_weights(height, down, x) @ x  # (N, C, bins, W)
     return rows @ _bin_weights(width, across, x).T
