@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from drfpn.cli import ablate, bench, data, doctor, evaluate, inspect, predict, report, serve, train, view
+from drfpn.cli import ablate, bench, data, doctor, evaluate, export, inspect, predict, report, serve, train, view
 from drfpn.errors import Stopped, UserError, sentence
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("info")(inspect.info)
 app.command("models")(inspect.models)
 app.command("report")(report.report)

@@ -12,7 +12,10 @@ from drfpn.errors import UserError
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder, weights (.safetensors) or COCO results (.json).")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="Run folder, weights (.safetensors), exported file (.onnx, .xml) or COCO results (.json)."),
+    ],
     data: Data,
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",
     out: Annotated[
@@ -32,7 +35,7 @@ def evaluate(
 ) -> None:
     """Measure a trained detector, or a file of detections, with COCO's numbers."""
     from drfpn.data import open_dataset
-    from drfpn.engine import detect, load_detector, score
+    from drfpn.engine import detect, score
     from drfpn.engine.checkpoint import write_json
     from drfpn.engine.progress import say
     from drfpn.engine.results import check_results, read_results
@@ -47,15 +50,14 @@ def evaluate(
         dataset = open_dataset(data, split, masks=masks and not format_only, **opened)
         results = check_results(run, results, dataset.ground_truth(), masks=masks)
     else:
-        model, card = load_detector(run)
-        masks = card.config.masks
-        dataset = open_dataset(data, split, masks=masks and not format_only, **opened)
-        if dataset.classes != card.classes:
-            raise UserError(
-                f"{run} knows the classes {', '.join(card.classes)}, but {data} has {', '.join(dataset.classes)}."
-            )
         where = choose_device(device)
-        results = detect(model.to(where), dataset, category_ids=dataset.category_ids, device=where)
+        model, classes, masks = _load(run, where)
+        dataset = open_dataset(data, split, masks=masks and not format_only, **opened)
+        if dataset.classes != classes:
+            raise UserError(
+                f"{run} knows the classes {', '.join(classes)}, but {data} has {', '.join(dataset.classes)}."
+            )
+        results = detect(model, dataset, category_ids=dataset.category_ids, device=where)
         if format_only:
             results = check_results(run, results, dataset.ground_truth(), masks=masks)
     truth = dataset.ground_truth()
@@ -74,6 +76,18 @@ def evaluate(
         print_json(metrics.model_dump())
     else:
         print_metrics(metrics)
+
+
+def _load(run: Path, device: Any) -> tuple[Any, tuple[str, ...], bool]:
+    """Return a detector or an exported one, the classes it knows, and whether it gives masks."""
+    from drfpn.engine import load_detector
+    from drfpn.export import is_exported, load_exported
+
+    if is_exported(run):
+        exported = load_exported(run)
+        return exported, exported.classes, exported.masks
+    model, card = load_detector(run)
+    return model.to(device), card.classes, card.config.masks
 
 
 def write_analysis(

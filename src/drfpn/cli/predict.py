@@ -17,7 +17,7 @@ _NAMED = 5
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder or weights (.safetensors).")],
+    run: Annotated[Path, typer.Argument(help="Run folder, weights (.safetensors) or exported file (.onnx, .xml).")],
     inputs: Annotated[
         list[str], typer.Argument(help="Images, videos, folders of them, or quoted glob patterns.", metavar="INPUT...")
     ],

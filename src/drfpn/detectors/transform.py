@@ -28,8 +28,12 @@ class Transform(GeneralizedRCNNTransform):
         height, width = image.shape[-2:]
         # where there is a choice only: a number drawn for each image would depend on how many this process has
         shorter = self.torch_choice(self.min_size) if self.training and len(self.min_size) > 1 else self.min_size[-1]
-        scale = torch.sym_min(shorter / torch.sym_min(height, width), self.max_size / torch.sym_max(height, width))
-        size = [torch.sym_max(1, torch.sym_int(side * scale)) for side in (height, width)]
+        least, most = torch.sym_min(height, width), torch.sym_max(height, width)
+        # in integers: where a quotient of floats rounds to just below a whole pixel depends on the runtime
+        size = [
+            torch.sym_max(1, torch.sym_min(side * shorter // least, side * self.max_size // most))
+            for side in (height, width)
+        ]
         image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
         if target is None:
             return image, None

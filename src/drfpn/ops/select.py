@@ -45,7 +45,7 @@ def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, count: i
     """
     # Every group has a square of the plane to itself: 32 in a row keep coordinates small, since float32 resolves
     # 1/128 px at 100,000. Fillers share one place, where the first removes the others at once.
-    side = boxes.amax() + 1
+    side = boxes.max() + 1
     corner = torch.stack((groups % 32, groups // 32), dim=-1) * side
     real = scores > NOTHING
     spread = torch.where(real[:, None], boxes + corner.repeat(1, 2), boxes.new_tensor([-2.0, -2.0, -1.0, -1.0]))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from drfpn.engine import load_detector
+from drfpn.export import is_exported, load_exported
 from drfpn.prediction.detections import Detections
 from drfpn.prediction.images import ImageLike, as_image
 from drfpn.runs import name_runs
@@ -49,11 +50,16 @@ class Predictor:
 
 
 def load_predictor(run_or_file: str | Path, device: torch.device | str = "cpu") -> Predictor:
-    """Load a trained detector from a run folder or a .safetensors file that a run wrote.
+    """Load a detector from a run folder, a .safetensors file that a run wrote, or an exported file (.onnx, .xml).
+
+    Exported files run on the CPU, whatever ``device`` says.
 
     Raises:
-        UserError: as :func:`drfpn.engine.load_detector`.
+        UserError: as :func:`drfpn.engine.load_detector` and :func:`drfpn.export.load_exported`.
     """
+    if is_exported(run_or_file):
+        exported = load_exported(run_or_file)
+        return Predictor(exported, exported.classes, exported.category_ids, "cpu", Path(run_or_file).stem)
     model, card = load_detector(run_or_file)
     (name,) = name_runs([Path(run_or_file)])
     return Predictor(model.to(device), card.classes, card.category_ids, device, name)

@@ -1,0 +1,82 @@
+"""A whole detector as one ONNX file."""
+
+import io
+import json
+import warnings
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+import drfpn
+from drfpn.engine import Card
+from drfpn.engine.checkpoint import write_atomically
+from drfpn.errors import UserError
+from drfpn.export.program import export_program
+
+OPSET = 20
+"""Of ONNX: the first whose GridSample is the one that runtimes have today."""
+OUTPUTS = ("boxes", "scores", "labels", "masks")
+"""What a file gives, in this order; masks only of mask detectors."""
+
+
+def require(package: str, extra: str) -> ModuleType:
+    """Return an optional package.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise UserError(
+            f'This needs the package {package}, which is not installed: pip install "drfpn[{extra}]"'
+        ) from error
+
+
+def metadata_of(model: Any, card: Card) -> dict[str, str]:
+    """Return what travels in an exported file; ``classes`` and ``category_ids`` are JSON lists."""
+    threshold = model.roi_heads.score_thresh if hasattr(model, "roi_heads") else model.score_thresh
+    return {
+        "library": "drfpn",
+        "version": drfpn.__version__,
+        "model": card.config.model,
+        "classes": json.dumps(card.classes),
+        "category_ids": json.dumps(card.category_ids),
+        "score_threshold": str(threshold),
+    }
+
+
+def to_onnx(model: nn.Module, file: Path, metadata: Mapping[str, str]) -> None:
+    """Write a detector to an ONNX file: an image (3, H, W) of bytes in, detections as of ``WholeDetector`` out.
+
+    Args:
+        model: a detector of this library, on the CPU.
+        file: where to.
+        metadata: text that travels in the file.
+
+    Raises:
+        UserError: the packages are not installed, or the file cannot be written.
+    """
+    for package in ("onnx", "onnxscript"):
+        require(package, "onnx")
+    program = export_program(model)
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # the exporter tells its steps on stdout
+        warnings.simplefilter("ignore")
+        converted = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
+    assert converted is not None
+    graph = converted.model.graph
+    (image,) = graph.inputs
+    image.name = "image"
+    for value, name in zip(graph.outputs, OUTPUTS, strict=False):
+        value.name = name
+    proto = converted.model_proto
+    for key, text in metadata.items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, text
+    write_atomically(file, proto.SerializeToString())

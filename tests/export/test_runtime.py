@@ -1,0 +1,71 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from drfpn.errors import UserError
+from drfpn.export import blotches, load_exported, measure_parity
+from drfpn.prediction import load_predictor
+
+
+class Finds:
+    """A detector that finds the same everywhere."""
+
+    def __init__(self, boxes, labels, scores) -> None:
+        self.output = {"boxes": torch.tensor(boxes), "labels": torch.tensor(labels), "scores": torch.tensor(scores)}
+
+    def detect(self, images):
+        return [self.output for _ in images]
+
+
+def test_parity_is_the_greatest_difference_of_what_both_found() -> None:
+    ours = Finds([[0.0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]], [1, 2, 1], [0.9, 0.8, 0.7])
+    theirs = Finds([[20.0, 20, 30, 30.25], [0, 0, 10, 10], [50, 50, 60, 60]], [2, 1, 2], [0.75, 0.9, 0.7])
+    found = measure_parity(ours, theirs, blotches()[:2])
+    assert (found.images, found.detections, found.matched) == (2, 6, 4)  # the third is of another class
+    assert found.boxes == pytest.approx(0.25)
+    assert found.scores == pytest.approx(0.05)
+    assert found.masks is None
+
+
+def test_a_detection_that_is_missing_is_not_matched() -> None:
+    ours = Finds([[0.0, 0, 10, 10]], [1], [0.9])
+    theirs = Finds([[0.0, 0, 10, 12]], [1], [0.9])
+    assert measure_parity(ours, theirs, blotches()[:1]).matched == 0
+
+
+@pytest.mark.parametrize(
+    ("suffix", "package", "extra"), [(".onnx", "onnxruntime", "onnx"), (".xml", "openvino", "openvino")]
+)
+def test_a_missing_runtime_is_told_with_what_to_install(tmp_path, monkeypatch, suffix, package, extra) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    file = tmp_path / f"a{suffix}"
+    file.touch()
+    with pytest.raises(UserError, match=rf'{package}.*pip install "drfpn\[{extra}\]"'):
+        load_predictor(file)
+
+
+@pytest.mark.parametrize(("suffix", "package"), [(".onnx", "onnxruntime"), (".xml", "openvino")])
+def test_a_file_of_another_kind_is_refused(tmp_path, suffix, package) -> None:
+    pytest.importorskip(package)
+    file = tmp_path / f"a{suffix}"
+    file.write_text("not a model")
+    with pytest.raises(UserError, match=f"a{suffix} cannot be read"):
+        load_exported(file)
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(UserError, match=r"no exported detector nowhere\.onnx"):
+        load_exported(Path("nowhere.onnx"))
+
+
+def test_an_onnx_file_of_another_tool_is_refused(tmp_path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("image", "boxes")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["image"], ["boxes"])], "g", values[:1], values[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(UserError, match="not written by drfpn export"):
+        load_exported(tmp_path / "a.onnx")
