@@ -1,6 +1,7 @@
 """Pure functions on tensors: sampling positions, bilinear sampling, adaptive pooling, RoIAlign, choosing boxes."""
 
 from drfpn.ops.align import roi_align
+from drfpn.ops.fuse import fuse
 from drfpn.ops.merging import add_warped
 from drfpn.ops.pooling import adaptive_average_pool, adaptive_max_pool
 from drfpn.ops.precision import full_precision
@@ -28,6 +29,7 @@ __all__ = [
     "at_least_float32",
     "corner_grid",
     "full_precision",
+    "fuse",
     "opaque",
     "pixel_grid",
     "roi_align",

@@ -8,6 +8,7 @@ import torch
 
 from drfpn.engine import load_detector
 from drfpn.export import is_exported, load_exported
+from drfpn.ops import fuse
 from drfpn.prediction.detections import Detections
 from drfpn.prediction.images import ImageLike, as_image
 from drfpn.runs import name_runs
@@ -61,5 +62,7 @@ def load_predictor(run_or_file: str | Path, device: torch.device | str = "cpu") 
         exported = load_exported(run_or_file)
         return Predictor(exported, exported.classes, exported.category_ids, "cpu", Path(run_or_file).stem)
     model, card = load_detector(run_or_file)
+    detector: Any = model
+    detector.backbone = fuse(detector.backbone, torch.zeros(1, 3, 128, 128))
     (name,) = name_runs([Path(run_or_file)])
     return Predictor(model.to(device), card.classes, card.category_ids, device, name)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from drfpn.errors import UserError
+from drfpn.ops import fuse
 
 Step = Callable[[int], nn.Module]
 """Makes a part of a pyramid for a number of channels, such as the module that joins two neighbouring levels."""
@@ -199,6 +200,13 @@ class Neck(nn.Module):
         if self.extra_blocks is not None:
             n, names = self.extra_blocks(n, c, names)
         return self.refine(n), names
+
+    def fuse(self) -> "Neck":
+        """Return a copy for inference, whose BatchNorms are part of the convolutions before them: the same numbers."""
+        first = next(self.parameters())
+        sides = [64 >> level for level in range(len(self.in_channels))]
+        maps = [first.new_zeros(1, c, side, side) for c, side in zip(self.in_channels, sides, strict=True)]
+        return fuse(self, maps)
 
     def _check(self, names: list[str], c: list[Tensor]) -> None:
         self._check_channels(names, c)

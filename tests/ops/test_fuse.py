@@ -1,0 +1,73 @@
+"""What holds for norms folded into convolutions."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from drfpn import DRFPN
+from drfpn.backbones import TimmBackbone
+from drfpn.ops import fuse
+from drfpn.pyramids import PYRAMIDS
+
+
+def stir(module: nn.Module) -> nn.Module:
+    """Give norms statistics, scales and shifts of their own."""
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.normal_(norm.running_mean, std=0.2)
+            nn.init.uniform_(norm.running_var, 0.5, 2)
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, std=0.2)
+    return module.eval()
+
+
+def norms(module: nn.Module) -> int:
+    return sum(isinstance(m, nn.BatchNorm2d) for m in module.modules())
+
+
+@pytest.mark.parametrize("name", ["r18", "lite0", "lip_r50"])
+def test_a_backbone_keeps_its_numbers_and_loses_its_norms(name) -> None:
+    body = stir(TimmBackbone(name)).double()
+    image = torch.randn(1, 3, 96, 128, dtype=torch.float64)
+    fused = fuse(body, image[..., :64, :64])
+    assert norms(body) > 10
+    assert norms(fused) == 0
+    assert_close(fused(image), body(image))
+
+
+@pytest.mark.parametrize("name", [name for name in PYRAMIDS if name not in ("simple_fpn", "fpt")])
+def test_every_pyramid_keeps_its_numbers(name, pyramid_maps) -> None:
+    neck = stir(PYRAMIDS[name]((8, 12, 16, 20), 16)).double()
+    maps = pyramid_maps((8, 12, 16, 20), 33, 48, dtype=torch.float64)
+    with torch.no_grad():
+        assert_close(neck.fuse()(maps), neck(maps))
+
+
+def test_the_release_has_no_norm_left_and_the_given_one_is_as_it_was(pyramid_maps) -> None:
+    neck = stir(DRFPN((8, 12), 16, convention="release"))
+    before = {name: value.clone() for name, value in neck.state_dict().items()}
+    assert norms(neck) == 2
+    assert norms(neck.fuse()) == 0
+    assert_close(neck.state_dict(), before)
+
+
+class Shared(nn.Module):
+    """A convolution that two norms read, one that runs twice, and a norm that none comes before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.twice = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(2) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b, c = self.norms
+        y = self.conv(a(x))
+        return b(y) + c(y) + b(self.twice(self.twice(x)))
+
+
+def test_what_cannot_be_folded_stays() -> None:
+    model, x = stir(Shared()).double(), torch.randn(1, 2, 4, 4, dtype=torch.float64)
+    fused = fuse(model, x)
+    assert norms(fused) == 3
+    assert_close(fused(x), model(x))
