@@ -12,7 +12,7 @@ from drfpn import DRFPN, FPN, PAFPN
 from drfpn.ops import warp_released
 from drfpn.pyramids import DeformableFPN, guides
 from drfpn.pyramids.crb import ChannelRefinement, ChannelRefinementBlock
-from drfpn.pyramids.deformable import DeformableConv
+from drfpn.pyramids.deformable import OFFSET_UNIT, DeformableConv
 from drfpn.pyramids.dense_aspp import DenseASPP
 from drfpn.pyramids.fpn import NearestAdd
 from drfpn.pyramids.non_local import NonLocal
@@ -153,10 +153,10 @@ def test_fpn_with_dcn_starts_as_fpn_and_reads_where_it_is_told(pyramid_maps) -> 
 
     conv = DeformableConv(8)
     (m,) = pyramid_maps((8,))
-    conv.offset.bias.data.copy_(torch.tensor([0.0, 1.0] * 9))  # every point one pixel to the right
+    conv.offset.bias.data.copy_(torch.tensor([0.0, 1 / OFFSET_UNIT] * 9))  # every point one pixel to the right
     right = F.pad(m, (0, 1))[..., 1:]
     assert_close(conv(m)[..., 1:-1], conv.conv(right, torch.zeros_like(conv.offset(m)))[..., 1:-1])
-    offset = conv.offset(m)
+    offset = OFFSET_UNIT * conv.offset(m)
     assert_close(conv(m), deform_conv2d(m, offset, conv.conv.weight, conv.conv.bias, padding=1))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from drfpn.errors import UserError
-from drfpn.ops import warp, warp_released
+from drfpn.ops import layers_one_by_one, warp, warp_released
 from drfpn.pyramids.base import Neck
 from drfpn.pyramids.crb import ChannelRefinement
 
@@ -66,7 +66,7 @@ def inspect_pyramid(model: Any, image: Tensor) -> Inspection:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), layers_one_by_one():
             images, _ = transform([pixels])
             levels = neck(backbone.body(images.tensors))
     finally:

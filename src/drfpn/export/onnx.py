@@ -65,9 +65,9 @@ def to_onnx(model: nn.Module, file: Path, metadata: Mapping[str, str]) -> None:
     """
     for package in ("onnx", "onnxscript"):
         require(package, "onnx")
-    program = export_program(model)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # the exporter tells its steps on stdout
         warnings.simplefilter("ignore")
+        program = export_program(model)
         converted = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
     assert converted is not None
     graph = converted.model.graph

@@ -18,7 +18,7 @@ from drfpn.ops.sampling import (
 )
 from drfpn.ops.select import NOTHING, suppress, suppress_batch, top
 from drfpn.ops.taps import sum_taps, to_taps
-from drfpn.ops.tracing import opaque
+from drfpn.ops.tracing import layers_one_by_one, may_compose, opaque
 
 __all__ = [
     "NOTHING",
@@ -30,6 +30,8 @@ __all__ = [
     "corner_grid",
     "full_precision",
     "fuse",
+    "layers_one_by_one",
+    "may_compose",
     "opaque",
     "pixel_grid",
     "roi_align",

@@ -1,8 +1,28 @@
-"""What a traced graph is told about sizes."""
+"""How a pass is to be made for those who look at it: sizes that a traced graph is told, layers that hooks see."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
+
+_ONE_BY_ONE = ContextVar("layers are called one by one", default=False)
+
+
+@contextmanager
+def layers_one_by_one() -> Iterator[None]:
+    """Have blocks call each of their layers inside of this, where they else compose some: for hooks on these."""
+    token = _ONE_BY_ONE.set(True)
+    try:
+        yield
+    finally:
+        _ONE_BY_ONE.reset(token)
+
+
+def may_compose(device: torch.device) -> bool:
+    """Say whether a block may compose its layers, which pays on a CPU; a traced graph keeps them as they are."""
+    return device.type == "cpu" and not torch.compiler.is_compiling() and not _ONE_BY_ONE.get()
 
 
 def opaque(size: int | torch.SymInt, most: int) -> int:

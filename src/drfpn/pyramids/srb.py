@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drfpn.ops import Warp, add_warped, sum_taps, to_taps, warp
+from drfpn.ops import Warp, add_warped, may_compose, sum_taps, to_taps, warp
 from drfpn.pyramids.base import init_convs
 from drfpn.pyramids.guides import Concatenated, SpatialGuide
 
@@ -35,6 +35,9 @@ class SpatialRefinementBlock(nn.Module):
     backbone with linear outputs (EfficientNet's have a standard deviation of 7) omega would else pass 5 within
     ten steps and throw the loss.
 
+    On a CPU the layers up to the ReLU are composed and not called; ``drfpn.ops.layers_one_by_one()`` calls them, for
+    hooks.
+
     Args:
         channels: width of both maps.
         warp: how the coarser map is read: unit of the offset, grid and padding.
@@ -50,7 +53,7 @@ class SpatialRefinementBlock(nn.Module):
 
     def refine(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
         """Predict from both maps the offset (N, 2, H, W) and the weight (N, 1, H, W) (Eq. 1)."""
-        if fine.device.type == "cpu" and not torch.compiler.is_compiling():
+        if may_compose(fine.device):
             return self._refine_at_once(fine, coarse)
         context = self.guide(fine, coarse)
         return self.offset(context), self.weight(context)
