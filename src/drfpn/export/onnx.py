@@ -52,13 +52,14 @@ def metadata_of(model: Any, card: Card) -> dict[str, str]:
     }
 
 
-def to_onnx(model: nn.Module, file: Path, metadata: Mapping[str, str]) -> None:
+def to_onnx(model: nn.Module, file: Path, metadata: Mapping[str, str], *, optimize: bool = True) -> None:
     """Write a detector to an ONNX file: an image (3, H, W) of bytes in, detections as of ``WholeDetector`` out.
 
     Args:
         model: a detector of this library, on the CPU.
         file: where to.
         metadata: text that travels in the file.
+        optimize: whether constants are folded and the like, half of the time; what converts the file may do it too.
 
     Raises:
         UserError: the packages are not installed, or the file cannot be written.
@@ -68,7 +69,7 @@ def to_onnx(model: nn.Module, file: Path, metadata: Mapping[str, str]) -> None:
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # the exporter tells its steps on stdout
         warnings.simplefilter("ignore")
         program = export_program(model)
-        converted = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
+        converted = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False, optimize=optimize)
     assert converted is not None
     graph = converted.model.graph
     (image,) = graph.inputs

@@ -22,7 +22,7 @@ def to_openvino(model: nn.Module, file: Path, metadata: Mapping[str, str]) -> No
     require("openvino", "openvino")
     with tempfile.TemporaryDirectory() as folder:
         onnx = Path(folder, "model.onnx")
-        to_onnx(model, onnx, metadata)
+        to_onnx(model, onnx, metadata, optimize=False)
         convert(onnx, file, metadata)
 
 

@@ -1,0 +1,44 @@
+"""What holds for whole detectors as files of other runtimes."""
+
+import pytest
+import torch
+
+from drfpn import build_detector
+from drfpn.detectors import DETECTORS
+from drfpn.engine import Card, resolve
+from drfpn.export import Exported, load_exported, measure_parity, metadata_of, to_onnx
+from drfpn.export.openvino import convert
+from tests.detectors.scenes import SMALL, all_scores, trained
+
+SIZES = ((64, 64), (97, 131), (33, 500), (240, 271))
+"""None of them that of the image that is traced."""
+
+
+def assert_same(model, exported: Exported) -> None:
+    """Boxes within 1e-2 px and scores within 1e-4; where scores are nearly equal, another box may have survived."""
+    torch.manual_seed(0)
+    images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in SIZES]
+    parity = measure_parity(model, exported, images)
+    assert parity.detections >= 20
+    assert parity.matched >= 0.95 * parity.detections
+    assert parity.boxes < 1e-2
+    assert parity.scores < 1e-4
+    assert (parity.masks is not None) == exported.masks
+    assert (parity.masks or 0) < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_detector_finds_the_same_in_both_runtimes(name, tmp_path) -> None:
+    for package in ("onnxruntime", "onnxscript", "openvino"):
+        pytest.importorskip(package)
+    classes = ("disc", "ring", "star")
+    model = trained(build_detector(f"{name}_lite0_drfpn", 3, **SMALL[name] | all_scores(name)), steps=25)
+    card = Card(config=resolve(f"{name}_lite0_drfpn", "shapes"), classes=classes, category_ids=(1, 5, 7), versions={})
+    files = [tmp_path / "model.onnx", tmp_path / "model.xml"]
+    to_onnx(model, files[0], metadata_of(model, card), optimize=False)
+    convert(files[0], files[1], metadata_of(model, card))
+    for file in files:
+        exported = load_exported(file)
+        assert (exported.model, exported.classes, exported.category_ids) == (card.config.model, classes, (1, 5, 7))
+        assert_same(model, exported)
