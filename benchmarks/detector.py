@@ -1,14 +1,16 @@
 """Time of whole detectors beside torchvision's, with torchvision's weights in all of them.
 
-``python benchmarks/detector.py [--size 800x1280] [--batch 1] [--turns 5] [--threads 2] [--out FILE.json]``
+``python benchmarks/detector.py [--size 800x1280] [--batch 1] [--turns 5] [--threads 2] [--exported] [--out FILE.json]``
 
 Faster R-CNN with ResNet-50, bytes of an image to boxes and a training step, torchvision's own beside ours. Weights are
 random: torchvision's, handed on to ours, whose outputs are then the same (checked). The pyramid of DRFPN has more than
-FPN's and keeps its own there. All take their turns in one process; a number is the median over the turns, with
-quartiles, a ratio the median of the ratios within a turn.
+FPN's and keeps its own there. ``fused`` is what ``drfpn predict`` runs: norms folded into convolutions. ``--exported``
+adds the detectors in ONNX Runtime and OpenVINO, in float32. All take their turns in one process; a number is the median
+over the turns, with quartiles, a ratio the median of the ratios within a turn.
 """
 
 import argparse
+import copy
 import json
 import statistics
 import sys
@@ -29,6 +31,9 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from drfpn import build_detector
 from drfpn.analysis.step import random_target
 from drfpn.experiments.timing import Ratio, ratio
+from drfpn.export import load_exported, to_onnx
+from drfpn.export.openvino import convert
+from drfpn.ops import fuse
 
 CLASSES = 80
 BASE = "torchvision, fpn"
@@ -52,6 +57,19 @@ def make_models(size: tuple[int, int]) -> dict[str, nn.Module]:
     return models
 
 
+def export(models: dict[str, nn.Module], folder: Path) -> dict[str, Any]:
+    """Return our detectors in other runtimes, by name."""
+    exported: dict[str, Any] = {}
+    for name in ("fpn", "drfpn"):
+        metadata = {"model": name, "classes": "[]", "category_ids": "[]"}
+        model, onnx, xml = models[f"ours, {name}"], folder / f"{name}.onnx", folder / f"{name}.xml"
+        print(f"exporting {name}", file=sys.stderr)
+        to_onnx(model, onnx, metadata)
+        convert(onnx, xml, metadata)
+        exported |= {f"ours, {name}, ONNX Runtime": load_exported(onnx), f"ours, {name}, OpenVINO": load_exported(xml)}
+    return exported
+
+
 def calm(model: nn.Module) -> None:
     """Give frozen norms of a random ResNet scales with which its maps stay finite."""
     for name, buffer in model.named_buffers():
@@ -62,6 +80,11 @@ def calm(model: nn.Module) -> None:
 def detect(model: Any, images: list[Tensor]) -> Any:
     with torch.inference_mode():
         return model.eval()([image.float() / 255 for image in images])
+
+
+def run_exported(model: Any, images: list[Tensor]) -> None:
+    for image in images:
+        model.run(image.numpy())
 
 
 def train(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]]) -> None:
@@ -99,6 +122,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--exported", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -109,7 +133,16 @@ def main() -> None:
     targets = [random_target(height, width, 8, torch.device("cpu")) for _ in images]
     found, same = (detect(models[name], images)[0]["scores"] for name in (BASE, "ours, fpn"))
     torch.testing.assert_close(same, found, rtol=1e-3, atol=1e-4)
-    inference = take_turns({name: partial(detect, model, images) for name, model in models.items()}, options.turns)
+    works = {name: partial(detect, model, images) for name, model in models.items()}
+    for name in ("fpn", "drfpn"):
+        fused = copy.copy(models[f"ours, {name}"])
+        fused._modules = dict(fused._modules)
+        fused.backbone = fuse(fused.backbone, torch.zeros(1, 3, 128, 128))
+        works[f"ours, {name}, fused"] = partial(detect, fused, images)
+    with tempfile.TemporaryDirectory() as folder:
+        exported = export(models, Path(folder)) if options.exported else {}
+    works |= {name: partial(run_exported, model, images) for name, model in exported.items()}
+    inference = take_turns(works, options.turns)
     training = take_turns(
         {name: partial(train, model, images, targets) for name, model in models.items()}, options.turns
     )

@@ -109,7 +109,7 @@ def _load_openvino(file: Path) -> _Loaded:
         return {name: np.array(found[name]) for name in names}
 
     info = graph.get_rt_info()
-    section = info[SECTION] if SECTION in info else {}
+    section = info[SECTION] if SECTION in info else {}  # noqa: SIM401  not every version has get
     section = getattr(section, "value", section)  # some versions wrap it
     metadata = {key: str(getattr(value, "value", value)) for key, value in section.items()}
     return run, metadata, names

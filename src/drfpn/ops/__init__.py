@@ -1,6 +1,7 @@
 """Pure functions on tensors: sampling positions, bilinear sampling, adaptive pooling, RoIAlign, choosing boxes."""
 
 from drfpn.ops.align import roi_align
+from drfpn.ops.deform import deform_conv
 from drfpn.ops.fuse import fuse
 from drfpn.ops.merging import add_warped
 from drfpn.ops.pooling import adaptive_average_pool, adaptive_max_pool
@@ -28,6 +29,7 @@ __all__ = [
     "add_warped",
     "at_least_float32",
     "corner_grid",
+    "deform_conv",
     "full_precision",
     "fuse",
     "layers_one_by_one",

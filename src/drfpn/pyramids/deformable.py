@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
+from drfpn.ops import deform_conv
 from drfpn.pyramids.base import Pyramid
 from drfpn.pyramids.fpn import NearestAdd
 
@@ -40,7 +41,7 @@ class DeformableConv(nn.Module):
 def convolve(conv: DeformConv2d, m: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
     """Convolve ``m`` at points moved by ``offset`` (y, x) and weighed by ``mask``; an offset that is NaN gives NaN."""
     where = offset.nan_to_num()  # the operator leaves its memory at a position that is no number
-    return conv(m, where, mask) + (offset - where).sum(dim=1, keepdim=True)  # yet it must be seen
+    return deform_conv(conv, m, where, mask) + (offset - where).sum(dim=1, keepdim=True)  # yet it must be seen
 
 
 class DeformableFPN(Pyramid):
