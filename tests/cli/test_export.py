@@ -13,6 +13,13 @@ def test_a_file_that_does_not_end_as_its_format_does_is_refused(drfpn) -> None:
     assert "must end in .xml" in result.err
 
 
+def test_8_bits_want_openvino_and_images(drfpn) -> None:
+    for options in (["--format", "onnx", "--data", "shapes"], ["--format", "openvino"]):
+        result = drfpn("export", "run", "--int8", *options)
+        assert result.code == 2
+        assert "--data" in result.err
+
+
 def test_a_missing_package_is_told_with_what_to_install(drfpn, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     result = drfpn("export", "run", "--format", "onnx")

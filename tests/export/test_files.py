@@ -6,7 +6,7 @@ import torch
 from drfpn import build_detector
 from drfpn.detectors import DETECTORS
 from drfpn.engine import Card, resolve
-from drfpn.export import Exported, load_exported, measure_parity, metadata_of, to_onnx
+from drfpn.export import Exported, load_exported, measure_parity, metadata_of, quantize, to_onnx, to_openvino
 from drfpn.export.openvino import convert
 from tests.detectors.scenes import SMALL, all_scores, trained
 
@@ -42,3 +42,19 @@ def test_every_detector_finds_the_same_in_both_runtimes(name, tmp_path) -> None:
         exported = load_exported(file)
         assert (exported.model, exported.classes, exported.category_ids) == (card.config.model, classes, (1, 5, 7))
         assert_same(model, exported)
+
+
+@pytest.mark.slow
+def test_a_quantized_detector_computes_in_8_bits_and_keeps_what_travels_with_it(tmp_path) -> None:
+    pytest.importorskip("nncf")
+    model = trained(build_detector("retinanet_lite0_fpn", 3, **SMALL["retinanet"]), steps=5)
+    card = Card(
+        config=resolve("retinanet_lite0_fpn", "shapes"), classes=("a", "b", "c"), category_ids=(1, 2, 3), versions={}
+    )
+    full, small = tmp_path / "full.xml", tmp_path / "small.xml"
+    to_openvino(model, full, metadata_of(model, card))
+    quantize(full, small, (torch.randint(0, 256, (3, 97, 131), dtype=torch.uint8) for _ in range(4)), 4)
+    assert small.with_suffix(".bin").stat().st_size < full.with_suffix(".bin").stat().st_size / 2
+    exported = load_exported(small)
+    assert exported.classes == ("a", "b", "c")
+    assert set(exported.detect([torch.zeros(3, 80, 120, dtype=torch.uint8)])[0]) == {"boxes", "scores", "labels"}

@@ -94,9 +94,9 @@ def inspect_pyramid(model: Any, image: Tensor) -> Inspection:
 
 def _in_pixels(step: Any, offset: Tensor) -> Tensor:
     """Turn offsets (N, 2, H, W) of ``step`` into pixels of their own map."""
-    if step.warp is warp_released:
+    if step.warp == warp_released:
         return offset / 2
-    if step.warp is not warp:
+    if step.warp != warp:
         raise UserError(f"{type(step).__name__} reads with a warp of your own: the unit of its offset is not known.")
     height, width = offset.shape[-2:]
     return offset * offset.new_tensor([width, height])[:, None, None] / (height + width)

@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drfpn.cli.common import DATA_HELP, Json, percent, print_json
+from drfpn.cli.common import DATA_HELP, Json, print_json
 from drfpn.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from drfpn.export import Parity
 
 _SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
+CALIBRATION = 100
+"""Images of the training split that ranges are taken from."""
 
 
 def export(
@@ -22,12 +24,57 @@ def export(
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help=f"Also compare AP. {DATA_HELP}", metavar="DATA")] = None,
     split: Annotated[str, typer.Option(help="Split of --data.")] = "val",
+    int8: Annotated[
+        bool, typer.Option("--int8", help=f"OpenVINO with convolutions in 8 bits, set by {CALIBRATION} images of DATA.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write a whole detector for another runtime, from bytes of any size to boxes, and compare the two.
 
     The comparison is printed and written beside the file as NAME.parity.json.
     """
+    from drfpn.data import open_dataset
+    from drfpn.engine import load_detector
+    from drfpn.engine.checkpoint import find_weights, write_json
+    from drfpn.engine.progress import say
+    from drfpn.export import blotches, load_exported, measure_parity, metadata_of, to_onnx, to_openvino
+
+    suffix = _check(format_, out, data, int8)
+    model, card = load_detector(run)
+    dataset = None if data is None else open_dataset(data, split, masks=card.config.masks, warn=say)
+    if dataset is not None and dataset.classes != card.classes:
+        raise UserError(
+            f"{run} knows the classes {', '.join(card.classes)}, but {data} has {', '.join(dataset.classes)}."
+        )
+    file = find_weights(run).with_suffix(".int8.xml" if int8 else suffix) if out is None else out
+    file.parent.mkdir(parents=True, exist_ok=True)
+    say(f"exporting {card.config.model}, which takes some minutes")
+    if int8:
+        _quantized(model, file, metadata_of(model, card), open_dataset(str(data), "train", warn=say))
+    else:
+        (to_onnx if format_ == "onnx" else to_openvino)(model, file, metadata_of(model, card))
+    exported = load_exported(file)
+    parity = measure_parity(model, exported, blotches())
+    report: dict[str, Any] = {"file": str(file), "format": format_, "int8": int8, "parity": parity.model_dump()}
+    if dataset is not None:
+        report["ap"] = _ap(model, exported, dataset, split, masks=card.config.masks)
+    write_json(file.with_suffix(".parity.json"), report)
+    if json:
+        print_json(report)
+        return
+    typer.echo(f"{file}\n{_summary(parity)}")
+    for name, (eager, other) in report.get("ap", {}).items():
+        typer.echo(f"{name} {100 * eager:.2f} in PyTorch, {100 * other:.2f} exported ({100 * (other - eager):+.2f})")
+
+
+def _check(format_: str, out: Path | None, data: str | None, int8: bool) -> str:
+    """Return the ending of a format's files.
+
+    Raises:
+        UserError: options that do not go together, or packages that are not installed.
+    """
+    from drfpn.export import require
+
     if format_ not in _SUFFIX:
         raise UserError(
             f"--format must be {' or '.join(_SUFFIX)}, not '{format_}'.{nearest(format_, _SUFFIX)}", exit_code=2
@@ -35,48 +82,40 @@ def export(
     suffix = _SUFFIX[format_]
     if out is not None and out.suffix != suffix:
         raise UserError(f"--out must end in {suffix} for --format {format_}, not as {out} does.", exit_code=2)
-
-    from drfpn.data import open_dataset
-    from drfpn.engine import load_detector
-    from drfpn.engine.checkpoint import find_weights, write_json
-    from drfpn.engine.progress import say
-    from drfpn.export import blotches, load_exported, measure_parity, metadata_of, require, to_onnx, to_openvino
-
+    if int8 and (format_ != "openvino" or data is None):
+        raise UserError(
+            "--int8 goes with --format openvino and needs images to set its ranges by: --data.", exit_code=2
+        )
     for package in ("onnx", "onnxscript", "onnxruntime"):
         require(package, "onnx")
     if format_ == "openvino":
         require("openvino", "openvino")
-    model, card = load_detector(run)
-    dataset = None if data is None else open_dataset(data, split, masks=card.config.masks, warn=say)
-    if dataset is not None and dataset.classes != card.classes:
-        raise UserError(
-            f"{run} knows the classes {', '.join(card.classes)}, but {data} has {', '.join(dataset.classes)}."
-        )
-    file = find_weights(run).with_suffix(suffix) if out is None else out
-    file.parent.mkdir(parents=True, exist_ok=True)
-    say(f"exporting {card.config.model}, which takes some minutes")
-    (to_onnx if format_ == "onnx" else to_openvino)(model, file, metadata_of(model, card))
-    exported = load_exported(file)
-    parity = measure_parity(model, exported, blotches())
-    report: dict[str, Any] = {"file": str(file), "format": format_, "parity": parity.model_dump()}
-    if dataset is not None:
-        report["ap"] = _ap(model, exported, dataset, split, masks=card.config.masks)
-    write_json(file.with_suffix(".parity.json"), report)
-    if json:
-        print_json(report)
-    else:
-        typer.echo(f"{file}\n{_summary(parity)}")
-        for name, (eager, other) in report.get("ap", {}).items():
-            typer.echo(f"{name} {percent(eager)} in PyTorch, {percent(other)} exported")
+    if int8:
+        require("nncf", "quant")
+    return suffix
+
+
+def _quantized(model: Any, file: Path, metadata: dict[str, str], dataset: Any) -> None:
+    """Export to OpenVINO, then quantize to ``file``."""
+    import tempfile
+
+    from drfpn.export import quantize, to_openvino
+
+    count = min(CALIBRATION, len(dataset))
+    with tempfile.TemporaryDirectory() as folder:
+        full = Path(folder, "full.xml")
+        to_openvino(model, full, metadata)
+        quantize(full, file, (dataset.image(i) for i in range(count)), count)
 
 
 def _ap(model: Any, exported: Any, dataset: Any, split: str, *, masks: bool) -> dict[str, tuple[float, float]]:
     """Return AP of boxes, and of masks where there are some: of the detector and of the exported one."""
     from drfpn.engine import detect, score
 
-    truth = dataset.ground_truth()
+    truth, options = dataset.ground_truth(), {"category_ids": dataset.category_ids}
     first, second = (
-        score(truth, detect(one, dataset, category_ids=dataset.category_ids), split=split, masks=masks).summary()
+        # one image at a time, as exported ones run: what others of a batch are padded to changes a border's numbers
+        score(truth, detect(one, dataset, batch_size=1, **options), split=split, masks=masks).summary()
         for one in (model, exported)
     )
     return {name: (first[name], second[name]) for name in ("AP", "mask_AP") if name in first}

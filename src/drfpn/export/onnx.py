@@ -41,7 +41,8 @@ def require(package: str, extra: str) -> ModuleType:
 
 def metadata_of(model: Any, card: Card) -> dict[str, str]:
     """Return what travels in an exported file; ``classes`` and ``category_ids`` are JSON lists."""
-    threshold = model.roi_heads.score_thresh if hasattr(model, "roi_heads") else model.score_thresh
+    heads = getattr(model, "roi_heads", model)
+    threshold = getattr(heads, "stages", [heads])[-1].score_thresh
     return {
         "library": "drfpn",
         "version": drfpn.__version__,

@@ -32,6 +32,12 @@ def convert(onnx: Path, file: Path, metadata: Mapping[str, str]) -> None:
     graph = openvino.convert_model(onnx)
     for key, text in metadata.items():
         graph.set_rt_info(text, [SECTION, key])
+    save(graph, file)
+
+
+def save(graph: Any, file: Path) -> None:
+    """Write a graph to ``file`` (.xml) and its weights beside it, at once or not at all."""
+    openvino: Any = require("openvino", "openvino")
     try:
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             written = Path(folder, file.name)
