@@ -11,7 +11,7 @@ from PIL import Image
 
 from drfpn.app import SHIPPED
 from drfpn.app.examples import NUMBER, write_examples
-from drfpn.app.viewer import MAX_PIXELS, Viewer, coco, describe, picture, rows
+from drfpn.app.viewer import MAX_PIXELS, Viewer, coco, describe, features, gates, offsets, picture, rows
 from drfpn.data import open_dataset
 from drfpn.engine import Card, detect, resolve, score
 from drfpn.engine.checkpoint import build, load_card, load_detector
@@ -86,22 +86,24 @@ def test_two_detectors_without_a_common_class_are_drawn_all_the_same(viewer: Vie
 
 
 def test_levels_offsets_and_gates_are_drawn_and_judged(viewer: Viewer, image: torch.Tensor) -> None:
-    mean, active = (viewer.features(image, ["shapes", "one"], mean=mean) for mean in (True, False))
+    found = {name: viewer.inspect(image, name) for name in ("shapes", "one")}
+    mean, active = (features(found, mean=mean) for mean in (True, False))
     assert np.asarray(mean).std() > 10
     assert mean.tobytes() != active.tobytes()
-    drawn, words = viewer.offsets(image, "shapes")
+    drawn, words = offsets(found["shapes"], image, "shapes")
     assert drawn is not None
     assert any(line.startswith("offsets C2-C3: samples are moved by") for line in words)
-    drawn, words = viewer.gates(image, "shapes")
+    drawn, words = gates(found["shapes"], "shapes")
     assert drawn is not None
     assert len(words) == 3
 
 
 def test_a_pyramid_without_blocks_is_told_in_words(viewer: Viewer, image: torch.Tensor) -> None:
-    assert viewer.offsets(image, "fpn") == (
-        None, ["fpn has no spatial refinement block: there are no offsets to look at."]
-    )  # fmt: skip
-    assert viewer.gates(image, "fpn")[0] is None
+    found = viewer.inspect(image, "fpn")
+    drawn, words = offsets(found, image, "fpn")
+    assert drawn is None
+    assert words == ["fpn has no spatial refinement block: there are no offsets to look at."]
+    assert gates(found, "fpn")[0] is None
 
 
 def test_two_visitors_at_once_get_what_each_would_alone(viewer: Viewer) -> None:

@@ -15,7 +15,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 import gradio as gr
 from PIL import Image
 
-from drfpn.app.viewer import Viewer, coco, picture, rows
+from drfpn.app.viewer import Viewer, coco, features, gates, offsets, picture, rows
 from drfpn.errors import UserError
 from drfpn.prediction import Detections
 
@@ -103,11 +103,18 @@ class Answers:
         if found is None:
             return None, None, "", None, ""
         pixels = self.viewer.read(found.file)
-        one = next(iter(found.detections))
-        offset, moved = self.viewer.offsets(pixels, one)
-        gate, weighed = self.viewer.gates(pixels, one)
-        drawn = self.viewer.features(pixels, list(found.detections), mean=what == MEAN)
-        return drawn, offset, _list(moved), gate, _list(weighed)
+        inside = {name: self.viewer.inspect(pixels, name) for name in found.detections}
+        one = next(iter(inside))
+        offset, moved = offsets(inside[one], pixels, one)
+        gate, weighed = gates(inside[one], one)
+        return features(inside, mean=what == MEAN), offset, _list(moved), gate, _list(weighed)
+
+    def look_at_levels(self, found: Found | None, what: str) -> Any:
+        """Return the levels of all detectors alone, for another choice of channel."""
+        if found is None:
+            return None
+        pixels = self.viewer.read(found.file)
+        return features({name: self.viewer.inspect(pixels, name) for name in found.detections}, mean=what == MEAN)
 
 
 def make_page(answers: Answers, about: str) -> gr.Blocks:
@@ -154,12 +161,12 @@ def make_page(answers: Answers, about: str) -> gr.Blocks:
                     table = gr.Dataframe(headers=COLUMNS, interactive=False, max_height=300, elem_id="table")
                 with gr.Tab("Features"):
                     kind = gr.Radio([MEAN, "most active channel"], value=MEAN, label="Of each level", elem_id="kind")
-                    features = gr.Image(**still, elem_id="features")
+                    levels = gr.Image(**still, elem_id="features")
                 with gr.Tab("Offsets"):
-                    offsets = gr.Image(**still, elem_id="offsets")
+                    moved = gr.Image(**still, elem_id="offsets")
                     offset_words = gr.Markdown(elem_id="offset-words")
                 with gr.Tab("Gates"):
-                    gates = gr.Image(**still, elem_id="gates")
+                    weighed = gr.Image(**still, elem_id="gates")
                     gate_words = gr.Markdown(elem_id="gate-words")
 
         private: dict[str, Any] = {"api_visibility": "private"}
@@ -173,7 +180,7 @@ def make_page(answers: Answers, about: str) -> gr.Blocks:
             **private,
         )
         detected.then(answers.show, [found, score], [shown, counted, table, save_picture, save_json], **private)
-        detected.then(answers.look, [found, kind], [features, offsets, offset_words, gates, gate_words], **private)
+        detected.then(answers.look, [found, kind], [levels, moved, offset_words, weighed, gate_words], **private)
         score.change(
             answers.show,
             [found, score],
@@ -182,7 +189,7 @@ def make_page(answers: Answers, about: str) -> gr.Blocks:
             show_progress="hidden",
             **private,
         )
-        kind.change(answers.look, [found, kind], [features, offsets, offset_words, gates, gate_words], **private)
+        kind.change(answers.look_at_levels, [found, kind], levels, **private)
     return page
 
 

@@ -68,25 +68,25 @@ class Viewer:
         with self._locks[name]:  # it puts hooks on the model, which another image must not trigger
             return inspect_pyramid(self.predictors[name].model, pixels)
 
-    def features(self, pixels: Tensor, names: Sequence[str], *, mean: bool) -> Image.Image:
-        """Draw each level as it leaves the pyramids of ``names``: the mean over channels, or the most active one."""
-        found = {name: self.inspect(pixels, name) for name in names}
-        return _drawn(lambda file: maps.draw_levels(found, file, mean=mean))
 
-    def offsets(self, pixels: Tensor, name: str) -> tuple[Image.Image | None, list[str]]:
-        """Draw SRB's offsets and weights, and tell whether they do anything; no picture where there is no SRB."""
-        found = self.inspect(pixels, name)
-        if not found.offsets and not found.weights:
-            return None, [f"{name} has no spatial refinement block: there are no offsets to look at."]
-        words = _words("offsets", judge_offsets(found)) + _words("weights", judge_weights(found))
-        return _drawn(lambda file: maps.draw_offsets(found, pixels, file)), words
+def features(found: Mapping[str, Inspection], *, mean: bool) -> Image.Image:
+    """Draw each level as it leaves the pyramids: the mean over channels, or the most active one."""
+    return _drawn(lambda file: maps.draw_levels(found, file, mean=mean))
 
-    def gates(self, pixels: Tensor, name: str) -> tuple[Image.Image | None, list[str]]:
-        """Draw CRB's gates, and tell whether they do anything; no picture where there is no CRB."""
-        found = self.inspect(pixels, name)
-        if not found.gates:
-            return None, [f"{name} has no channel refinement block: there are no gates to look at."]
-        return _drawn(lambda file: maps.draw_gates([found], file)), _words("gates", judge_gates([found]))
+
+def offsets(found: Inspection, pixels: Tensor, name: str) -> tuple[Image.Image | None, list[str]]:
+    """Draw SRB's offsets and weights, and tell whether they do anything; no picture where there is no SRB."""
+    if not found.offsets and not found.weights:
+        return None, [f"{name} has no spatial refinement block: there are no offsets to look at."]
+    words = _words("offsets", judge_offsets(found)) + _words("weights", judge_weights(found))
+    return _drawn(lambda file: maps.draw_offsets(found, pixels, file)), words
+
+
+def gates(found: Inspection, name: str) -> tuple[Image.Image | None, list[str]]:
+    """Draw CRB's gates, and tell whether they do anything; no picture where there is no CRB."""
+    if not found.gates:
+        return None, [f"{name} has no channel refinement block: there are no gates to look at."]
+    return _drawn(lambda file: maps.draw_gates([found], file)), _words("gates", judge_gates([found]))
 
 
 def picture(pixels: Tensor, found: Mapping[str, Detections], score: float) -> Image.Image:
