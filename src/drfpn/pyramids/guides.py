@@ -55,13 +55,18 @@ class FromCoarse(SpatialGuide):
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
         """Return (N, C / 2, H, W), the size of ``target``."""
-        return upsample(self.project(source), self.upsample.weight, self.upsample.bias, target)
+        return upsample(self.project(source), target, self.upsample)
 
     def read(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
         """Return what a 1x1 convolution of ``weight`` makes of the features: another transposed one."""
         kernel = torch.einsum("kc,ichw->ikhw", weight, self.upsample.weight)
         bias = None if self.upsample.bias is None else weight @ self.upsample.bias
-        return upsample(self.project(source), kernel, bias, target)
+
+        def composed(m: Tensor, size: list[int] | None = None) -> Tensor:
+            more = [0, 0] if size is None else [size[i] - 2 * m.shape[2 + i] + 1 for i in (0, 1)]
+            return F.conv_transpose2d(m, kernel, bias, stride=2, padding=1, output_padding=more)
+
+        return upsample(self.project(source), target, composed)
 
 
 class FromFine(SpatialGuide):
@@ -115,15 +120,19 @@ class Added(SpatialGuide):
         return self.source(target, source) + self.target(target, source)
 
 
-def upsample(m: Tensor, kernel: Tensor, bias: Tensor | None, like: Tensor) -> Tensor:
-    """Double ``m`` (N, C, h, w) by a transposed 3x3 convolution, to the size of ``like``: 2 h - 1, 2 h or 2 h + 1."""
+def upsample(m: Tensor, like: Tensor, convolve: Callable[..., Tensor]) -> Tensor:
+    """Double ``m`` (N, C, h, w) to the height and width of ``like``, each twice as large or one more or less.
+
+    Args:
+        m: the map.
+        like: a map of the size wanted.
+        convolve: a transposed 3x3 convolution of stride 2 and padding 1, called with a map and the size wanted if any.
+    """
     height, width = like.shape[-2:]
-    rows, columns = m.shape[-2:]
-    if not torch.compiler.is_compiling() and height <= 2 * rows and width <= 2 * columns:
-        more = (height - 2 * rows + 1, width - 2 * columns + 1)
-        return F.conv_transpose2d(m, kernel, bias, stride=2, padding=1, output_padding=more)
+    if not torch.compiler.is_compiling() and height <= 2 * m.shape[-2] and width <= 2 * m.shape[-1]:
+        return convolve(m, [height, width])
     # one zero row and column more, then cut: a graph of any size cannot ask which of the three it is
-    return fit(F.conv_transpose2d(F.pad(m, (0, 1, 0, 1)), kernel, bias, stride=2, padding=1), like)
+    return fit(convolve(F.pad(m, (0, 1, 0, 1))), like)
 
 
 def projection(channels: int) -> nn.Conv2d:
