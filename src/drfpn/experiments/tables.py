@@ -4,7 +4,6 @@ Where the text leaves a row open, ``docs/reproduction.md`` says how it was read.
 """
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from drfpn.errors import UserError, nearest
@@ -18,7 +17,7 @@ class Pyramid(NamedTuple):
 
     neck: str
     options: Mapping[str, Any]
-    detector: Mapping[str, Any] = MappingProxyType({})
+    detector: Mapping[str, Any] = {}
     """What it sets of the detector; nothing else of a run differs between rows."""
 
 
