@@ -15,8 +15,6 @@ import json
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import redirect_stderr
 from functools import partial
 from io import StringIO
@@ -27,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from turns import take_turns
 
 from drfpn import build_detector
 from drfpn.analysis.step import random_target
@@ -68,7 +67,7 @@ def export(models: dict[str, nn.Module], folder: Path) -> dict[str, Any]:
         convert(onnx, xml, metadata)
         quantized = folder / f"{name}.int8.xml"
         noise = torch.randint(0, 256, (2, 3, 800, 1280), dtype=torch.uint8)
-        quantize(xml, quantized, noise, len(noise))  # the time does not depend on its ranges
+        quantize(xml, quantized, noise)  # the time does not depend on its ranges
         exported[f"ours, {name}, OpenVINO, 8 bits"] = load_exported(quantized)
         exported |= {f"ours, {name}, ONNX Runtime": load_exported(onnx), f"ours, {name}, OpenVINO": load_exported(xml)}
     return exported
@@ -95,19 +94,6 @@ def train(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor
     model.train()
     torch.stack(list(model([image.float() / 255 for image in images], targets).values())).sum().backward()
     model.zero_grad()
-
-
-def take_turns(works: dict[str, Callable[[], Any]], turns: int) -> dict[str, list[float]]:
-    """Return the seconds of each work in each turn, after one to warm up."""
-    taken: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(turns + 1):
-        print(f"turn {turn} of {turns}", file=sys.stderr)
-        for name, work in works.items():
-            began = time.perf_counter()
-            work()
-            if turn:
-                taken[name].append(time.perf_counter() - began)
-    return taken
 
 
 def show(title: str, taken: dict[str, list[float]], base: str) -> dict[str, Ratio]:
@@ -139,8 +125,7 @@ def main() -> None:
     torch.testing.assert_close(same, found, rtol=1e-3, atol=1e-4)
     works = {name: partial(detect, model, images) for name, model in models.items()}
     for name in ("fpn", "drfpn"):
-        fused = copy.copy(models[f"ours, {name}"])
-        fused._modules = dict(fused._modules)
+        fused = copy.deepcopy(models[f"ours, {name}"])
         fused.backbone = fuse(fused.backbone, torch.zeros(1, 3, 128, 128))
         works[f"ours, {name}, fused"] = partial(detect, fused, images)
     with tempfile.TemporaryDirectory() as folder:

@@ -10,8 +10,6 @@ convolution. Memory is what a fresh process needs more at its peak than before t
 import argparse
 import json
 import statistics
-import sys
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -23,6 +21,7 @@ import torch
 from plain import PlainDRFPN
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
+from turns import take_turns
 
 from drfpn import DRFPN, FPN, PAFPN, load_release
 from drfpn.experiments.memory import begin, peak
@@ -95,21 +94,15 @@ def compare(width: int, size: tuple[int, int], batch: int, turns: int) -> dict[s
     models = {name: make(width) for name, make in PYRAMIDS.items()}
     maps = {name: make_maps(name, size, batch) for name in models}
     left, right = torch.randn(batch * size[0] * size[1] // 16, 9 * width), torch.randn(9 * width, width)
-    works: dict[str, dict[str, Callable[[], Any]]] = {
-        name: {kind: partial(do, models[name], maps[name]) for kind, do in (("inference", infer), ("training", train))}
+    works: dict[tuple[str, str], Callable[[], Any]] = {
+        (name, kind): partial(do, models[name], maps[name])
+        for kind, do in (("inference", infer), ("training", train))
         for name in models
     }
-    works["matrix product"] = {"inference": partial(torch.mm, left, right)}
-    taken: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in kinds} for name, kinds in works.items()}
-    for turn in range(turns + 1):
-        print(f"turn {turn} of {turns}", file=sys.stderr)
-        for kind in ("inference", "training"):
-            for name, kinds in works.items():
-                if kind in kinds:
-                    began = time.perf_counter()
-                    kinds[kind]()
-                    if turn:  # the first one warms up
-                        taken[name][kind].append(time.perf_counter() - began)
+    works["matrix product", "inference"] = partial(torch.mm, left, right)
+    taken: dict[str, dict[str, list[float]]] = {}
+    for (name, kind), seconds in take_turns(works, turns).items():
+        taken.setdefault(name, {})[kind] = seconds
     return taken
 
 

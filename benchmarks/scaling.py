@@ -10,7 +10,6 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from pyramid import LAST, R50, infer
+from turns import take_turns
 
 from drfpn import DRFPN, FPN, PAFPN
 
@@ -42,14 +42,7 @@ def measure(setting: dict[str, int], turns: int) -> dict[str, float]:
     ]
     models: dict[str, Any] = {name: make(channels, setting["width"]) for name, make in PYRAMIDS.items()}
     works = {name: partial(infer, model.to(memory_format=LAST), maps) for name, model in models.items()}
-    taken: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(turns + 1):
-        for name, work in works.items():
-            began = time.perf_counter()
-            work()
-            if turn:
-                taken[name].append(time.perf_counter() - began)
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+    return {name: statistics.median(seconds) for name, seconds in take_turns(works, turns).items()}
 
 
 def draw(points: dict[str, list[dict[str, float]]], file: Path) -> None:

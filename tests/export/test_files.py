@@ -53,7 +53,7 @@ def test_a_quantized_detector_computes_in_8_bits_and_keeps_what_travels_with_it(
     )
     full, small = tmp_path / "full.xml", tmp_path / "small.xml"
     to_openvino(model, full, metadata_of(model, card))
-    quantize(full, small, (torch.randint(0, 256, (3, 97, 131), dtype=torch.uint8) for _ in range(4)), 4)
+    quantize(full, small, (torch.randint(0, 256, (3, 97, 131), dtype=torch.uint8) for _ in range(4)))
     assert small.with_suffix(".bin").stat().st_size < full.with_suffix(".bin").stat().st_size / 2
     exported = load_exported(small)
     assert exported.classes == ("a", "b", "c")

@@ -14,7 +14,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 import gradio as gr
 from PIL import Image
+from torch import Tensor
 
+from drfpn.analysis.inspect import Inspection
 from drfpn.app.viewer import Viewer, coco, features, gates, offsets, picture, rows
 from drfpn.errors import UserError
 from drfpn.prediction import Detections
@@ -102,8 +104,7 @@ class Answers:
         """Return the levels of all detectors, and offsets and gates of the first with their verdicts."""
         if found is None:
             return None, None, "", None, ""
-        pixels = self.viewer.read(found.file)
-        inside = {name: self.viewer.inspect(pixels, name) for name in found.detections}
+        pixels, inside = self._inspect(found)
         one = next(iter(inside))
         offset, moved = offsets(inside[one], pixels, one)
         gate, weighed = gates(inside[one], one)
@@ -113,8 +114,13 @@ class Answers:
         """Return the levels of all detectors alone, for another choice of channel."""
         if found is None:
             return None
+        _, inside = self._inspect(found)
+        return features(inside, mean=what == MEAN)
+
+    def _inspect(self, found: Found) -> tuple[Tensor, dict[str, Inspection]]:
+        """Return the image, and what flows inside of the pyramid of each detector."""
         pixels = self.viewer.read(found.file)
-        return features({name: self.viewer.inspect(pixels, name) for name in found.detections}, mean=what == MEAN)
+        return pixels, {name: self.viewer.inspect(pixels, name) for name in found.detections}
 
 
 def make_page(answers: Answers, about: str) -> gr.Blocks:

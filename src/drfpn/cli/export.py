@@ -101,11 +101,10 @@ def _quantized(model: Any, file: Path, metadata: dict[str, str], dataset: Any) -
 
     from drfpn.export import quantize, to_openvino
 
-    count = min(CALIBRATION, len(dataset))
     with tempfile.TemporaryDirectory() as folder:
         full = Path(folder, "full.xml")
         to_openvino(model, full, metadata)
-        quantize(full, file, (dataset.image(i) for i in range(count)), count)
+        quantize(full, file, (dataset.image(i) for i in range(min(CALIBRATION, len(dataset)))))
 
 
 def _ap(model: Any, exported: Any, dataset: Any, split: str, *, masks: bool) -> dict[str, tuple[float, float]]:

@@ -22,14 +22,13 @@ _IN_FULL = (
 """Operations that stay in float32."""
 
 
-def quantize(file: Path, out: Path, images: Iterable[Tensor], count: int) -> None:
+def quantize(file: Path, out: Path, images: Iterable[Tensor]) -> None:
     """Turn a detector that :func:`to_openvino` wrote into one whose convolutions compute in 8 bits.
 
     Args:
         file: the detector (.xml).
         out: where to.
         images: (3, H, W) of bytes, as it will see them, from which the ranges of all maps are taken.
-        count: how many of them to take.
 
     Raises:
         UserError: the packages are not installed, or the file cannot be written.
@@ -37,13 +36,14 @@ def quantize(file: Path, out: Path, images: Iterable[Tensor], count: int) -> Non
     openvino: Any = require("openvino", "openvino")
     nncf: Any = require("nncf", "quant")
     nncf.set_log_level(logging.ERROR)
+    seen = [image.numpy() for image in images]
     graph = openvino.Core().read_model(file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy's, on maps without detections
         quantized = nncf.quantize(
             graph,
-            nncf.Dataset([image.numpy() for image in images]),
-            subset_size=count,
+            nncf.Dataset(seen),
+            subset_size=len(seen),
             preset=nncf.QuantizationPreset.MIXED,
             ignored_scope=nncf.IgnoredScope(types=list(_IN_FULL), validate=False),
         )

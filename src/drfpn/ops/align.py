@@ -5,6 +5,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 
+from drfpn.ops.tracing import eager_on_cpu
+
 
 def roi_align(level: Tensor, regions: Tensor, size: int, scale: float, sampling_ratio: int) -> Tensor:
     """Average a map over the cells of a grid in each region, as ``torchvision.ops.roi_align(aligned=False)`` does.
@@ -23,7 +25,7 @@ def roi_align(level: Tensor, regions: Tensor, size: int, scale: float, sampling_
         (R, C, size, size).
     """
     values = level.to(regions.dtype)
-    if level.device.type == "cpu" and not torch.compiler.is_compiling():
+    if eager_on_cpu(level.device):
         return _sum_rows(values, regions, size, scale, sampling_ratio)
     return torchvision.ops.roi_align(values, regions, size, scale, sampling_ratio)
 

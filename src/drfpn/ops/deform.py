@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import DeformConv2d
 
+from drfpn.ops.sampling import pixel_corners
 from drfpn.ops.tracing import may_compose
 
 
@@ -29,7 +30,7 @@ def deform_conv(conv: DeformConv2d, m: Tensor, offset: Tensor, mask: Tensor | No
     moved = offset.unflatten(1, (*conv.weight.shape[2:], 2)).to(torch.promote_types(m.dtype, torch.float32))
     y = _centres(rows, conv.weight.shape[2], conv.stride[0], conv.padding[0], moved)[:, None, :, None]
     x = _centres(columns, conv.weight.shape[3], conv.stride[1], conv.padding[1], moved)[:, None]
-    index, share = _corners(moved[:, :, :, 0] + y, moved[:, :, :, 1] + x, height, width)  # (N, kh, kw, h, w, 4)
+    index, share = pixel_corners(moved[:, :, :, 1] + x, moved[:, :, :, 0] + y, height, width)  # (N, kh, kw, h, w, 4)
     if mask is not None:
         share = share * mask.unflatten(1, conv.weight.shape[2:])[..., None]
     index = index + torch.arange(images)[:, None, None, None, None, None] * (height * width)
@@ -46,16 +47,3 @@ def _centres(count: int, points: int, stride: int, padding: int, like: Tensor) -
     """Return where the points of a kernel lie along one axis before they are moved: (points, count)."""
     steps = torch.arange(count, dtype=like.dtype) * stride - padding
     return torch.arange(points, dtype=like.dtype)[:, None] + steps
-
-
-def _corners(y: Tensor, x: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Return the four pixels around each point and their shares, (..., 4); outside of the map there are zeros."""
-    y, x = y.clamp(-1, height), x.clamp(-1, width)
-    top, left = y.detach().floor(), x.detach().floor()
-    indices, shares = [], []
-    for row in (top, top + 1):
-        for column in (left, left + 1):
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            shares.append((1 - (y - row).abs()) * (1 - (x - column).abs()) * inside)
-            indices.append((row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long())
-    return torch.stack(indices, dim=-1), torch.stack(shares, dim=-1)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from drfpn.ops.sampling import Warp, corners
+from drfpn.ops.tracing import eager_on_cpu
 
 
 def add_warped(fine: Tensor, coarse: Tensor, offset: Tensor, weight: Tensor, warp: Warp) -> Tensor:
@@ -17,7 +18,7 @@ def add_warped(fine: Tensor, coarse: Tensor, offset: Tensor, weight: Tensor, war
         weight: (N, 1, H, W).
         warp: how ``coarse`` is read.
     """
-    if fine.device.type == "cpu" and not torch.compiler.is_compiling():
+    if eager_on_cpu(fine.device):
         return _gather_rows(fine, coarse, warp.positions(offset), weight, warp)
     return fine + weight * warp(coarse, offset) + F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
 

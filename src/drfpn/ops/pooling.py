@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from drfpn.ops.tracing import eager_on_cpu
+
 
 def _starts_and_ends(size: int, bins: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Return the first pixel of each bin and the one behind its last, (bins, 1): floor and ceil of i size / bins."""
@@ -35,7 +37,7 @@ def adaptive_average_pool(x: Tensor, bins: int | Sequence[int]) -> Tensor:
         (N, C, bins, bins).
     """
     down, across = (bins, bins) if isinstance(bins, int | torch.SymInt) else bins
-    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+    if eager_on_cpu(x.device):
         return F.adaptive_avg_pool2d(x, (down, across))
     height, width = x.shape[-2:]
     rows = _bin_weights(height, down, x) @ x  # (N, C, bins, W)

@@ -84,6 +84,11 @@ def corners(positions: Tensor, height: int, width: int, padding: Padding = "bord
     y = ((positions[..., 1] + 1) * height - 1) / 2
     if padding == "border":
         x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    return pixel_corners(x, y, height, width)
+
+
+def pixel_corners(x: Tensor, y: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Do what :func:`corners` does at points in pixels of the map, of any shape (...): (..., 4); outside lie zeros."""
     left, top = x.detach().floor(), y.detach().floor()
     indices, shares = [], []
     for dx in (0, 1):

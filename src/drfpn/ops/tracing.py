@@ -20,9 +20,14 @@ def layers_one_by_one() -> Iterator[None]:
         _ONE_BY_ONE.reset(token)
 
 
+def eager_on_cpu(device: torch.device) -> bool:
+    """Say whether an operation may go the way that is quicker on a CPU; a traced graph keeps the plain one."""
+    return device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def may_compose(device: torch.device) -> bool:
-    """Say whether a block may compose its layers, which pays on a CPU; a traced graph keeps them as they are."""
-    return device.type == "cpu" and not torch.compiler.is_compiling() and not _ONE_BY_ONE.get()
+    """Say whether a block may compose its layers, which pays on a CPU."""
+    return eager_on_cpu(device) and not _ONE_BY_ONE.get()
 
 
 def opaque(size: int | torch.SymInt, most: int) -> int:
