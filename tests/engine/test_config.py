@@ -65,6 +65,10 @@ def test_a_wrong_override_is_one_sentence(override: str, said: str) -> None:
     assert caught.value.exit_code == 2
 
 
+def test_yaml_reads_off_as_a_bool_and_amp_takes_it_as_its_word() -> None:
+    assert resolve("faster_rcnn_lite0_fpn", "shapes", overrides=["amp=off"]).amp == "off"
+
+
 def test_settings_survive_their_file(tmp_path) -> None:
     config = resolve("faster_rcnn_lite0_drfpn", "shapes", epochs=3, overrides=["neck_options.context=null"])
     file = tmp_path / "config.yaml"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from drfpn.backbones import BACKBONES, pypi_weights_file
 from drfpn.data.presets import PRESETS
@@ -65,6 +65,11 @@ class RunConfig(BaseModel):
     save_every: int = Field(200, ge=1, description="steps between saved states: what a kill can cost")
     log_every: int = Field(20, ge=1, description="steps between rows of steps.jsonl")
     loggers: list[str] = Field([], description="besides JSON lines and CSV: tensorboard, wandb, mlflow")
+
+    @field_validator("amp", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a bare off as false
 
     @property
     def masks(self) -> bool:
