@@ -6,7 +6,16 @@ import torch
 from drfpn import build_detector
 from drfpn.detectors import DETECTORS
 from drfpn.engine import Card, resolve
-from drfpn.export import Exported, load_exported, measure_parity, metadata_of, quantize, to_onnx, to_openvino
+from drfpn.export import (
+    Exported,
+    load_exported,
+    measure_parity,
+    metadata_of,
+    quantize,
+    to_archive,
+    to_onnx,
+    to_openvino,
+)
 from drfpn.export.openvino import convert
 from tests.detectors.scenes import SMALL, all_scores, trained
 
@@ -42,6 +51,19 @@ def test_every_detector_finds_the_same_in_both_runtimes(name, tmp_path) -> None:
         exported = load_exported(file)
         assert (exported.model, exported.classes, exported.category_ids) == (card.config.model, classes, (1, 5, 7))
         assert_same(model, exported)
+
+
+@pytest.mark.slow
+def test_an_archive_of_torch_finds_the_same(tmp_path) -> None:
+    name, file = "mask_rcnn", tmp_path / "model.pt2"
+    model = trained(build_detector(f"{name}_lite0_drfpn", 3, **SMALL[name] | all_scores(name)), steps=25)
+    card = Card(
+        config=resolve(f"{name}_lite0_drfpn", "shapes"), classes=("a", "b", "c"), category_ids=(1, 5, 7), versions={}
+    )
+    to_archive(model, file, metadata_of(model, card))
+    exported = load_exported(file)
+    assert (exported.model, exported.classes, exported.category_ids) == (card.config.model, card.classes, (1, 5, 7))
+    assert_same(model, exported)
 
 
 @pytest.mark.slow

@@ -46,7 +46,9 @@ def test_a_missing_runtime_is_told_with_what_to_install(tmp_path, monkeypatch, s
         load_predictor(file)
 
 
-@pytest.mark.parametrize(("suffix", "package"), [(".onnx", "onnxruntime"), (".xml", "openvino")])
+@pytest.mark.parametrize(
+    ("suffix", "package"), [(".onnx", "onnxruntime"), (".xml", "openvino"), (".pt2", "torch.export")]
+)
 def test_a_file_of_another_kind_is_refused(tmp_path, suffix, package) -> None:
     pytest.importorskip(package)
     file = tmp_path / f"a{suffix}"
@@ -69,3 +71,10 @@ def test_an_onnx_file_of_another_tool_is_refused(tmp_path) -> None:
     onnx.save(model, tmp_path / "a.onnx")
     with pytest.raises(UserError, match="not written by drfpn export"):
         load_exported(tmp_path / "a.onnx")
+
+
+def test_an_archive_of_another_tool_is_refused(tmp_path) -> None:
+    file = tmp_path / "a.pt2"
+    torch.export.save(torch.export.export(torch.nn.Linear(2, 2), (torch.ones(2),)), file)
+    with pytest.raises(UserError, match="not written by drfpn export"):
+        load_exported(file)

@@ -14,7 +14,9 @@ from drfpn.errors import UserError
 def evaluate(
     run: Annotated[
         Path,
-        typer.Argument(help="Run folder, weights (.safetensors), exported file (.onnx, .xml) or COCO results (.json)."),
+        typer.Argument(
+            help="Run folder, weights (.safetensors), exported file (.onnx, .xml, .pt2) or COCO results (.json)."
+        ),
     ],
     data: Data,
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",

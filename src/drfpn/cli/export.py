@@ -11,16 +11,18 @@ from drfpn.errors import UserError, nearest
 if TYPE_CHECKING:
     from drfpn.export import Parity
 
-_SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
+_SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 CALIBRATION = 100
 """Images of the training split that ranges are taken from."""
 
 
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder or weights (.safetensors).")],
-    format_: Annotated[str, typer.Option("--format", help="'onnx' or 'openvino'.", metavar="FORMAT")],
+    format_: Annotated[
+        str, typer.Option("--format", help="'onnx', 'openvino', or 'pt2' for torch.export.", metavar="FORMAT")
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="File to write, .onnx or .xml; beside the weights by default.")
+        Path | None, typer.Option(help="File to write, .onnx, .xml or .pt2; beside the weights by default.")
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help=f"Also compare AP. {DATA_HELP}", metavar="DATA")] = None,
     split: Annotated[str, typer.Option(help="Split of --data.")] = "val",
@@ -37,7 +39,7 @@ def export(
     from drfpn.engine import load_detector
     from drfpn.engine.checkpoint import find_weights, write_json
     from drfpn.engine.progress import say
-    from drfpn.export import blotches, load_exported, measure_parity, metadata_of, to_onnx, to_openvino
+    from drfpn.export import blotches, load_exported, measure_parity, metadata_of
 
     suffix = _check(format_, out, data, int8)
     model, card = load_detector(run)
@@ -48,11 +50,8 @@ def export(
         )
     file = find_weights(run).with_suffix(".int8.xml" if int8 else suffix) if out is None else out
     file.parent.mkdir(parents=True, exist_ok=True)
-    say(f"exporting {card.config.model}, which takes some minutes")
-    if int8:
-        _quantized(model, file, metadata_of(model, card), open_dataset(str(data), "train", warn=say))
-    else:
-        (to_onnx if format_ == "onnx" else to_openvino)(model, file, metadata_of(model, card))
+    say(f"exporting {card.config.model}, which may take some minutes")
+    _write(model, file, metadata_of(model, card), format_, open_dataset(str(data), "train", warn=say) if int8 else None)
     exported = load_exported(file)
     parity = measure_parity(model, exported, blotches())
     report: dict[str, Any] = {"file": str(file), "format": format_, "int8": int8, "parity": parity.model_dump()}
@@ -77,7 +76,7 @@ def _check(format_: str, out: Path | None, data: str | None, int8: bool) -> str:
 
     if format_ not in _SUFFIX:
         raise UserError(
-            f"--format must be {' or '.join(_SUFFIX)}, not '{format_}'.{nearest(format_, _SUFFIX)}", exit_code=2
+            f"--format must be one of {', '.join(_SUFFIX)}, not '{format_}'.{nearest(format_, _SUFFIX)}", exit_code=2
         )
     suffix = _SUFFIX[format_]
     if out is not None and out.suffix != suffix:
@@ -86,8 +85,9 @@ def _check(format_: str, out: Path | None, data: str | None, int8: bool) -> str:
         raise UserError(
             "--int8 goes with --format openvino and needs images to set its ranges by: --data.", exit_code=2
         )
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        require(package, "onnx")
+    if format_ != "pt2":
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            require(package, "onnx")
     if format_ == "openvino":
         require("openvino", "openvino")
     if int8:
@@ -95,16 +95,19 @@ def _check(format_: str, out: Path | None, data: str | None, int8: bool) -> str:
     return suffix
 
 
-def _quantized(model: Any, file: Path, metadata: dict[str, str], dataset: Any) -> None:
-    """Export to OpenVINO, then quantize to ``file``."""
+def _write(model: Any, file: Path, metadata: dict[str, str], format_: str, calibration: Any) -> None:
+    """Export to ``file``; with a data set to set ranges by, in 8 bits."""
     import tempfile
 
-    from drfpn.export import quantize, to_openvino
+    from drfpn.export import quantize, to_archive, to_onnx, to_openvino
 
+    if calibration is None:
+        {"onnx": to_onnx, "openvino": to_openvino, "pt2": to_archive}[format_](model, file, metadata)
+        return
     with tempfile.TemporaryDirectory() as folder:
         full = Path(folder, "full.xml")
         to_openvino(model, full, metadata)
-        quantize(full, file, (dataset.image(i) for i in range(min(CALIBRATION, len(dataset)))))
+        quantize(full, file, (calibration.image(i) for i in range(min(CALIBRATION, len(calibration)))))
 
 
 def _ap(model: Any, exported: Any, dataset: Any, split: str, *, masks: bool) -> dict[str, tuple[float, float]]:

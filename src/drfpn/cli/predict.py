@@ -17,7 +17,9 @@ _NAMED = 5
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder, weights (.safetensors) or exported file (.onnx, .xml).")],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder, weights (.safetensors) or exported file (.onnx, .xml, .pt2).")
+    ],
     inputs: Annotated[
         list[str], typer.Argument(help="Images, videos, folders of them, or quoted glob patterns.", metavar="INPUT...")
     ],

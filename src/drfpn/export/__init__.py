@@ -1,5 +1,6 @@
 """Detectors for other runtimes."""
 
+from drfpn.export.archive import to_archive
 from drfpn.export.onnx import metadata_of, require, to_onnx
 from drfpn.export.openvino import to_openvino
 from drfpn.export.parity import Parity, blotches, measure_parity
@@ -20,6 +21,7 @@ __all__ = [
     "metadata_of",
     "quantize",
     "require",
+    "to_archive",
     "to_onnx",
     "to_openvino",
 ]

@@ -1,29 +1,29 @@
 """An exported file as a detector: what evaluation and prediction call."""
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from drfpn.errors import UserError
+from drfpn.export.archive import METADATA
 from drfpn.export.onnx import OUTPUTS, require
 from drfpn.export.openvino import SECTION
 from drfpn.ops import NOTHING
-
-SUFFIXES = (".onnx", ".xml")
-"""Of the files that :func:`load_exported` reads: ONNX and OpenVINO."""
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A detector in another runtime, on the CPU, which is called as those of this library are in evaluation."""
+    """A detector in another runtime, which is called as those of this library are in evaluation."""
 
     run: Callable[[np.ndarray[Any, Any]], Arrays]
     """From an image (3, H, W), bytes, to its detections by name."""
@@ -55,20 +55,19 @@ class Exported:
 
 def is_exported(file: str | Path) -> bool:
     """Say by its extension whether a file is for :func:`load_exported`."""
-    return Path(file).suffix.lower() in SUFFIXES
+    return Path(file).suffix.lower() in _LOADERS
 
 
 def load_exported(file: str | Path) -> Exported:
-    """Load what ``drfpn export`` wrote, .onnx or .xml.
+    """Load what ``drfpn export`` wrote, .onnx, .xml or .pt2.
 
     Raises:
         UserError: no such file, a file of another origin, or the runtime is not installed.
     """
     file = Path(file)
-    load = _load_onnx if file.suffix.lower() == ".onnx" else _load_openvino
     if not file.is_file():
         raise UserError(f"There is no exported detector {file}.")
-    run, metadata, names = load(file)
+    run, metadata, names = _LOADERS[file.suffix.lower()](file)
     try:
         classes, ids = json.loads(metadata["classes"]), json.loads(metadata["category_ids"])
         return Exported(run, metadata["model"], tuple(classes), tuple(ids), "masks" in names)
@@ -113,3 +112,31 @@ def _load_openvino(file: Path) -> _Loaded:
     section = getattr(section, "value", section)  # some versions wrap it
     metadata = {key: str(getattr(value, "value", value)) for key, value in section.items()}
     return run, metadata, names
+
+
+def _load_archive(file: Path) -> _Loaded:
+    if not is_zipfile(file):  # of which torch would print its traceback before it raises
+        raise UserError(f"{file} cannot be read by torch.export: it is not an archive.")
+    extra = {METADATA: ""}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, on weights that share memory
+            program = torch.export.load(file, extra_files=extra)
+        metadata = json.loads(extra[METADATA] or "{}")
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        raise UserError(f"{file} cannot be read by torch.export: {str(error).splitlines()[0]}") from error
+    module: Any = program.module()
+    device = next(module.parameters()).device
+    outputs = program.call_spec.out_spec
+    assert outputs is not None
+
+    def run(image: np.ndarray[Any, Any]) -> Arrays:
+        with torch.inference_mode():
+            found = module(torch.from_numpy(image).to(device))
+        return {name: value.cpu().numpy() for name, value in found.items()}
+
+    names = outputs.unflatten(range(outputs.num_leaves)) if metadata else ()  # of ours a dict, of others anything
+    return run, metadata, tuple(names)
+
+
+_LOADERS = {".onnx": _load_onnx, ".xml": _load_openvino, ".pt2": _load_archive}

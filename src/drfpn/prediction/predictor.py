@@ -51,7 +51,7 @@ class Predictor:
 
 
 def load_predictor(run_or_file: str | Path, device: torch.device | str = "cpu") -> Predictor:
-    """Load a detector from a run folder, a .safetensors file that a run wrote, or an exported file (.onnx, .xml).
+    """Load a detector from a run folder, a .safetensors file that a run wrote, or an exported file (.onnx, .xml, .pt2).
 
     Exported files run on the CPU, whatever ``device`` says.
 
