@@ -13,6 +13,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -58,12 +60,15 @@ PYRAMIDS: dict[str, Callable[[int], nn.Module]] = {
     "fpn": lambda width: FPN(R50, width).to(memory_format=LAST),  # type: ignore[call-overload]
     "torchvision's fpn": Torchvision,
 }
+if find_spec("feneck"):  # a peer that has necks alone: pip install feneck
+    PYRAMIDS["feneck's pafpn"] = lambda width: import_module("feneck").PAFPN(list(R50), [4, 8, 16, 32], width)
 
 
 def make_maps(name: str, size: tuple[int, int], batch: int) -> list[Tensor]:
     """Return C2..C5 in the layout that a user of the pyramid would have."""
     torch.manual_seed(1)
-    layout = torch.contiguous_format if name in ("plain transcription", "torchvision's fpn") else LAST
+    others = ("plain transcription", "torchvision's fpn", "feneck's pafpn")
+    layout = torch.contiguous_format if name in others else LAST
     height, width = size
     return [
         torch.randn(batch, channels, height // (4 << i), width // (4 << i)).contiguous(memory_format=layout)
