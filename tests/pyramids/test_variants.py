@@ -15,7 +15,6 @@ from drfpn.pyramids.crb import ChannelRefinement, ChannelRefinementBlock
 from drfpn.pyramids.deformable import OFFSET_UNIT, DeformableConv
 from drfpn.pyramids.dense_aspp import DenseASPP
 from drfpn.pyramids.fpn import NearestAdd
-from drfpn.pyramids.non_local import NonLocal
 from drfpn.pyramids.srb import SpatialRefinementBlock
 from drfpn.pyramids.variants import (
     GlobalInformationRefinement,
@@ -168,16 +167,6 @@ def test_an_offset_that_is_no_number_shows_in_the_result_of_a_deformable_convolu
     assert out[0, :, 5, 5].isnan().all()
     assert out[1].isfinite().all()
     out.nansum().backward()
-
-
-def test_non_local_is_attention_over_all_pixels_and_starts_as_a_1x1_convolution(pyramid_maps) -> None:
-    (c5,) = pyramid_maps((10,), 5, 7)
-    block = NonLocal(10, 4)
-    assert_close(block(c5), block.reduce(c5))
-    randomise(block)
-    theta, phi, g = (conv(c5).flatten(2).transpose(1, 2) for conv in (block.theta, block.phi, block.g))
-    mean = F.scaled_dot_product_attention(theta, phi, g, scale=1.0).transpose(1, 2).unflatten(2, (5, 7))
-    assert_close(block(c5), block.reduce(c5 + block.out(mean)))
 
 
 def test_a_branch_of_dense_aspp_reads_all_before_it_and_sees_as_far_as_its_dilation() -> None:

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from drfpn.ops import adaptive_max_pool, at_least_float32, full_precision
-from drfpn.pyramids.base import Pyramid, init_convs
+from drfpn.ops import adaptive_max_pool
+from drfpn.pyramids.base import Pyramid
 from drfpn.pyramids.fpn import NearestAdd
+from drfpn.pyramids.non_local import Attention
 
 
 class BalancedFeatures(nn.Module):
@@ -26,7 +27,7 @@ class BalancedFeatures(nn.Module):
     def __init__(self, channels: int, gather: int) -> None:
         super().__init__()
         self.gather = gather
-        self.refine = Attention(channels)
+        self.refine = Attention(channels, channels)
 
     def forward(self, levels: list[Tensor]) -> list[Tensor]:
         """Map levels (N, C, H, W), finest first, to the same shapes."""
@@ -37,40 +38,6 @@ class BalancedFeatures(nn.Module):
 
     def _resize(self, m: Tensor, size: Sequence[int], shrinks: bool) -> Tensor:
         return adaptive_max_pool(m, size) if shrinks else F.interpolate(m, size=size, mode="nearest")
-
-
-class Attention(nn.Module):
-    """Adds to each pixel a mean over all pixels, weighed by likeness (embedded Gaussian; Wang et al., CVPR 2018).
-
-    ``x + W(softmax(theta(x)^T phi(x)) g(x))``, without a scale and without sub-sampling, as in the release.
-
-    Starting values: embeddings N(0, 0.01) and W zero, as mmdetection has it since version 2, so the block begins as
-    the identity. W has a gradient at once, the embeddings from the second step on. The release began all four by
-    Xavier's law, where the softmax of a sum over 256 products, not divided by its root, may choose one pixel alone.
-
-    Args:
-        channels: of the map.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.theta = nn.Conv2d(channels, channels, 1)
-        self.phi = nn.Conv2d(channels, channels, 1)
-        self.g = nn.Conv2d(channels, channels, 1)
-        self.out = nn.Conv2d(channels, channels, 1)
-        init_convs(self)
-        for embedding in (self.theta, self.phi, self.g):
-            nn.init.normal_(embedding.weight, std=0.01)
-        nn.init.zeros_(self.out.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the same shape."""
-        maps = [embedding(x) for embedding in (self.theta, self.phi, self.g)]
-        # one head, (N, 1, HW, C); in half precision a softmax without a scale would lose what tells pixels apart
-        theta, phi, g = (at_least_float32(m).flatten(2).transpose(1, 2)[:, None] for m in maps)
-        with full_precision(x.device):
-            mean = F.scaled_dot_product_attention(theta, phi, g, scale=1.0)
-        return x + self.out(mean[:, 0].transpose(1, 2).unflatten(2, x.shape[-2:]).to(maps[0].dtype))
 
 
 class LibraFPN(Pyramid):
