@@ -1,6 +1,7 @@
 """Time and memory of the pyramids beside a plain transcription of the authors' code.
 
-``python benchmarks/pyramid.py [--size 800x1280] [--width 256] [--batch 1] [--turns 7] [--threads 2] [--out FILE.json]``
+``python benchmarks/pyramid.py [--size 800x1280] [--width 256] [--batch 1] [--turns 7] [--threads 2] [--compile]
+[--out FILE.json]``
 
 All take their turns in one process, so that a machine that slows down slows down all; a number is the median over the
 turns, with quartiles. The last line is the machine's own rate: one matrix product of the size of the largest 3x3
@@ -60,6 +61,9 @@ PYRAMIDS: dict[str, Callable[[int], nn.Module]] = {
     "fpn": lambda width: FPN(R50, width).to(memory_format=LAST),  # type: ignore[call-overload]
     "torchvision's fpn": Torchvision,
 }
+COMPILED: dict[str, Callable[[int], nn.Module]] = {
+    "drfpn, torch.compile": lambda width: torch.compile(PYRAMIDS["drfpn, paper"](width), dynamic=False),  # type: ignore[dict-item,return-value]
+}
 if find_spec("feneck"):  # a peer that has necks alone: pip install feneck
     PYRAMIDS["feneck's pafpn"] = lambda width: import_module("feneck").PAFPN(list(R50), [4, 8, 16, 32], width)
 
@@ -94,9 +98,11 @@ def train(model: nn.Module, maps: Sequence[Tensor]) -> None:
         tensor.grad = None
 
 
-def compare(width: int, size: tuple[int, int], batch: int, turns: int) -> dict[str, dict[str, list[float]]]:
+def compare(
+    pyramids: dict[str, Callable[[int], nn.Module]], width: int, size: tuple[int, int], batch: int, turns: int
+) -> dict[str, dict[str, list[float]]]:
     """Return the seconds of each turn, by pyramid and pass."""
-    models = {name: make(width) for name, make in PYRAMIDS.items()}
+    models = {name: make(width) for name, make in pyramids.items()}
     maps = {name: make_maps(name, size, batch) for name in models}
     left, right = torch.randn(batch * size[0] * size[1] // 16, 9 * width), torch.randn(9 * width, width)
     works: dict[tuple[str, str], Callable[[], Any]] = {
@@ -135,6 +141,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--compile", action="store_true", help="ours by torch.compile too, whose memory is not measured"
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -142,7 +151,8 @@ def main() -> None:
     size = (height // 32 * 32, width // 32 * 32)
     difference = check(64)
     assert difference < 1e-4, difference
-    taken = compare(options.width, size, options.batch, options.turns)
+    pyramids = PYRAMIDS | COMPILED if options.compile else PYRAMIDS
+    taken = compare(pyramids, options.width, size, options.batch, options.turns)
     memory = {}
     for name in PYRAMIDS:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
