@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from drfpn.errors import UserError
 from drfpn.pyramids import FaPN
+from drfpn.pyramids.deformable import OFFSET_UNIT
 from drfpn.pyramids.fapn import FeatureAlignment, FeatureSelection
 
 R50 = (256, 512, 1024, 2048)
@@ -47,7 +48,7 @@ def test_a_point_reads_where_it_is_told_and_counts_what_it_is_told(pyramid_maps)
     fine, coarse = pyramid_maps((8, 8), 10, 12)
     block = FeatureAlignment(8)
     offset, weight = block.offset.bias.data.split(block.counts)
-    offset.view(8, 9, 2)[:] = torch.tensor([0.0, 1.0])  # (y, x): every point one pixel to the right
+    offset.view(8, 9, 2)[:] = torch.tensor([0.0, 1.0]) / OFFSET_UNIT  # (y, x): every point one pixel to the right
     weight.fill_(100)
     upsampled = F.pad(F.interpolate(coarse, scale_factor=2, mode="bilinear"), (0, 1))[..., 1:]
     convolved = F.conv2d(upsampled, block.align.weight, padding=1).relu()

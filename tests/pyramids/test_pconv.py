@@ -8,6 +8,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from drfpn import FPN
 from drfpn.errors import UserError
 from drfpn.pyramids import SEPC, PConvFPN
+from drfpn.pyramids.deformable import OFFSET_UNIT
 from drfpn.pyramids.pconv import DeformableLevelConv, JointBatchNorm, LevelConv, PyramidConv
 
 C = (4, 6, 8, 10)
@@ -68,7 +69,7 @@ def test_deformable_kernels_begin_as_plain_ones_and_stay_plain_on_the_finest_lev
 
 def test_an_offset_of_a_pixel_reads_the_neighbour() -> None:
     conv, m = DeformableLevelConv(8), torch.randn(1, 8, 9, 9)
-    conv.offset.bias.data[1::2] = 1  # x of each point
+    conv.offset.bias.data[1::2] = 1 / OFFSET_UNIT  # x of each point
     shifted = F.pad(m, (0, 1))[..., 1:]
     assert_close(conv.at(1, m)[..., 1:-1, 1:-2], conv(shifted)[..., 1:-1, 1:-2])
 

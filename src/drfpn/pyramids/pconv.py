@@ -11,6 +11,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 from drfpn.errors import UserError
 from drfpn.ops import at_least_float32, full_precision, upsample_corners
 from drfpn.pyramids.base import Pyramid, fit
+from drfpn.pyramids.deformable import OFFSET_UNIT
 from drfpn.pyramids.fpn import NearestAdd
 
 
@@ -38,12 +39,13 @@ class LevelConv(nn.Conv2d):
 class DeformableLevelConv(LevelConv):
     """The same, but above the finest level each of the nine points is read where it learns to (DCN).
 
-    So coarser levels may see as much as finer ones. The offsets begin at zero: it begins as ``LevelConv``.
+    So coarser levels may see as much as finer ones. The offsets begin at zero: it begins as ``LevelConv``. They are
+    predicted in tenths of a pixel, the authors' in pixels; see :class:`drfpn.pyramids.deformable.DeformableConv`.
     """
 
     def __init__(self, channels: int, stride: int = 1) -> None:
         super().__init__(channels, stride)
-        self.offset = nn.Conv2d(channels, 2 * 9, 3, stride=stride, padding=1)  # (y, x) of each point, in pixels
+        self.offset = nn.Conv2d(channels, 2 * 9, 3, stride=stride, padding=1)  # (y, x) of each point
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
 
@@ -53,7 +55,7 @@ class DeformableLevelConv(LevelConv):
             return self(m)
         m = at_least_float32(m)  # half precision would move the points
         with full_precision(m.device):
-            offset = self.offset(m)
+            offset = OFFSET_UNIT * self.offset(m)
             where = offset.nan_to_num()  # the operator leaves its memory at a position that is no number
             read = deform_conv2d(m, where, self.weight, self.bias, self.stride, self.padding)
         return read + (offset - where).sum(dim=1, keepdim=True)  # yet it must be seen: it gives NaN
