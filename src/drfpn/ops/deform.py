@@ -2,29 +2,30 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torchvision.ops import DeformConv2d
+from torch import Tensor, nn
+from torchvision.ops import DeformConv2d, deform_conv2d
 
 from drfpn.ops.sampling import pixel_corners
 from drfpn.ops.tracing import may_compose
 
 
-def deform_conv(conv: DeformConv2d, m: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Convolve ``m`` at points that are moved, as ``conv(m, offset, mask)`` does.
+def deform_conv(conv: nn.Conv2d | DeformConv2d, m: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Convolve ``m`` at points that are moved, as ``torchvision.ops.deform_conv2d`` does.
 
     On a CPU the points of all pixels are read by an embedding bag, where they are the same for all channels: with the
     channels of a pixel side by side in memory that takes a fraction of the time.
 
     Args:
-        conv: its weight, bias, stride and padding.
+        conv: its weight, bias, stride, padding (in pixels) and dilation.
         m: (N, C, H, W).
         offset: (N, 2 K G, h, w), (y, x) of each of the K points of the kernel, finite; G groups of channels.
         mask: (N, K G, h, w): how much each point counts.
     """
+    assert not isinstance(conv.padding, str)
     points = conv.weight.shape[2:].numel()
     plain = conv.groups == 1 and conv.dilation == (1, 1) and offset.shape[1] == 2 * points
     if not plain or not may_compose(m.device):
-        return conv(m, offset, mask)
+        return deform_conv2d(m, offset, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, mask)
     images, channels, height, width = m.shape
     rows, columns = offset.shape[-2:]
     moved = offset.unflatten(1, (*conv.weight.shape[2:], 2)).to(torch.promote_types(m.dtype, torch.float32))

@@ -11,15 +11,13 @@ from drfpn.pyramids.base import Pyramid
 from drfpn.pyramids.fpn import NearestAdd
 
 OFFSET_UNIT = 0.1
-"""Pixels that one of the numbers predicted stands for, see ``DeformableConv``."""
+"""Pixels that one of the numbers predicted stands for, see :func:`convolve`."""
 
 
 class DeformableConv(nn.Module):
     """A 3x3 convolution that reads each of its nine points where it learns to (DCN; Dai et al., ICCV 2017).
 
-    The offsets begin at zero, so it begins as a plain convolution. They are predicted in tenths of a pixel, which has
-    the effect of a hundredth of the learning rate: on maps of a backbone with linear outputs (EfficientNet's have a
-    standard deviation of 7) they would else be at thousands of pixels within an epoch, from where there is no way back.
+    The offsets begin at zero, so it begins as a plain convolution.
 
     Args:
         channels: of the map that comes in and of the one that leaves.
@@ -35,11 +33,17 @@ class DeformableConv(nn.Module):
 
     def forward(self, m: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape."""
-        return convolve(self.conv, m, OFFSET_UNIT * self.offset(m))
+        return convolve(self.conv, m, self.offset(m))
 
 
-def convolve(conv: DeformConv2d, m: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Convolve ``m`` at points moved by ``offset`` (y, x) and weighed by ``mask``; an offset that is NaN gives NaN."""
+def convolve(conv: nn.Conv2d | DeformConv2d, m: Tensor, predicted: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Convolve ``m`` at points moved by what was predicted (y, x) and weighed by ``mask``; what is NaN gives NaN.
+
+    Offsets are predicted in tenths of a pixel, which has the effect of a hundredth of the learning rate: on maps of a
+    backbone with linear outputs (EfficientNet's have a standard deviation of 7) they would else be at hundreds or
+    thousands of pixels within an epoch, from where there is no way back.
+    """
+    offset = OFFSET_UNIT * predicted
     where = offset.nan_to_num()  # the operator leaves its memory at a position that is no number
     return deform_conv(conv, m, where, mask) + (offset - where).sum(dim=1, keepdim=True)  # yet it must be seen
 

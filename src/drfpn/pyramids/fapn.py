@@ -11,7 +11,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 from drfpn.errors import UserError
 from drfpn.ops import adaptive_average_pool, at_least_float32
 from drfpn.pyramids.base import Neck, TopDownPath, check_channels, conv3x3, init_convs
-from drfpn.pyramids.deformable import OFFSET_UNIT, convolve
+from drfpn.pyramids.deformable import convolve
 
 POINTS = 9
 """That a 3x3 convolution reads."""
@@ -48,8 +48,8 @@ class FeatureAlignment(nn.Module):
         f + \mathrm{ReLU}(\mathrm{DCN}(u, \mathrm{offset}(\mathrm{guide}([f, 2 u])))), \quad u = \mathrm{up}(c)
 
     Convention: ``up`` is bilinear; DCN is a modulated deformable 3x3 convolution (DCNv2) whose channels are read in
-    groups, each at nine points of its own; offsets are (y, x), predicted in tenths of a pixel of the finer map. In
-    whole pixels, as the authors have them, points were 400 pixels away after the first epoch of a small detector.
+    groups, each at nine points of its own; offsets are (y, x), predicted in tenths of a pixel of the finer map,
+    where the authors' are in pixels: these were 400 pixels away after the first epoch of a small detector.
 
     Starting values: offsets begin at zero and the weights of all points at a half, sigmoid(0).
 
@@ -79,7 +79,7 @@ class FeatureAlignment(nn.Module):
         upsampled = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
         found = at_least_float32(self.offset(self.guide(torch.cat([fine, 2 * upsampled], dim=1))))
         offset, weight = found.split(self.counts, dim=1)
-        aligned = convolve(self.align, upsampled.to(found.dtype), OFFSET_UNIT * offset, weight.sigmoid())
+        aligned = convolve(self.align, upsampled.to(found.dtype), offset, weight.sigmoid())
         return fine + F.relu(aligned).to(fine.dtype)
 
 

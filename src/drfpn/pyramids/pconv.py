@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from drfpn.errors import UserError
 from drfpn.ops import at_least_float32, full_precision, upsample_corners
 from drfpn.pyramids.base import Pyramid, fit
-from drfpn.pyramids.deformable import OFFSET_UNIT
+from drfpn.pyramids.deformable import convolve
 from drfpn.pyramids.fpn import NearestAdd
 
 
@@ -40,7 +39,7 @@ class DeformableLevelConv(LevelConv):
     """The same, but above the finest level each of the nine points is read where it learns to (DCN).
 
     So coarser levels may see as much as finer ones. The offsets begin at zero: it begins as ``LevelConv``. They are
-    predicted in tenths of a pixel, the authors' in pixels; see :class:`drfpn.pyramids.deformable.DeformableConv`.
+    predicted in tenths of a pixel, the authors' in pixels; see :func:`drfpn.pyramids.deformable.convolve`.
     """
 
     def __init__(self, channels: int, stride: int = 1) -> None:
@@ -55,10 +54,7 @@ class DeformableLevelConv(LevelConv):
             return self(m)
         m = at_least_float32(m)  # half precision would move the points
         with full_precision(m.device):
-            offset = OFFSET_UNIT * self.offset(m)
-            where = offset.nan_to_num()  # the operator leaves its memory at a position that is no number
-            read = deform_conv2d(m, where, self.weight, self.bias, self.stride, self.padding)
-        return read + (offset - where).sum(dim=1, keepdim=True)  # yet it must be seen: it gives NaN
+            return convolve(self, m, self.offset(m))
 
 
 class JointBatchNorm(nn.BatchNorm2d):
