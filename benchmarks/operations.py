@@ -103,7 +103,8 @@ def main() -> None:
     for name in made:
         for kind in ("forward", "and backward"):
             library, ours = taken[name, kind, "library"], taken[name, kind, "ours"]
-            low, ratio, high = statistics.quantiles([a / b for a, b in zip(ours, library, strict=True)], n=4)
+            ratios = [a / b for a, b in zip(ours, library, strict=True)]
+            low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive")
             times = f"{1e3 * statistics.median(library):12.0f} {1e3 * statistics.median(ours):9.0f}"
             print(f"{name:42} {kind:13} {times}  {ratio:.2f} ({low:.2f} to {high:.2f})")
     print(f"{options.threads} threads, torch {torch.__version__}, torchvision {torchvision.__version__}")

@@ -15,6 +15,11 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def small_card() -> Card:
+    config = resolve("faster_rcnn_lite0_drfpn", "dataset", overrides=("width=16", "weights_backbone=null"))
+    return Card(config=config, classes=("a", "b"), category_ids=(1, 2))
+
+
 def test_the_readmes_python_runs(capsys) -> None:
     (use,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     exec(compile(use, "README.md", "exec"), {})
@@ -24,8 +29,7 @@ def test_the_readmes_python_runs(capsys) -> None:
 @pytest.mark.slow
 def test_the_python_that_runs_an_archive_needs_no_drfpn(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    config = resolve("faster_rcnn_lite0_drfpn", "dataset", overrides=("width=16", "weights_backbone=null"))
-    card = Card(config=config, classes=("a", "b"), category_ids=(1, 2))
+    card = small_card()
     model = build(card)
     model.roi_heads.box_predictor.cls_score.bias.data[1] = 3  # random weights that are sure of it
     to_archive(model, Path("best.pt2"), metadata_of(model, card))
@@ -41,8 +45,7 @@ def test_the_python_that_runs_an_archive_needs_no_drfpn(tmp_path, monkeypatch, c
 
 def test_the_python_of_the_predicting_page_runs(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = resolve("faster_rcnn_lite0_drfpn", "dataset", overrides=("width=16", "weights_backbone=null"))
-    card = Card(config=config, classes=("a", "b"), category_ids=(1, 2))
+    card = small_card()
     run = Path("runs/faster_rcnn_lite0_drfpn-dataset-1")
     run.mkdir(parents=True)
     save_detector(run / "best.safetensors", build(card), card)

@@ -23,6 +23,10 @@ SIZES = ((64, 64), (97, 131), (33, 500), (240, 271))
 """None of them that of the image that is traced."""
 
 
+def make_card(model: str, classes: tuple[str, ...], category_ids: tuple[int, ...] = (1, 5, 7)) -> Card:
+    return Card(config=resolve(model, "shapes"), classes=classes, category_ids=category_ids, versions={})
+
+
 def assert_same(model, exported: Exported) -> None:
     """Boxes within 1e-2 px and scores within 1e-4; where scores are nearly equal, another box may have survived."""
     torch.manual_seed(0)
@@ -43,7 +47,7 @@ def test_every_detector_finds_the_same_in_both_runtimes(name, tmp_path) -> None:
         pytest.importorskip(package)
     classes = ("disc", "ring", "star")
     model = trained(build_detector(f"{name}_lite0_drfpn", 3, **SMALL[name] | all_scores(name)), steps=25)
-    card = Card(config=resolve(f"{name}_lite0_drfpn", "shapes"), classes=classes, category_ids=(1, 5, 7), versions={})
+    card = make_card(f"{name}_lite0_drfpn", classes)
     files = [tmp_path / "model.onnx", tmp_path / "model.xml"]
     to_onnx(model, files[0], metadata_of(model, card), optimize=False)
     convert(files[0], files[1], metadata_of(model, card))
@@ -57,12 +61,10 @@ def test_every_detector_finds_the_same_in_both_runtimes(name, tmp_path) -> None:
 def test_an_archive_of_torch_finds_the_same(tmp_path) -> None:
     name, file = "mask_rcnn", tmp_path / "model.pt2"
     model = trained(build_detector(f"{name}_lite0_drfpn", 3, **SMALL[name] | all_scores(name)), steps=25)
-    card = Card(
-        config=resolve(f"{name}_lite0_drfpn", "shapes"), classes=("a", "b", "c"), category_ids=(1, 5, 7), versions={}
-    )
+    card = make_card(f"{name}_lite0_drfpn", ("a", "b", "c"))
     to_archive(model, file, metadata_of(model, card))
     exported = load_exported(file)
-    assert (exported.model, exported.classes, exported.category_ids) == (card.config.model, card.classes, (1, 5, 7))
+    assert (exported.model, exported.classes, exported.category_ids) == (card.config.model, ("a", "b", "c"), (1, 5, 7))
     assert_same(model, exported)
 
 
@@ -70,9 +72,7 @@ def test_an_archive_of_torch_finds_the_same(tmp_path) -> None:
 def test_a_quantized_detector_computes_in_8_bits_and_keeps_what_travels_with_it(tmp_path) -> None:
     pytest.importorskip("nncf")
     model = trained(build_detector("retinanet_lite0_fpn", 3, **SMALL["retinanet"]), steps=5)
-    card = Card(
-        config=resolve("retinanet_lite0_fpn", "shapes"), classes=("a", "b", "c"), category_ids=(1, 2, 3), versions={}
-    )
+    card = make_card("retinanet_lite0_fpn", ("a", "b", "c"), (1, 2, 3))
     full, small = tmp_path / "full.xml", tmp_path / "small.xml"
     to_openvino(model, full, metadata_of(model, card))
     quantize(full, small, (torch.randint(0, 256, (3, 97, 131), dtype=torch.uint8) for _ in range(4)))
