@@ -59,6 +59,12 @@ def test_an_ablation_trains_its_rows_once_and_is_drawn_again_from_its_results(da
     assert json.loads(again.out) == table
     assert "4 runs in out, 0 of them to be made" in again.err
     assert not (out / "runs").exists()
+
+    counts = [{**line["cost"], "times": None, "memory": None} for line in table["lines"]]
+    (out / "costs.json").unlink()  # a table drawn half way counts its pyramids itself, and times nothing
+    drawn = drfpn(*ABLATE, "--seeds", "2", "--draw", "--out", "out", "--json")
+    assert [line["cost"] for line in json.loads(drawn.out)["lines"]] == counts
+
     other = drfpn(*ABLATE, "-oflip=0", "--out", "out")
     assert other.code == 1
     assert "'fpn', seed 0, trained with flip=0.5, not 0.0: choose another --out" in other.err

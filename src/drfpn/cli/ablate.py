@@ -73,6 +73,8 @@ def ablate(
     ablation = Ablation(folder, chosen, name, runs, val_set.ground_truth())
     say(f"{len(runs)} runs in {folder}, {len(ablation.missing)} of them to be made")
     failed: dict[str, str] = {}
+    if not list_rows:
+        ablation.measure(choose_device(device), turns=0)  # counts first, so that no table is without them
     if not (list_rows or draw):
         devices, threads = places(device, jobs)
         failed = ablation.train(devices=devices, threads=threads, after=lambda: ablation.write())

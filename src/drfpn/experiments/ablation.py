@@ -70,6 +70,7 @@ class Ablation:
         todo = [first_of[row] for row in rows if row == rows[0] or row in lacking]
         new = measure_costs(todo, len(self.truth["categories"]), device=device, turns=turns)
         costs = {**costs, **{row: new[row] for row in lacking}}
+        self.out.mkdir(parents=True, exist_ok=True)
         write_atomically(self.out / "costs.json", _COSTS.dump_json(costs, indent=2))
 
     def costs(self) -> dict[str, Cost]:
