@@ -65,6 +65,10 @@ def test_an_ablation_trains_its_rows_once_and_is_drawn_again_from_its_results(da
     drawn = drfpn(*ABLATE, "--seeds", "2", "--draw", "--out", "out", "--json")
     assert [line["cost"] for line in json.loads(drawn.out)["lines"]] == counts
 
+    later = json.loads(drfpn(*ABLATE, "--first-seed", "1", "--seeds", "2", "--draw", "--out", "out", "--json").out)
+    assert later["missing"] == 2
+    assert [line["seeds"] for line in later["lines"]] == [[1], [1]]
+
     other = drfpn(*ABLATE, "-oflip=0", "--out", "out")
     assert other.code == 1
     assert "'fpn', seed 0, trained with flip=0.5, not 0.0: choose another --out" in other.err

@@ -23,7 +23,8 @@ def ablate(
     model: Annotated[
         str | None, typer.Option(metavar="DETECTOR_BACKBONE", help="Such as retinanet_lite0; default: Faster R-CNN.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row: seeds 0 to N - 1.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row, a seed each.")] = 1,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of them; the others follow it.")] = 0,
     rows: Annotated[
         str | None, typer.Option(metavar="ROW,ROW,...", help="These rows alone, and the first, the baseline.")
     ] = None,
@@ -63,7 +64,7 @@ def ablate(
         _print_rows(chosen, json)
         return
     settings = {"scale": scale, "model": model, "schedule": schedule, "epochs": epochs}
-    runs = plan(chosen, data, seeds=range(seeds), overrides=override or (), **settings)  # type: ignore[arg-type]
+    runs = plan(chosen, data, seeds=range(first_seed, first_seed + seeds), overrides=override or (), **settings)  # type: ignore[arg-type]
     config = runs[0].config
     with counting(f"reading {config.val_split}") as progress:
         val_set = open_dataset(data, config.val_split, on_bad=config.on_bad, masks=config.masks, progress=progress)
