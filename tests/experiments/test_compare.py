@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from drfpn.experiments.compare import difference, spread
+from drfpn.experiments.compare import difference, mean_difference, spread
 
 
 def test_a_spread_is_mean_and_sample_standard_deviation_in_percent(make_record) -> None:
@@ -75,3 +75,19 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(seeds, make_record) ->
         found = difference(sides["drfpn"], sides["fpn"])
         held += found.low < 100 * truth < found.high
     assert 0.92 < held / trials <= 1
+
+
+def test_a_part_s_gain_is_the_mean_over_the_pairs_that_differ_in_it(make_record) -> None:
+    """Four rows of one seed: as many differences as four seeds of one row."""
+    base = [{0: make_record(ap=ap)} for ap in (0.50, 0.52, 0.54, 0.56)]
+    gaps = (0.01, 0.02, 0.03, 0.06)
+    ours = [{0: make_record("drfpn", ap=b[0].metrics["AP"] + gap)} for b, gap in zip(base, gaps, strict=True)]
+    found = mean_difference(list(zip(ours, base, strict=True)))
+    assert (found.mean, found.seeds) == (pytest.approx(3.0), 4)
+    one_row = (
+        {s: make_record(seed=s) for s in range(4)},
+        {s: make_record(seed=s, ap=0.5 - g) for s, g in enumerate(gaps)},
+    )
+    seeds = difference(*one_row)
+    assert (found.low, found.high) == pytest.approx((seeds.low, seeds.high))
+    assert mean_difference([({}, base[0]), (ours[1], {})]) is None

@@ -63,3 +63,15 @@ def test_a_picture_is_drawn_of_what_there_is(table, make_record, tmp_path) -> No
     empty = drawn(runs)
     runs["fpn"], runs["drfpn"] = {0: make_record()}, {0: make_record("drfpn", ap=0.55)}
     assert drawn(runs).tobytes() != empty.tobytes()
+
+
+def test_what_a_part_adds_stands_below_the_table(make_record) -> None:
+    table = TABLES["table2"]
+    runs = {row.key: {0: make_record(row.key, ap=0.5 + 0.02 * ("SRB" in row.title))} for row in table.rows}
+    summary = summarise(table, runs, {}, "about")
+    assert {part: (round(gap.mean, 6), gap.seeds) for part, gap in summary.parts.items()} == {
+        "SRB": (2.0, 4),
+        "CRB": (0.0, 4),
+        "PPM": (0.0, 4),
+    }
+    assert "| SRB | 4 | +2.0 [+2.0, +2.0] |" in to_markdown(summary).splitlines()

@@ -12,7 +12,7 @@ from drfpn import DRFPN, FPN, build_detector
 from drfpn.analysis.step import step
 from drfpn.errors import UserError
 from drfpn.experiments.plan import plan
-from drfpn.experiments.tables import PAPER, PYRAMIDS, TABLES, choose_rows, find_table
+from drfpn.experiments.tables import PAPER, PYRAMIDS, TABLES, choose_rows, find_table, pairs_of_parts
 from drfpn.pyramids import PYRAMIDS as NECKS
 
 R50 = (256, 512, 1024, 2048)
@@ -209,3 +209,13 @@ def test_rows_are_chosen_with_the_first_which_they_are_compared_with() -> None:
 
 def test_the_default_pyramid_is_the_last_row_of_table_2() -> None:
     assert size(DRFPN((8, 12), 16)) == size(neck("drfpn", (8, 12), 16))
+
+
+def test_pairs_of_rows_that_differ_in_one_part_use_each_row_once() -> None:
+    pairs = pairs_of_parts(TABLES["table2"])
+    assert list(pairs) == ["SRB", "CRB", "PPM"]
+    assert all(len(found) == 4 and len({key for pair in found for key in pair}) == 8 for found in pairs.values())
+    assert ("drfpn", "crb-ppm") in pairs["SRB"]
+    assert {part: len(found) for part, found in pairs_of_parts(TABLES["table3"]).items()} == {"BU": 2, "PPM": 5}
+    assert ("bu-ppm", "ppm") in pairs_of_parts(TABLES["table3"])["BU"]
+    assert not pairs_of_parts(TABLES["table5"])

@@ -94,19 +94,20 @@ def _print(summary: "Summary") -> None:
     from rich.console import Console
     from rich.table import Table as Grid
 
-    from drfpn.experiments.summary import cells
+    from drfpn.experiments.summary import cells, part_cells
 
-    heads, rows = cells(summary)
-    grid = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for i, head in enumerate(heads):
-        grid.add_column(head, justify="right" if i else "left", no_wrap=True)
-    for row in rows:
-        grid.add_row(*(cell.replace("[", r"\[") for cell in row))
     console = Console(highlight=False)
     console.width = max(console.width, 200)
     console.print(summary.title, markup=False)
     console.print(summary.about, markup=False)
-    console.print(grid)
+    for heads, rows in (cells(summary), part_cells(summary)):
+        grid = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        for i, head in enumerate(heads):
+            grid.add_column(head, justify="right" if i else "left", no_wrap=True)
+        for row in rows:
+            grid.add_row(*(cell.replace("[", r"\[") for cell in row))
+        if rows:
+            console.print(grid)
 
 
 def _print_tables(json: bool) -> None:

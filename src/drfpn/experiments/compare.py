@@ -1,6 +1,6 @@
 """Is a pyramid better: mean and spread over seeds, and the paired difference with its interval."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pydantic import BaseModel
@@ -26,7 +26,7 @@ class Difference(BaseModel):
     low: float
     high: float
     seeds: int
-    """That both have. With one, the interval covers other images, not other seeds."""
+    """Runs that were compared, on each side. With one, the interval covers other images, not other seeds."""
     level: float
 
     @property
@@ -48,10 +48,6 @@ def difference(
 ) -> Difference | None:
     """Compare runs with the baseline's runs of the same seeds on the same images.
 
-    Images are resampled with replacement, the same draws for both sides (``Record.resampled``). Three to five seeds
-    are too few to resample: their part is drawn from Student's t with the spread of the paired differences. The
-    interval is the percentiles of both together, around the difference that was measured.
-
     Args:
         runs: by seed.
         baseline: by seed.
@@ -61,14 +57,34 @@ def difference(
     Returns:
         ``None`` where the two have no seed in common.
     """
-    seeds = sorted(set(runs) & set(baseline))
-    if not seeds:
+    return mean_difference([(runs, baseline)], level=level, seed=seed)
+
+
+def mean_difference(
+    pairs: Sequence[tuple[Mapping[int, Record], Mapping[int, Record]]], *, level: float = 0.95, seed: int = 0
+) -> Difference | None:
+    """Compare several kinds of runs, each with its baseline, and average: what is common to their differences.
+
+    Images are resampled with replacement, the same draws for both sides (``Record.resampled``). Three to ten
+    differences are too few to resample: their part is drawn from Student's t with the spread of the paired
+    differences. The interval is the percentiles of both together, around the difference that was measured.
+
+    Args:
+        pairs: (runs, baseline), each by seed; no run may be in two of them, since differences count as independent.
+        level: share of the draws inside the interval.
+        seed: of the draws.
+
+    Returns:
+        ``None`` where no pair has a seed in common.
+    """
+    both = [(runs[s], baseline[s]) for runs, baseline in pairs for s in sorted(set(runs) & set(baseline))]
+    if not both:
         return None
-    measured = np.array([runs[s].metrics["AP"] - baseline[s].metrics["AP"] for s in seeds])
-    drawn = np.mean([np.subtract(runs[s].resampled, baseline[s].resampled) for s in seeds], axis=0)
+    measured = np.array([ours.metrics["AP"] - base.metrics["AP"] for ours, base in both])
+    drawn = np.mean([np.subtract(ours.resampled, base.resampled) for ours, base in both], axis=0)
     moves = np.repeat(drawn - drawn.mean(), DRAWS)
-    if len(seeds) > 1:
-        error = measured.std(ddof=1) / np.sqrt(len(seeds))
-        moves = moves + error * np.random.default_rng(seed).standard_t(len(seeds) - 1, len(moves))
+    if len(both) > 1:
+        error = measured.std(ddof=1) / np.sqrt(len(both))
+        moves = moves + error * np.random.default_rng(seed).standard_t(len(both) - 1, len(moves))
     low, high = 100 * (measured.mean() + np.quantile(moves, [(1 - level) / 2, (1 + level) / 2]))
-    return Difference(mean=100 * float(measured.mean()), low=low, high=high, seeds=len(seeds), level=level)
+    return Difference(mean=100 * float(measured.mean()), low=low, high=high, seeds=len(both), level=level)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel
 
-from drfpn.experiments.compare import Difference, Spread, difference, spread
+from drfpn.experiments.compare import Difference, Spread, difference, mean_difference, spread
 from drfpn.experiments.costs import Cost
 from drfpn.experiments.store import Record
-from drfpn.experiments.tables import Table
+from drfpn.experiments.tables import Table, pairs_of_parts
 
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -39,6 +39,8 @@ class Summary(BaseModel):
     about: str
     """What was trained, on what, in one line."""
     lines: list[Line]
+    parts: dict[str, Difference] = {}
+    """AP with a part to AP without it, over all pairs of rows that differ in it alone: more runs than a row has."""
 
 
 def summarise(table: Table, runs: Mapping[str, Mapping[int, Record]], costs: Mapping[str, Cost], about: str) -> Summary:
@@ -67,7 +69,12 @@ def summarise(table: Table, runs: Mapping[str, Mapping[int, Record]], costs: Map
                 paper={name: value for name, value in printed if value >= 0},
             )
         )
-    return Summary(title=table.title, about=about, lines=lines)
+    parts = {}
+    for part, pairs in pairs_of_parts(table).items():
+        gap = mean_difference([(runs[key], runs[other]) for key, other in pairs])
+        if gap is not None:
+            parts[part] = gap
+    return Summary(title=table.title, about=about, lines=lines, parts=parts)
 
 
 def cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
@@ -104,12 +111,20 @@ def _difference(value: Difference) -> str:
     return f"{value.mean:+.1f} [{value.low:+.1f}, {value.high:+.1f}]{only}"
 
 
+def part_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of what each part adds, as text."""
+    rows = [[part, str(gap.seeds), _difference(gap)] for part, gap in summary.parts.items()]
+    return ["part", "pairs", "AP with - without (95 %)"], rows
+
+
 def to_markdown(summary: Summary) -> str:
-    """Write the table as Markdown, its title and what it is about above."""
-    heads, rows = cells(summary)
-    lines = [_markdown_row(heads), _markdown_row(["---"] + ["---:"] * (len(heads) - 1))]
-    lines += [_markdown_row(row) for row in rows]
-    return f"**{summary.title}**\n\n{summary.about}\n\n" + "\n".join(lines) + "\n"
+    """Write the table as Markdown, its title and what it is about above, what each part adds below."""
+    text = f"**{summary.title}**\n\n{summary.about}\n\n" + _markdown(*cells(summary))
+    return text + ("\n" + _markdown(*part_cells(summary)) if summary.parts else "")
+
+
+def _markdown(heads: list[str], rows: list[list[str]]) -> str:
+    return "".join(_markdown_row(row) + "\n" for row in [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows])
 
 
 def _markdown_row(row: Sequence[str]) -> str:

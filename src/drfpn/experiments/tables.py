@@ -228,3 +228,19 @@ def choose_rows(table: Table, keys: Sequence[str]) -> Table:
             message = f"{table.title.partition(':')[0]} has no row '{key}': choose among {', '.join(known)}."
             raise UserError(message + nearest(key, known), exit_code=2)
     return table._replace(rows=[row for i, row in enumerate(table.rows) if not keys or i == 0 or row.key in keys])
+
+
+def pairs_of_parts(table: Table) -> dict[str, list[tuple[str, str]]]:
+    """Return the rows that differ in one part alone, by its name: (with it, without it).
+
+    Titles name the parts of a row, such as ``SRB + CRB``. Parts that only one pair of rows tells apart are left out:
+    the table itself has their difference.
+    """
+    parts = {row.key: frozenset(row.title.split(" + ")) - {"baseline"} for row in table.rows}
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    for key, own in parts.items():
+        for other, fewer in parts.items():
+            if fewer < own and len(own) == len(fewer) + 1:
+                (part,) = own - fewer
+                pairs.setdefault(part, []).append((key, other))
+    return {part: found for part, found in pairs.items() if len(found) > 1}
