@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from drfpn.experiments.costs import Cost
-from drfpn.experiments.draw import draw_summary
+from drfpn.experiments.draw import draw_curves, draw_summary
 from drfpn.experiments.summary import cells, summarise, to_csv, to_markdown
 from drfpn.experiments.tables import TABLES
 from drfpn.experiments.timing import Ratio, Times
@@ -63,6 +63,22 @@ def test_a_picture_is_drawn_of_what_there_is(table, make_record, tmp_path) -> No
     empty = drawn(runs)
     runs["fpn"], runs["drfpn"] = {0: make_record()}, {0: make_record("drfpn", ap=0.55)}
     assert drawn(runs).tobytes() != empty.tobytes()
+
+
+def test_a_curve_has_the_epochs_that_all_seeds_measured(make_record, tmp_path) -> None:
+    runs = {row.key: {} for row in TABLES["pyramids"].rows}
+    for seed, curve in enumerate(([(4, 0.3), (8, 0.5)], [(2, 0.1), (4, 0.4), (8, 0.5)])):
+        runs["fpn"][seed] = make_record(seed=seed)
+        runs["fpn"][seed].curve = curve
+    summary = summarise(TABLES["pyramids"], runs, {}, "about")
+    first = summary.lines[0].curve
+    assert {epoch: round(s.mean, 6) for epoch, s in first.items()} == {4: 35.0, 8: 50.0}
+    assert first[4].sd == pytest.approx(100 * 0.1 / 2**0.5)
+    assert summary.lines[2].curve == {}
+    draw_curves(summary, tmp_path / "with.png")
+    runs["drfpn"] = {0: runs["fpn"][0]}
+    draw_curves(summarise(TABLES["pyramids"], runs, {}, "about"), tmp_path / "more.png")
+    assert (tmp_path / "with.png").read_bytes() != (tmp_path / "more.png").read_bytes()
 
 
 def test_what_a_part_adds_stands_below_the_table(make_record) -> None:

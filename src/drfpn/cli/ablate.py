@@ -85,7 +85,7 @@ def ablate(
         print_json({"out": str(folder), "missing": len(ablation.missing), **summary.model_dump()})
     else:
         _print(summary)
-        typer.echo(f"{folder}: results.jsonl, {name}.md, {name}.csv, {name}.json, {name}.png")
+        typer.echo(f"{folder}: results.jsonl, {name}.md, {name}.csv, {name}.json, pictures {name}*.png")
     for run, said in list(failed.items())[:1]:
         raise UserError(f"{len(failed)} of {len(runs)} runs failed; {run}: {said}")
 

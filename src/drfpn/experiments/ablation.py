@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from drfpn.engine.checkpoint import write_atomically
 from drfpn.experiments.costs import Cost, measure_costs
-from drfpn.experiments.draw import draw_summary
+from drfpn.experiments.draw import draw_curves, draw_summary
 from drfpn.experiments.plan import Planned
 from drfpn.experiments.runner import make_runs
 from drfpn.experiments.store import Store, digest, read_record
@@ -93,13 +93,15 @@ class Ablation:
         return summarise(self.table, chosen, self.costs(), about)
 
     def write(self) -> Summary:
-        """Write the table as JSON, Markdown, CSV and picture, and return it."""
+        """Write the table as JSON, Markdown, CSV and pictures, and return it."""
         summary = self.summarise()
         self.out.mkdir(parents=True, exist_ok=True)
         texts = {"json": summary.model_dump_json(indent=2) + "\n", "md": to_markdown(summary), "csv": to_csv(summary)}
         for ending, text in texts.items():
             write_atomically(self.out / f"{self.name}.{ending}", text.encode())
         draw_summary(summary, self.out / f"{self.name}.png")
+        if any(len(line.curve) > 1 for line in summary.lines):
+            draw_curves(summary, self.out / f"{self.name}-curves.png")
         return summary
 
 

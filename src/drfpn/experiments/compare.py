@@ -37,7 +37,18 @@ class Difference(BaseModel):
 
 def spread(runs: Mapping[int, Record], name: str) -> Spread:
     """Return mean and standard deviation over seeds of one of COCO's numbers; -1 where there is nothing to measure."""
-    values = np.array([run.metrics[name] for run in runs.values()])
+    return _spread([run.metrics[name] for run in runs.values()])
+
+
+def spread_curve(runs: Mapping[int, Record]) -> dict[int, Spread]:
+    """Return the same of AP after each epoch at which every run measured it."""
+    curves = [dict(run.curve) for run in runs.values()]
+    shared = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
+    return {epoch: _spread([curve[epoch] for curve in curves]) for epoch in shared}
+
+
+def _spread(fractions: Sequence[float]) -> Spread:
+    values = np.array(fractions)
     if (values < 0).any():
         return Spread(mean=-1, sd=None)
     return Spread(mean=100 * float(values.mean()), sd=100 * float(values.std(ddof=1)) if len(values) > 1 else None)

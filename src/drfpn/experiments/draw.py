@@ -1,10 +1,11 @@
-"""A table as a picture: the difference of each row to the first, with its interval, and the paper's beside it."""
+"""A table as pictures: differences to the first row with their intervals, and AP as training went on."""
 
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from drfpn.analysis.draw import PALETTE
 from drfpn.experiments.compare import Difference
@@ -52,3 +53,31 @@ def _draw_gap(axes: Axes, y: int, gap: Difference, unit: str) -> None:
     axes.plot(gap.mean, y, "o", color=colour, markersize=6)
     note = f" {gap.seeds} {unit}" if gap.seeds > 1 else " 1 seed, images only"
     axes.annotate(note, (gap.high, y), textcoords="offset points", xytext=(3, -3), fontsize=7, color="0.4")
+
+
+def draw_curves(summary: Summary, picture: Path) -> None:
+    """Draw AP over epochs, a line a row: the mean over seeds, and a bar of their standard deviation.
+
+    Args:
+        summary: the table.
+        picture: the file.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    drawn = [line for line in summary.lines if line.curve]
+    for i, line in enumerate(drawn):
+        epochs = [epoch + 0.04 * (i - len(drawn) / 2) for epoch in line.curve]  # beside each other
+        means, bars = [s.mean for s in line.curve.values()], [s.sd or 0.0 for s in line.curve.values()]
+        colour, style = PALETTE[i % len(PALETTE)], "-" if i < len(PALETTE) else "--"
+        name = f"{line.title}, {len(line.seeds)} seed{'s' * (len(line.seeds) > 1)}"
+        axes.errorbar(epochs, means, bars, capsize=2, color=colour, linestyle=style, marker="o", label=name)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("AP, mean and standard deviation over seeds")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    if drawn:
+        axes.legend(fontsize=8)
+    figure.suptitle(summary.title, x=0.01, ha="left", fontsize=11)
+    axes.set_title(summary.about, loc="left", fontsize=8, color="0.35")
+    figure.savefig(picture, dpi=120)

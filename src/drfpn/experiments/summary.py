@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel
 
-from drfpn.experiments.compare import Difference, Spread, difference, mean_difference, spread
+from drfpn.experiments.compare import Difference, Spread, difference, mean_difference, spread, spread_curve
 from drfpn.experiments.costs import Cost
 from drfpn.experiments.store import Record
 from drfpn.experiments.tables import Table, pairs_of_parts
@@ -23,6 +23,8 @@ class Line(BaseModel):
     """Of the finished runs; none yet, no numbers."""
     numbers: dict[str, Spread]
     """COCO's six, over seeds, in %."""
+    curve: dict[int, Spread]
+    """AP after each epoch at which all seeds measured it, in %."""
     difference: Difference | None
     """Of AP to the first row."""
     hours: float
@@ -63,6 +65,7 @@ def summarise(table: Table, runs: Mapping[str, Mapping[int, Record]], costs: Map
                 title=row.title,
                 seeds=sorted(own),
                 numbers={name: spread(own, name) for name in NUMBERS} if own else {},
+                curve=spread_curve(own),
                 difference=difference(own, baseline) if row != table.rows[0] else None,
                 hours=sum(run.seconds for run in own.values()) / 3600,
                 cost=costs.get(row.key),
