@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from drfpn.experiments.compare import difference, mean_difference, spread
+from drfpn.experiments.compare import difference, mean_difference, seed_noise, spread
 
 
 def test_a_spread_is_mean_and_sample_standard_deviation_in_percent(make_record) -> None:
@@ -91,3 +91,42 @@ def test_a_part_s_gain_is_the_mean_over_the_pairs_that_differ_in_it(make_record)
     seeds = difference(*one_row)
     assert (found.low, found.high) == pytest.approx((seeds.low, seeds.high))
     assert mean_difference([({}, base[0]), (ours[1], {})]) is None
+
+
+def test_noise_of_one_row_is_its_own_spread(make_record) -> None:
+    base = {seed: make_record(seed=seed) for seed in range(3)}
+    ours = {seed: make_record("drfpn", seed, ap=0.5 + gap) for seed, gap in enumerate((0.01, 0.02, 0.06))}
+    assert seed_noise([ours], base) == (pytest.approx(np.var([0.01, 0.02, 0.06], ddof=1)), 2)
+    assert difference(ours, base, noise=seed_noise([ours], base)) == difference(ours, base)
+    assert seed_noise([{0: ours[0]}, {}], base) is None
+
+
+def test_a_row_of_one_seed_takes_the_noise_of_the_others(make_record) -> None:
+    base = {seed: make_record(seed=seed) for seed in range(3)}
+    ours = {seed: make_record("drfpn", seed, ap=0.5 + gap) for seed, gap in enumerate((0.01, 0.02, 0.06))}
+    alone = difference({0: ours[0]}, base)
+    assert (alone.low, alone.high, alone.over_seeds) == (pytest.approx(1), pytest.approx(1), False)
+    told = difference({0: ours[0]}, base, noise=seed_noise([ours], base))
+    assert told.over_seeds
+    assert told.high - told.low > difference(ours, base).high - difference(ours, base).low
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_the_interval_of_pooled_seeds_holds_the_truth_as_often_as_it_says(seeds, make_record) -> None:
+    """Seven rows that share a baseline; only seeds vary, and each moves all rows of its runs alike by some part."""
+    rng = np.random.default_rng(seeds)
+    held, widths, trials = 0, [], 300
+    for _ in range(trials):
+        common = rng.normal(0, 0.01, seeds)
+        base, *rows = (
+            {s: make_record(seed=s, ap=0.5 + common[s] + rng.normal(0, 0.01)) for s in range(seeds)} for _ in range(8)
+        )
+        for run in [*base.values(), *rows[0].values()]:
+            run.resampled = [run.metrics["AP"]] * 100
+        found = difference(rows[0], base, noise=seed_noise(rows, base))
+        held += found.low < 0 < found.high
+        alone = difference(rows[0], base)
+        widths.append((found.high - found.low, alone.high - alone.low))
+    assert 0.92 < held / trials <= 0.99
+    pooled, own = np.mean(widths, axis=0)
+    assert pooled < 0.8 * own

@@ -1,6 +1,7 @@
 """Is a pyramid better: mean and spread over seeds, and the paired difference with its interval."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel
@@ -26,13 +27,24 @@ class Difference(BaseModel):
     low: float
     high: float
     seeds: int
-    """Runs that were compared, on each side. With one, the interval covers other images, not other seeds."""
+    """Runs that were compared, on each side."""
+    over_seeds: bool
+    """Whether the interval covers other seeds too, or other images alone: one run does not tell how seeds differ."""
     level: float
 
     @property
     def clear(self) -> bool:
         """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
+
+
+class SeedNoise(NamedTuple):
+    """How the difference of two runs varies with their seed."""
+
+    variance: float
+    """Of a paired difference, in fractions of AP, squared."""
+    freedom: float
+    """Degrees of freedom that it was estimated with."""
 
 
 def spread(runs: Mapping[int, Record], name: str) -> Spread:
@@ -54,34 +66,71 @@ def _spread(fractions: Sequence[float]) -> Spread:
     return Spread(mean=100 * float(values.mean()), sd=100 * float(values.std(ddof=1)) if len(values) > 1 else None)
 
 
+def seed_noise(rows: Sequence[Mapping[int, Record]], baseline: Mapping[int, Record]) -> SeedNoise | None:
+    """Pool over the rows of a table how their differences to the baseline vary with the seed.
+
+    Three seeds of a row tell its spread within a factor of four; the rows of a table, which differ in a pyramid alone,
+    vary much alike. All their differences share the baseline's runs, so that any two are correlated by 1/2: as many
+    degrees of freedom are left as independent estimates of that precision would have.
+
+    Args:
+        rows: runs of each row but the baseline, by seed.
+        baseline: by seed.
+
+    Returns:
+        ``None`` where no row has two seeds.
+    """
+    gaps = [
+        np.array([runs[s].metrics["AP"] - baseline[s].metrics["AP"] for s in sorted(set(runs) & set(baseline))])
+        for runs in rows
+    ]
+    gaps = [gap for gap in gaps if len(gap) > 1]
+    if not gaps:
+        return None
+    freedom = sum(len(gap) - 1 for gap in gaps)
+    variance = sum((len(gap) - 1) * float(gap.var(ddof=1)) for gap in gaps) / freedom
+    return SeedNoise(variance, freedom / (1 + (len(gaps) - 1) / 4))
+
+
 def difference(
-    runs: Mapping[int, Record], baseline: Mapping[int, Record], *, level: float = 0.95, seed: int = 0
+    runs: Mapping[int, Record],
+    baseline: Mapping[int, Record],
+    *,
+    noise: SeedNoise | None = None,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Difference | None:
     """Compare runs with the baseline's runs of the same seeds on the same images.
 
     Args:
         runs: by seed.
         baseline: by seed.
+        noise: of a seed; ``None`` for that of these runs.
         level: share of the draws inside the interval.
         seed: of the draws.
 
     Returns:
         ``None`` where the two have no seed in common.
     """
-    return mean_difference([(runs, baseline)], level=level, seed=seed)
+    return mean_difference([(runs, baseline)], noise=noise, level=level, seed=seed)
 
 
 def mean_difference(
-    pairs: Sequence[tuple[Mapping[int, Record], Mapping[int, Record]]], *, level: float = 0.95, seed: int = 0
+    pairs: Sequence[tuple[Mapping[int, Record], Mapping[int, Record]]],
+    *,
+    noise: SeedNoise | None = None,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Difference | None:
     """Compare several kinds of runs, each with its baseline, and average: what is common to their differences.
 
     Images are resampled with replacement, the same draws for both sides (``Record.resampled``). Three to ten
-    differences are too few to resample: their part is drawn from Student's t with the spread of the paired
-    differences. The interval is the percentiles of both together, around the difference that was measured.
+    differences are too few to resample: their part is drawn from Student's t. The interval is the percentiles of both
+    together, around the difference that was measured.
 
     Args:
         pairs: (runs, baseline), each by seed; no run may be in two of them, since differences count as independent.
+        noise: of a seed; ``None`` for the spread of the differences compared.
         level: share of the draws inside the interval.
         seed: of the draws.
 
@@ -94,8 +143,17 @@ def mean_difference(
     measured = np.array([ours.metrics["AP"] - base.metrics["AP"] for ours, base in both])
     drawn = np.mean([np.subtract(ours.resampled, base.resampled) for ours, base in both], axis=0)
     moves = np.repeat(drawn - drawn.mean(), DRAWS)
-    if len(both) > 1:
-        error = measured.std(ddof=1) / np.sqrt(len(both))
-        moves = moves + error * np.random.default_rng(seed).standard_t(len(both) - 1, len(moves))
+    if noise is None and len(both) > 1:
+        noise = SeedNoise(float(measured.var(ddof=1)), len(both) - 1)
+    if noise is not None:
+        error = np.sqrt(noise.variance / len(both))
+        moves = moves + error * np.random.default_rng(seed).standard_t(noise.freedom, len(moves))
     low, high = 100 * (measured.mean() + np.quantile(moves, [(1 - level) / 2, (1 + level) / 2]))
-    return Difference(mean=100 * float(measured.mean()), low=low, high=high, seeds=len(both), level=level)
+    return Difference(
+        mean=100 * float(measured.mean()),
+        low=low,
+        high=high,
+        seeds=len(both),
+        over_seeds=noise is not None,
+        level=level,
+    )

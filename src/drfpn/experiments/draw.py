@@ -51,7 +51,7 @@ def _draw_gap(axes: Axes, y: int, gap: Difference, unit: str) -> None:
     colour = PALETTE[0] if gap.clear else "0.45"
     axes.plot([gap.low, gap.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
     axes.plot(gap.mean, y, "o", color=colour, markersize=6)
-    note = f" {gap.seeds} {unit}" if gap.seeds > 1 else " 1 seed, images only"
+    note = f" {gap.seeds} {unit if gap.seeds > 1 else unit[:-1]}" + ("" if gap.over_seeds else ", images only")
     axes.annotate(note, (gap.high, y), textcoords="offset points", xytext=(3, -3), fontsize=7, color="0.4")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel
 
-from drfpn.experiments.compare import Difference, Spread, difference, mean_difference, spread, spread_curve
+from drfpn.experiments.compare import Difference, Spread, difference, mean_difference, seed_noise, spread, spread_curve
 from drfpn.experiments.costs import Cost
 from drfpn.experiments.store import Record
 from drfpn.experiments.tables import Table, pairs_of_parts
@@ -26,7 +26,7 @@ class Line(BaseModel):
     curve: dict[int, Spread]
     """AP after each epoch at which all seeds measured it, in %."""
     difference: Difference | None
-    """Of AP to the first row."""
+    """Of AP to the first row; how it varies with the seed is pooled over the rows."""
     hours: float
     """Training time of all seeds."""
     cost: Cost | None
@@ -55,6 +55,7 @@ def summarise(table: Table, runs: Mapping[str, Mapping[int, Record]], costs: Map
         about: what was trained, on what, in one line.
     """
     baseline = runs[table.rows[0].key]
+    noise = seed_noise([runs[row.key] for row in table.rows[1:]], baseline)
     lines = []
     for row in table.rows:
         own = runs[row.key]
@@ -66,7 +67,7 @@ def summarise(table: Table, runs: Mapping[str, Mapping[int, Record]], costs: Map
                 seeds=sorted(own),
                 numbers={name: spread(own, name) for name in NUMBERS} if own else {},
                 curve=spread_curve(own),
-                difference=difference(own, baseline) if row != table.rows[0] else None,
+                difference=difference(own, baseline, noise=noise) if row != table.rows[0] else None,
                 hours=sum(run.seconds for run in own.values()) / 3600,
                 cost=costs.get(row.key),
                 paper={name: value for name, value in printed if value >= 0},
@@ -110,7 +111,7 @@ def _spread(value: Spread | None) -> str:
 
 
 def _difference(value: Difference) -> str:
-    only = " (images only)" if value.seeds == 1 else ""
+    only = "" if value.over_seeds else " (images only)"
     return f"{value.mean:+.1f} [{value.low:+.1f}, {value.high:+.1f}]{only}"
 
 
