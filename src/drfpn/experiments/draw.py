@@ -22,21 +22,21 @@ def draw_summary(summary: Summary, picture: Path) -> None:
         picture: the file.
     """
     first, *lines = summary.lines
-    entries = [(line.title, line.difference) for line in lines]
-    entries += [(f"with - without {part}", gap) for part, gap in summary.parts.items()]
+    base = first.paper.get("AP", 0.0)
+    entries = [(line.title, line.difference, line.paper["AP"] - base if line.paper else None) for line in lines]
+    entries += [(f"with - without {name}", part.difference, part.paper) for name, part in summary.parts.items()]
     figure = Figure(figsize=(8, 1.6 + 0.42 * max(1, len(entries))), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.axvline(0, color="0.6", linewidth=1)
-    for y, (_, gap) in enumerate(entries):
+    for y, (_, gap, paper) in enumerate(entries):
         if gap is not None:
             _draw_gap(axes, y, gap, "pairs" if y >= len(lines) else "seeds")
-    for y, line in enumerate(lines):
-        if line.paper:
-            axes.plot(line.paper["AP"] - first.paper["AP"], y, "o", color=PALETTE[4], fillstyle="none", markersize=7)
+        if paper is not None:
+            axes.plot(paper, y, "o", color=PALETTE[4], fillstyle="none", markersize=7)
     if summary.parts:
         axes.axhline(len(lines) - 0.5, color="0.8", linewidth=1)
-    axes.set_yticks(range(len(entries)), [title for title, _ in entries])
+    axes.set_yticks(range(len(entries)), [title for title, _, _ in entries])
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.margins(x=0.15)
     axes.set_xlabel(f"AP above {first.title}, bar: 95 % interval over images and seeds, grey where it holds zero")

@@ -34,6 +34,15 @@ class Line(BaseModel):
     """The paper's own, in % AP on COCO val2017; empty where it has none."""
 
 
+class Part(BaseModel):
+    """What a part adds, over all pairs of rows that differ in it alone: more runs than a row has."""
+
+    difference: Difference
+    """Of AP with it to AP without."""
+    paper: float | None
+    """The paper's own, the mean over the same pairs."""
+
+
 class Summary(BaseModel):
     """A table, as far as it is measured."""
 
@@ -41,8 +50,8 @@ class Summary(BaseModel):
     about: str
     """What was trained, on what, in one line."""
     lines: list[Line]
-    parts: dict[str, Difference] = {}
-    """AP with a part to AP without it, over all pairs of rows that differ in it alone: more runs than a row has."""
+    parts: dict[str, Part]
+    """By the part's name, where the rows tell what it adds."""
 
 
 def summarise(table: Table, runs: Mapping[str, Mapping[int, Record]], costs: Mapping[str, Cost], about: str) -> Summary:
@@ -73,12 +82,18 @@ def summarise(table: Table, runs: Mapping[str, Mapping[int, Record]], costs: Map
                 paper={name: value for name, value in printed if value >= 0},
             )
         )
+    return Summary(title=table.title, about=about, lines=lines, parts=_parts(table, runs))
+
+
+def _parts(table: Table, runs: Mapping[str, Mapping[int, Record]]) -> dict[str, Part]:
+    paper = {row.key: row.paper[0] for row in table.rows if row.paper}
     parts = {}
-    for part, pairs in pairs_of_parts(table).items():
+    for name, pairs in pairs_of_parts(table).items():
         gap = mean_difference([(runs[key], runs[other]) for key, other in pairs])
         if gap is not None:
-            parts[part] = gap
-    return Summary(title=table.title, about=about, lines=lines, parts=parts)
+            gains = [paper[key] - paper[other] for key, other in pairs if key in paper and other in paper]
+            parts[name] = Part(difference=gap, paper=sum(gains) / len(gains) if gains else None)
+    return parts
 
 
 def cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
@@ -117,8 +132,11 @@ def _difference(value: Difference) -> str:
 
 def part_cells(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Return heads and rows of what each part adds, as text."""
-    rows = [[part, str(gap.seeds), _difference(gap)] for part, gap in summary.parts.items()]
-    return ["part", "pairs", "AP with - without (95 %)"], rows
+    rows = []
+    for name, part in summary.parts.items():
+        paper = "-" if part.paper is None else f"{part.paper:+.1f}"
+        rows.append([name, str(part.difference.seeds), _difference(part.difference), paper])
+    return ["part", "pairs", "AP with - without (95 %)", "paper's"], rows
 
 
 def to_markdown(summary: Summary) -> str:
