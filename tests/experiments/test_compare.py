@@ -84,11 +84,8 @@ def test_a_part_s_gain_is_the_mean_over_the_pairs_that_differ_in_it(make_record)
     ours = [{0: make_record("drfpn", ap=b[0].metrics["AP"] + gap)} for b, gap in zip(base, gaps, strict=True)]
     found = mean_difference(list(zip(ours, base, strict=True)))
     assert (found.mean, found.seeds) == (pytest.approx(3.0), 4)
-    one_row = (
-        {s: make_record(seed=s) for s in range(4)},
-        {s: make_record(seed=s, ap=0.5 - g) for s, g in enumerate(gaps)},
-    )
-    seeds = difference(*one_row)
+    lower = {s: make_record(seed=s, ap=0.5 - gap) for s, gap in enumerate(gaps)}
+    seeds = difference({s: make_record("drfpn", s) for s in range(4)}, lower)
     assert (found.low, found.high) == pytest.approx((seeds.low, seeds.high))
     assert mean_difference([({}, base[0]), (ours[1], {})]) is None
 

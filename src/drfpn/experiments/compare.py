@@ -69,9 +69,9 @@ def _spread(fractions: Sequence[float]) -> Spread:
 def seed_noise(rows: Sequence[Mapping[int, Record]], baseline: Mapping[int, Record]) -> SeedNoise | None:
     """Pool over the rows of a table how their differences to the baseline vary with the seed.
 
-    Three seeds of a row tell its spread within a factor of four; the rows of a table, which differ in a pyramid alone,
-    vary much alike. All their differences share the baseline's runs, so that any two are correlated by 1/2: as many
-    degrees of freedom are left as independent estimates of that precision would have.
+    The true spread of a row may be anything from half to six times what three seeds show; the rows of a table, which
+    differ in a pyramid alone, vary much alike. All their differences share the baseline's runs, so that any two are
+    correlated by 1/2: as many degrees of freedom are left as independent estimates of that precision would have.
 
     Args:
         rows: runs of each row but the baseline, by seed.
