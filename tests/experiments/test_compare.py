@@ -93,9 +93,20 @@ def test_a_part_s_gain_is_the_mean_over_the_pairs_that_differ_in_it(make_record)
 def test_noise_of_one_row_is_its_own_spread(make_record) -> None:
     base = {seed: make_record(seed=seed) for seed in range(3)}
     ours = {seed: make_record("drfpn", seed, ap=0.5 + gap) for seed, gap in enumerate((0.01, 0.02, 0.06))}
-    assert seed_noise([ours], base) == (pytest.approx(np.var([0.01, 0.02, 0.06], ddof=1)), 2)
-    assert difference(ours, base, noise=seed_noise([ours], base)) == difference(ours, base)
-    assert seed_noise([{0: ours[0]}, {}], base) is None
+    assert seed_noise([ours], base) == [(pytest.approx(np.var([0.01, 0.02, 0.06], ddof=1)), 2)]
+    assert difference(ours, base, noise=seed_noise([ours], base)[0]) == difference(ours, base)
+    assert seed_noise([{0: ours[0]}, {}], base) == [None, None]
+
+
+def test_a_run_that_fell_over_leaves_the_other_rows_their_intervals(make_record) -> None:
+    base = {seed: make_record(seed=seed) for seed in range(3)}
+    calm = [
+        {s: make_record("srb", s, ap=0.5 + g) for s, g in enumerate(gaps)} for gaps in ((0, 0.01, 0), (0.01, 0, 0.02))
+    ]
+    fallen = {seed: make_record("crb", seed, ap=ap) for seed, ap in enumerate((0.5, 0.5, 0.0))}
+    alone, pooled = seed_noise(calm, base), seed_noise([*calm, fallen, {0: calm[0][0]}], base)
+    assert pooled == [*alone, None, alone[0]]
+    assert difference(fallen, base, noise=pooled[2]).low < -50
 
 
 def test_a_row_of_one_seed_takes_the_noise_of_the_others(make_record) -> None:
@@ -103,7 +114,7 @@ def test_a_row_of_one_seed_takes_the_noise_of_the_others(make_record) -> None:
     ours = {seed: make_record("drfpn", seed, ap=0.5 + gap) for seed, gap in enumerate((0.01, 0.02, 0.06))}
     alone = difference({0: ours[0]}, base)
     assert (alone.low, alone.high, alone.over_seeds) == (pytest.approx(1), pytest.approx(1), False)
-    told = difference({0: ours[0]}, base, noise=seed_noise([ours], base))
+    told = difference({0: ours[0]}, base, noise=seed_noise([ours], base)[0])
     assert told.over_seeds
     assert told.high - told.low > difference(ours, base).high - difference(ours, base).low
 
@@ -120,7 +131,7 @@ def test_the_interval_of_pooled_seeds_holds_the_truth_as_often_as_it_says(seeds,
         )
         for run in [*base.values(), *rows[0].values()]:
             run.resampled = [run.metrics["AP"]] * 100
-        found = difference(rows[0], base, noise=seed_noise(rows, base))
+        found = difference(rows[0], base, noise=seed_noise(rows, base)[0])
         held += found.low < 0 < found.high
         alone = difference(rows[0], base)
         widths.append((found.high - found.low, alone.high - alone.low))

@@ -12,6 +12,10 @@ DRAWS = 20
 """Of the seeds' part for each resample of the images."""
 
 
+WILD = 20
+"""Times the median variance of a table's rows: chance does that to three seeds once in a million rows."""
+
+
 class Spread(BaseModel):
     """Over seeds, in %."""
 
@@ -66,30 +70,34 @@ def _spread(fractions: Sequence[float]) -> Spread:
     return Spread(mean=100 * float(values.mean()), sd=100 * float(values.std(ddof=1)) if len(values) > 1 else None)
 
 
-def seed_noise(rows: Sequence[Mapping[int, Record]], baseline: Mapping[int, Record]) -> SeedNoise | None:
+def seed_noise(rows: Sequence[Mapping[int, Record]], baseline: Mapping[int, Record]) -> list[SeedNoise | None]:
     """Pool over the rows of a table how their differences to the baseline vary with the seed.
 
     The true spread of a row may be anything from half to six times what three seeds show; the rows of a table, which
     differ in a pyramid alone, vary much alike. All their differences share the baseline's runs, so that any two are
-    correlated by 1/2: as many degrees of freedom are left as independent estimates of that precision would have.
+    correlated by 1/2: as many degrees of freedom are left as independent estimates of that precision would have. A row
+    whose variance is ``WILD`` times the median, such as one with a run that fell over, stays out of the pool.
 
     Args:
         rows: runs of each row but the baseline, by seed.
         baseline: by seed.
 
     Returns:
-        ``None`` where no row has two seeds.
+        For each row the noise that its difference has; ``None`` where its own spread must tell.
     """
     gaps = [
         np.array([runs[s].metrics["AP"] - baseline[s].metrics["AP"] for s in sorted(set(runs) & set(baseline))])
         for runs in rows
     ]
-    gaps = [gap for gap in gaps if len(gap) > 1]
-    if not gaps:
-        return None
-    freedom = sum(len(gap) - 1 for gap in gaps)
-    variance = sum((len(gap) - 1) * float(gap.var(ddof=1)) for gap in gaps) / freedom
-    return SeedNoise(variance, freedom / (1 + (len(gaps) - 1) / 4))
+    variances = [float(gap.var(ddof=1)) if len(gap) > 1 else None for gap in gaps]
+    known = [variance for variance in variances if variance is not None]
+    if not known:
+        return [None] * len(rows)
+    most = WILD * float(np.median(known))
+    pool = [(len(gap) - 1, v) for gap, v in zip(gaps, variances, strict=True) if v is not None and v <= most]
+    freedom = sum(own for own, _ in pool)
+    noise = SeedNoise(sum(own * v for own, v in pool) / freedom, freedom / (1 + (len(pool) - 1) / 4))
+    return [noise if variance is None or variance <= most else None for variance in variances]
 
 
 def difference(

@@ -64,9 +64,9 @@ def summarise(table: Table, runs: Mapping[str, Mapping[int, Record]], costs: Map
         about: what was trained, on what, in one line.
     """
     baseline = runs[table.rows[0].key]
-    noise = seed_noise([runs[row.key] for row in table.rows[1:]], baseline)
+    noises = [None, *seed_noise([runs[row.key] for row in table.rows[1:]], baseline)]
     lines = []
-    for row in table.rows:
+    for row, noise in zip(table.rows, noises, strict=True):
         own = runs[row.key]
         printed = zip(NUMBERS, row.paper, strict=True) if row.paper else ()
         lines.append(
