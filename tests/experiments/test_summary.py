@@ -6,8 +6,9 @@ import io
 import pytest
 from PIL import Image
 
+from drfpn.experiments.compare import Difference
 from drfpn.experiments.costs import Cost
-from drfpn.experiments.draw import draw_curves, draw_summary
+from drfpn.experiments.draw import draw_curves, draw_summary, within_sight
 from drfpn.experiments.summary import cells, summarise, to_csv, to_markdown
 from drfpn.experiments.tables import TABLES
 from drfpn.experiments.timing import Ratio, Times
@@ -89,3 +90,11 @@ def test_what_a_part_adds_stands_below_the_table(make_record) -> None:
     assert found == {"SRB": (2.0, 4), "CRB": (0.0, 4), "PPM": (0.0, 4)}
     assert summary.parts["CRB"].paper == pytest.approx((0.8 + 0.5 + 0.6 + 0.8) / 4)  # as Table 2 prints them
     assert "| SRB | 4 | +2.0 [+2.0, +2.0] | +0.5 |" in to_markdown(summary).splitlines()
+
+
+def test_a_run_that_fell_over_leaves_the_picture_to_the_others() -> None:
+    narrow = [Difference(mean=1, low=low, high=low + 3, seeds=3, over_seeds=True, level=0.95) for low in (-1, 0, 0.5)]
+    wide = narrow[0].model_copy(update={"low": -90, "high": 56})
+    assert within_sight([*narrow, wide]) == narrow
+    assert within_sight(narrow) == narrow
+    assert within_sight([]) == []

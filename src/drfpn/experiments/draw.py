@@ -1,6 +1,8 @@
 """A table as pictures: differences to the first row with their intervals, and AP as training went on."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -39,6 +41,11 @@ def draw_summary(summary: Summary, picture: Path) -> None:
     axes.set_yticks(range(len(entries)), [title for title, _, _ in entries])
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.margins(x=0.15)
+    measured = [gap for _, gap, _ in entries if gap is not None]
+    seen = within_sight(measured)
+    if len(seen) < len(measured):  # else that one interval is all that the picture shows
+        low, high = min(gap.low for gap in seen), max(gap.high for gap in seen)
+        axes.set_xlim(low - 0.15 * (high - low), high + 0.25 * (high - low))
     axes.set_xlabel(f"AP above {first.title}, bar: 95 % interval over images and seeds, grey where it holds zero")
     axes.grid(axis="x", alpha=0.3)
     figure.suptitle(summary.title, x=0.01, ha="left", fontsize=11)
@@ -52,7 +59,14 @@ def _draw_gap(axes: Axes, y: int, gap: Difference, unit: str) -> None:
     axes.plot([gap.low, gap.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
     axes.plot(gap.mean, y, "o", color=colour, markersize=6)
     note = f" {gap.seeds} {unit if gap.seeds > 1 else unit[:-1]}" + ("" if gap.over_seeds else ", images only")
-    axes.annotate(note, (gap.high, y), textcoords="offset points", xytext=(3, -3), fontsize=7, color="0.4")
+    axes.annotate(
+        note, (gap.high, y), textcoords="offset points", xytext=(3, -3), fontsize=7, color="0.4", clip_on=True
+    )
+
+
+def within_sight(gaps: Sequence[Difference]) -> list[Difference]:
+    """Return those whose intervals are not many times as wide as the others', as that of a run that fell over is."""
+    return [gap for gap in gaps if gap.high - gap.low <= 4 * median(other.high - other.low for other in gaps)]
 
 
 def draw_curves(summary: Summary, picture: Path) -> None:
