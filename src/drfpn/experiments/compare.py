@@ -85,10 +85,7 @@ def seed_noise(rows: Sequence[Mapping[int, Record]], baseline: Mapping[int, Reco
     Returns:
         For each row the noise that its difference has; ``None`` where its own spread must tell.
     """
-    gaps = [
-        np.array([runs[s].metrics["AP"] - baseline[s].metrics["AP"] for s in sorted(set(runs) & set(baseline))])
-        for runs in rows
-    ]
+    gaps = [_gaps(_paired(runs, baseline)) for runs in rows]
     variances = [float(gap.var(ddof=1)) if len(gap) > 1 else None for gap in gaps]
     known = [variance for variance in variances if variance is not None]
     if not known:
@@ -145,10 +142,10 @@ def mean_difference(
     Returns:
         ``None`` where no pair has a seed in common.
     """
-    both = [(runs[s], baseline[s]) for runs, baseline in pairs for s in sorted(set(runs) & set(baseline))]
+    both = [pair for runs, baseline in pairs for pair in _paired(runs, baseline)]
     if not both:
         return None
-    measured = np.array([ours.metrics["AP"] - base.metrics["AP"] for ours, base in both])
+    measured = _gaps(both)
     drawn = np.mean([np.subtract(ours.resampled, base.resampled) for ours, base in both], axis=0)
     moves = np.repeat(drawn - drawn.mean(), DRAWS)
     if noise is None and len(both) > 1:
@@ -165,3 +162,11 @@ def mean_difference(
         over_seeds=noise is not None,
         level=level,
     )
+
+
+def _paired(runs: Mapping[int, Record], baseline: Mapping[int, Record]) -> list[tuple[Record, Record]]:
+    return [(runs[seed], baseline[seed]) for seed in sorted(set(runs) & set(baseline))]
+
+
+def _gaps(pairs: Sequence[tuple[Record, Record]]) -> np.ndarray:
+    return np.array([ours.metrics["AP"] - base.metrics["AP"] for ours, base in pairs])

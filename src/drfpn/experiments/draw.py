@@ -66,7 +66,8 @@ def _draw_gap(axes: Axes, y: int, gap: Difference, unit: str) -> None:
 
 def within_sight(gaps: Sequence[Difference]) -> list[Difference]:
     """Return those whose intervals are not many times as wide as the others', as that of a run that fell over is."""
-    return [gap for gap in gaps if gap.high - gap.low <= 4 * median(other.high - other.low for other in gaps)]
+    widths = [gap.high - gap.low for gap in gaps]
+    return [gap for gap, width in zip(gaps, widths, strict=True) if width <= 4 * median(widths)]
 
 
 def draw_curves(summary: Summary, picture: Path) -> None:
