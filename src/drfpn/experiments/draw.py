@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,6 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from drfpn.analysis.draw import PALETTE
 from drfpn.experiments.compare import Difference
 from drfpn.experiments.summary import Summary
+
+_SMALL: Any = {"loc": "left", "fontsize": 8, "color": "0.35"}
 
 
 def draw_summary(summary: Summary, picture: Path) -> None:
@@ -27,9 +30,7 @@ def draw_summary(summary: Summary, picture: Path) -> None:
     base = first.paper.get("AP", 0.0)
     entries = [(line.title, line.difference, line.paper["AP"] - base if line.paper else None) for line in lines]
     entries += [(f"with - without {name}", part.difference, part.paper) for name, part in summary.parts.items()]
-    figure = Figure(figsize=(8, 1.6 + 0.42 * max(1, len(entries))), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    figure, axes = _begin(summary.title, 1.6 + 0.42 * max(1, len(entries)))
     axes.axvline(0, color="0.6", linewidth=1)
     for y, (_, gap, paper) in enumerate(entries):
         if gap is not None:
@@ -48,9 +49,8 @@ def draw_summary(summary: Summary, picture: Path) -> None:
         axes.set_xlim(low - 0.15 * (high - low), high + 0.25 * (high - low))
     axes.set_xlabel(f"AP above {first.title}, bar: 95 % interval over images and seeds, grey where it holds zero")
     axes.grid(axis="x", alpha=0.3)
-    figure.suptitle(summary.title, x=0.01, ha="left", fontsize=11)
     subtitle = summary.about + ("\nring: the paper, ResNet-50 on COCO" if any(line.paper for line in lines) else "")
-    axes.set_title(subtitle, loc="left", fontsize=8, color="0.35")
+    axes.set_title(subtitle, **_SMALL)
     figure.savefig(picture, dpi=120)
 
 
@@ -77,22 +77,30 @@ def draw_curves(summary: Summary, picture: Path) -> None:
         summary: the table.
         picture: the file.
     """
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
     drawn = [line for line in summary.lines if line.curve]
+    many = len(drawn) > len(PALETTE)
+    figure, axes = _begin(summary.title, 6 if many else 4.5)
     for i, line in enumerate(drawn):
         epochs = [epoch + 0.04 * (i - len(drawn) / 2) for epoch in line.curve]  # beside each other
         means, bars = [s.mean for s in line.curve.values()], [s.sd or 0.0 for s in line.curve.values()]
-        colour, style = PALETTE[i % len(PALETTE)], "-" if i < len(PALETTE) else "--"
+        colour, style = PALETTE[i % len(PALETTE)], ("-", "--", ":")[i // len(PALETTE) % 3]
         name = f"{line.title}, {len(line.seeds)} seed{'s' * (len(line.seeds) > 1)}"
         axes.errorbar(epochs, means, bars, capsize=2, color=colour, linestyle=style, marker="o", label=name)
     axes.set_xlabel("epoch")
     axes.set_ylabel("AP, mean and standard deviation over seeds")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    if drawn:
+    if many:
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    elif drawn:
         axes.legend(fontsize=8)
-    figure.suptitle(summary.title, x=0.01, ha="left", fontsize=11)
-    axes.set_title(summary.about, loc="left", fontsize=8, color="0.35")
+    axes.set_title(summary.about, **_SMALL)
     figure.savefig(picture, dpi=120)
+
+
+def _begin(title: str, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of one pair of axes below a title; the height is in inches."""
+    figure = Figure(figsize=(8, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return figure, figure.subplots()

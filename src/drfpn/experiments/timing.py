@@ -67,9 +67,9 @@ def compare_times(
 
     def train(name: str) -> None:
         model, optimizer = models[name].train(), optimizers[name]
-        optimizer.zero_grad(set_to_none=True)
         torch.stack(list(model(images, targets).values())).sum().backward()
         optimizer.step()
+        optimizer.zero_grad(set_to_none=True)  # else the gradients of all models are kept at once
 
     def infer(name: str) -> None:
         model: Any = models[name].eval()
