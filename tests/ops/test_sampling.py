@@ -77,6 +77,21 @@ def test_gathers_equal_grid_sample_in_value_and_gradient(size, padding) -> None:
     assert_close(*gradients)
 
 
+@pytest.mark.parametrize("padding", ["border", "zeros"])
+@pytest.mark.parametrize("size", [(4, 8), (1, 8), (1, 1)])
+def test_gathers_have_grid_sample_s_gradient_on_a_pixel_too(size, padding) -> None:
+    """Powers of two, so that positions come out at whole pixels exactly."""
+    height, width = size
+    image = torch.randn(1, 3, *size, dtype=torch.float64)
+    positions = pixel_grid(height, width, image)[None].requires_grad_()
+    weight = torch.randn(1, 3, *size, dtype=torch.float64)
+    gradients = [
+        torch.autograd.grad((f(image, positions, padding) * weight).sum(), positions)[0]
+        for f in (sample, sample_by_gathers)
+    ]
+    assert_close(*gradients)
+
+
 @pytest.mark.parametrize("function", [sample, sample_by_gathers])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_samplers_keep_the_dtype_of_the_image(function, dtype) -> None:

@@ -13,7 +13,8 @@ def deform_conv(conv: nn.Conv2d | DeformConv2d, m: Tensor, offset: Tensor, mask:
     """Convolve ``m`` at points that are moved, as ``torchvision.ops.deform_conv2d`` does.
 
     On a CPU the points of all pixels are read by an embedding bag, where they are the same for all channels: with the
-    channels of a pixel side by side in memory that takes a fraction of the time.
+    channels of a pixel side by side in memory that takes a fraction of the time. Groups of channels are read by
+    ``grid_sample``, as images of a batch.
 
     Args:
         conv: its weight, bias, stride, padding (in pixels) and dilation.
@@ -22,26 +23,51 @@ def deform_conv(conv: nn.Conv2d | DeformConv2d, m: Tensor, offset: Tensor, mask:
         mask: (N, K G, h, w): how much each point counts.
     """
     assert not isinstance(conv.padding, str)
-    points = conv.weight.shape[2:].numel()
-    plain = conv.groups == 1 and conv.dilation == (1, 1) and offset.shape[1] == 2 * points
-    if not plain or not may_compose(m.device):
+    if conv.groups > 1 or conv.dilation != (1, 1) or not may_compose(m.device):
         return deform_conv2d(m, offset, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, mask)
-    images, channels, height, width = m.shape
-    rows, columns = offset.shape[-2:]
-    moved = offset.unflatten(1, (*conv.weight.shape[2:], 2)).to(torch.promote_types(m.dtype, torch.float32))
-    y = _centres(rows, conv.weight.shape[2], conv.stride[0], conv.padding[0], moved)[:, None, :, None]
-    x = _centres(columns, conv.weight.shape[3], conv.stride[1], conv.padding[1], moved)[:, None]
-    index, share = pixel_corners(moved[:, :, :, 1] + x, moved[:, :, :, 0] + y, height, width)  # (N, kh, kw, h, w, 4)
+    kernel = conv.weight.shape[2:]
+    groups = offset.shape[1] // (2 * kernel.numel())
+    moved = offset.unflatten(1, (groups, *kernel, 2)).to(torch.promote_types(m.dtype, torch.float32))
+    y = (
+        moved[..., 0, :, :]
+        + _centres(offset.shape[-2], kernel[0], conv.stride[0], conv.padding[0], moved)[:, None, :, None]
+    )
+    x = moved[..., 1, :, :] + _centres(offset.shape[-1], kernel[1], conv.stride[1], conv.padding[1], moved)[:, None]
     if mask is not None:
-        share = share * mask.unflatten(1, conv.weight.shape[2:])[..., None]
-    index = index + torch.arange(images)[:, None, None, None, None, None] * (height * width)
+        mask = mask.unflatten(1, (groups, *kernel))  # as x and y: (N, G, kh, kw, h, w)
+    convolve = _by_bag if groups == 1 else _by_grid
+    return convolve(m, x, y, mask, conv.weight, conv.bias).to(m.dtype)
+
+
+def _by_bag(m: Tensor, x: Tensor, y: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve at points (N, 1, kh, kw, h, w) in pixels of ``m``."""
+    images, channels, height, width = m.shape
+    index, share = pixel_corners(x, y, height, width, mask)  # (N, 1, kh, kw, h, w, 4)
+    index = index + torch.arange(images).view(-1, *[1] * 6) * (height * width)
     pixels = m.permute(0, 2, 3, 1).reshape(-1, channels).to(share.dtype)
-    order = (0, 3, 4, 1, 2, 5)
+    order = (0, 4, 5, 1, 2, 3, 6)
     read = F.embedding_bag(
         index.permute(order).reshape(-1, 4), pixels, per_sample_weights=share.permute(order).reshape(-1, 4), mode="sum"
     )
-    out = F.linear(read.view(images, rows, columns, -1), conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)
-    return out.permute(0, 3, 1, 2).to(m.dtype)
+    out = F.linear(read.view(images, *x.shape[-2:], -1), weight.permute(0, 2, 3, 1).flatten(1), bias)
+    return out.permute(0, 3, 1, 2)
+
+
+def _by_grid(m: Tensor, x: Tensor, y: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve at points (N, G, kh, kw, h, w), G groups of channels."""
+    images, groups, *kernel, rows, columns = x.shape
+    height, width = m.shape[-2:]
+    # two pixels outside all is zero, its gradient too
+    grid = torch.stack([x.clamp(-2, width + 1) * 2 / width, y.clamp(-2, height + 1) * 2 / height], dim=-1)
+    grid = grid + grid.new_tensor([1 / width - 1, 1 / height - 1])
+    maps = m.to(x.dtype).unflatten(1, (groups, -1)).flatten(0, 1).contiguous()
+    read = F.grid_sample(maps, grid.view(images * groups, -1, columns, 2), align_corners=False)
+    read = read.view(images, groups, -1, *kernel, rows, columns)  # (N, G, C / G, kh, kw, h, w)
+    if mask is not None:
+        read = read * mask[:, :, None]
+    out = weight.flatten(1) @ read.view(images, -1, rows * columns)
+    out = out.unflatten(2, (rows, columns))
+    return out if bias is None else out + bias[:, None, None]
 
 
 def _centres(count: int, points: int, stride: int, padding: int, like: Tensor) -> Tensor:

@@ -83,21 +83,42 @@ def corners(positions: Tensor, height: int, width: int, padding: Padding = "bord
     x = ((positions[..., 0] + 1) * width - 1) / 2  # pixels of the map
     y = ((positions[..., 1] + 1) * height - 1) / 2
     if padding == "border":
-        x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+        x, y = _to_border(x, width - 1), _to_border(y, height - 1)
     return pixel_corners(x, y, height, width)
 
 
-def pixel_corners(x: Tensor, y: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Do what :func:`corners` does at points in pixels of the map, of any shape (...): (..., 4); outside lie zeros."""
-    left, top = x.detach().floor(), y.detach().floor()
-    indices, shares = [], []
-    for dx in (0, 1):
-        for dy in (0, 1):
-            column, row = left + dx, top + dy
-            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            shares.append((1 - (x - column).abs()) * (1 - (y - row).abs()) * inside)
-            indices.append(row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long())
-    return torch.stack(indices, dim=-1).clamp(0, height * width - 1), torch.stack(shares, dim=-1)
+def _to_border(position: Tensor, last: int) -> Tensor:
+    """Clamp to a map's pixels 0 to ``last``; as with ``grid_sample``, what lies on the border has no gradient."""
+    return torch.where((position > 0) & (position < last), position, position.detach().clamp(0, last))
+
+
+def pixel_corners(x: Tensor, y: Tensor, height: int, width: int, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Do what :func:`corners` does at points in pixels of the map, of any shape (...): (..., 4); outside lie zeros.
+
+    A point on a pixel has the gradient of a step to the right and down, as with the libraries' operators.
+
+    Args:
+        x: (...).
+        y: (...).
+        height: of the map.
+        width: of the map.
+        weight: (...), by which the shares of a point are multiplied.
+    """
+    column, across = _neighbours(x, width)
+    row, down = _neighbours(y, height)
+    if weight is not None:
+        down = down * weight[..., None]
+    index = row[..., None, :] * width + column[..., None]
+    return index.flatten(-2), (across[..., None] * down[..., None, :]).flatten(-2)
+
+
+def _neighbours(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return along one axis the pixels before and after each point and how much of each is taken: (..., 2)."""
+    before = position.detach().floor()
+    part = position - before
+    pixel = torch.stack([before, before + 1], dim=-1)
+    inside = (pixel >= 0) & (pixel < size)
+    return pixel.long().clamp_(0, size - 1), torch.stack([1 - part, part], dim=-1) * inside
 
 
 def sample_by_gathers(image: Tensor, positions: Tensor, padding: Padding = "border") -> Tensor:
