@@ -35,6 +35,16 @@ def test_a_node_begins_as_the_mean_and_drops_what_has_a_negative_weight() -> Non
     assert_close(node(a, b), node.conv(F.silu(a * 3 / (3 + 1e-4))))
 
 
+def test_running_statistics_follow_within_a_hundred_steps(pyramid_maps) -> None:
+    """A training on a few hundred images has two hundred."""
+    maps = pyramid_maps((8, 16, 32), 64, 64)
+    pyramid = BiFPN((8, 16, 32), 8).train()
+    for _ in range(100):
+        trained = pyramid(maps)
+    for level, alike in zip(pyramid.eval()(maps), trained, strict=True):
+        assert_close(level, alike, rtol=0, atol=0.1)
+
+
 @pytest.mark.parametrize("rounded_up", [True, False])
 def test_a_layer_is_the_papers_figure(rounded_up, pyramid_maps) -> None:
     """Written out for P3 to P7 (Figure 3 and the equations of P6 in the paper)."""

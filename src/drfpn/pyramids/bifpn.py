@@ -13,7 +13,7 @@ from drfpn.pyramids.base import Coarser, Neck, check_channels, fit, init_convs
 from drfpn.pyramids.extra import names_added
 from drfpn.pyramids.norm import BatchNorm
 
-Norm = partial(BatchNorm, momentum=0.01, eps=1e-3)
+Norm = partial(BatchNorm, eps=1e-3)
 
 
 class Node(nn.Module):
@@ -107,6 +107,9 @@ class BiFPN(Neck):
     two-stage detectors P2 to P6.
 
     Each map of the backbone but the finest has two projections (1x1, BatchNorm), one for each way of the first layer.
+
+    Differs from the authors' code: running statistics move by a tenth a step, not a hundredth, of which a training of
+    200 steps would see a mixture with those of its beginning (AP 5 in place of 22).
 
     Args:
         in_channels: channels of the backbone's maps, finest first.
