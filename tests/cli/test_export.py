@@ -1,4 +1,7 @@
+import json
 import sys
+
+import pytest
 
 
 def test_an_unknown_format_is_told_with_the_nearest(drfpn) -> None:
@@ -25,3 +28,22 @@ def test_a_missing_package_is_told_with_what_to_install(drfpn, monkeypatch) -> N
     result = drfpn("export", "run", "--format", "onnx")
     assert result.code == 1
     assert 'pip install "drfpn[onnx]"' in result.err
+
+
+@pytest.mark.slow
+def test_a_run_becomes_a_file_that_measures_and_predicts_as_it_does(drfpn, trained, tmp_path) -> None:
+    data, file = trained / "coco", tmp_path / "small.pt2"
+    result = drfpn("export", trained / "run", "--format", "pt2", "--data", data, "--out", file)
+    assert result.code == 0
+    report = json.loads((tmp_path / "small.pt2.parity.json").read_text())
+    eager, exported = report["ap"]["AP"]
+    assert eager == pytest.approx(exported, abs=1e-4)
+    measured = json.loads(drfpn("eval", file, "--data", data, "--json").out)
+    assert measured["box"]["AP"] == pytest.approx(exported, abs=1e-6)
+    image = next((data / "val2017").iterdir())
+    best = []
+    for detector, out in ((trained / "run", tmp_path / "eager"), (file, tmp_path / "exported")):
+        assert drfpn("predict", detector, image, "--out", out).code == 0
+        best.append(max(json.loads((out / "results.json").read_text()), key=lambda found: found["score"]))
+    assert best[0]["bbox"] == pytest.approx(best[1]["bbox"], abs=0.02)
+    assert best[0]["score"] == pytest.approx(best[1]["score"], abs=1e-4)

@@ -33,7 +33,7 @@ def export(
 ) -> None:
     """Write a whole detector for another runtime, from bytes of any size to boxes, and compare the two.
 
-    The comparison is printed and written beside the file as NAME.parity.json.
+    The comparison is printed and written beside the file as FILE.parity.json.
     """
     from drfpn.data import open_dataset
     from drfpn.engine import load_detector
@@ -57,7 +57,7 @@ def export(
     report: dict[str, Any] = {"file": str(file), "format": format_, "int8": int8, "parity": parity.model_dump()}
     if dataset is not None:
         report["ap"] = _ap(model, exported, dataset, split, masks=card.config.masks)
-    write_json(file.with_suffix(".parity.json"), report)
+    write_json(file.with_name(f"{file.name}.parity.json"), report)
     if json:
         print_json(report)
         return
