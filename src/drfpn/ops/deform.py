@@ -28,11 +28,9 @@ def deform_conv(conv: nn.Conv2d | DeformConv2d, m: Tensor, offset: Tensor, mask:
     kernel = conv.weight.shape[2:]
     groups = offset.shape[1] // (2 * kernel.numel())
     moved = offset.unflatten(1, (groups, *kernel, 2)).to(torch.promote_types(m.dtype, torch.float32))
-    y = (
-        moved[..., 0, :, :]
-        + _centres(offset.shape[-2], kernel[0], conv.stride[0], conv.padding[0], moved)[:, None, :, None]
-    )
-    x = moved[..., 1, :, :] + _centres(offset.shape[-1], kernel[1], conv.stride[1], conv.padding[1], moved)[:, None]
+    rows, columns = offset.shape[-2:]
+    y = _centres(rows, kernel[0], conv.stride[0], conv.padding[0], moved)[:, None, :, None] + moved[..., 0, :, :]
+    x = _centres(columns, kernel[1], conv.stride[1], conv.padding[1], moved)[:, None] + moved[..., 1, :, :]
     if mask is not None:
         mask = mask.unflatten(1, (groups, *kernel))  # as x and y: (N, G, kh, kw, h, w)
     convolve = _by_bag if groups == 1 else _by_grid
@@ -42,7 +40,9 @@ def deform_conv(conv: nn.Conv2d | DeformConv2d, m: Tensor, offset: Tensor, mask:
 def _by_bag(m: Tensor, x: Tensor, y: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Convolve at points (N, 1, kh, kw, h, w) in pixels of ``m``."""
     images, channels, height, width = m.shape
-    index, share = pixel_corners(x, y, height, width, mask)  # (N, 1, kh, kw, h, w, 4)
+    index, share = pixel_corners(x, y, height, width)  # (N, 1, kh, kw, h, w, 4)
+    if mask is not None:
+        share = share * mask[..., None]
     index = index + torch.arange(images).view(-1, *[1] * 6) * (height * width)
     pixels = m.permute(0, 2, 3, 1).reshape(-1, channels).to(share.dtype)
     order = (0, 4, 5, 1, 2, 3, 6)

@@ -92,22 +92,13 @@ def _to_border(position: Tensor, last: int) -> Tensor:
     return torch.where((position > 0) & (position < last), position, position.detach().clamp(0, last))
 
 
-def pixel_corners(x: Tensor, y: Tensor, height: int, width: int, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def pixel_corners(x: Tensor, y: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Do what :func:`corners` does at points in pixels of the map, of any shape (...): (..., 4); outside lie zeros.
 
     A point on a pixel has the gradient of a step to the right and down, as with the libraries' operators.
-
-    Args:
-        x: (...).
-        y: (...).
-        height: of the map.
-        width: of the map.
-        weight: (...), by which the shares of a point are multiplied.
     """
     column, across = _neighbours(x, width)
     row, down = _neighbours(y, height)
-    if weight is not None:
-        down = down * weight[..., None]
     index = row[..., None, :] * width + column[..., None]
     return index.flatten(-2), (across[..., None] * down[..., None, :]).flatten(-2)
 
