@@ -81,7 +81,7 @@ def test_a_stage_joins_the_finest_levels_and_lets_the_others_pass(pyramid_maps) 
 
 
 def test_the_coarsest_level_joins_at_the_last_stage(pyramid_maps) -> None:
-    pyramid = AFPN((8, 16, 24, 32), 16, blocks=1).eval()
+    pyramid = AFPN((8, 16, 24, 32), 16, blocks=1)  # untrained, its levels are nothing without the norms of a batch
     assert [len(stage.levels) for stage in pyramid.top_down] == [2, 3, 4]
     maps = pyramid_maps((8, 16, 24, 32), 32, 48)
     changed = [*maps[:3], torch.zeros_like(maps[3])]
@@ -89,3 +89,14 @@ def test_the_coarsest_level_joins_at_the_last_stage(pyramid_maps) -> None:
     before = [pyramid.top_down[:2](levels)[0] for levels in laterals]
     assert_close(*before)
     assert not torch.allclose(pyramid(maps)[0], pyramid(changed)[0])
+
+
+def test_convolutions_begin_small_and_levels_do_not(pyramid_maps) -> None:
+    """Weights are a fiftieth of what Xavier's law gives, and the norm behind each undoes it."""
+    torch.manual_seed(0)
+    pyramid = AFPN((8, 16, 24, 32), 16)
+    for layer in pyramid.modules():
+        if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 1000:
+            fans = (layer.in_channels + layer.out_channels) * layer.kernel_size[0] ** 2
+            assert layer.weight.std().item() == pytest.approx(0.02 * (2 / fans) ** 0.5, rel=0.15)
+    assert all(0.4 < level.std() < 0.8 for level in pyramid(pyramid_maps((8, 16, 24, 32), 64, 96)))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from drfpn.pyramids.base import Neck, check_channels, fit, init_convs
+from drfpn.pyramids.base import Neck, check_channels, fit
 from drfpn.pyramids.norm import BatchNorm
 
 LEAST = 8
@@ -21,7 +21,6 @@ class ConvNormReLU(nn.Sequential):
         padding = (kernel - stride) // 2
         conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False)
         super().__init__(conv, BatchNorm(out_channels), nn.ReLU())
-        init_convs(self)
 
 
 class Upsample(nn.Module):
@@ -70,7 +69,6 @@ class AdaptiveFusion(nn.Module):
         super().__init__()
         self.features = nn.ModuleList(ConvNormReLU(channels, features) for _ in range(inputs))
         self.weigh = nn.Conv2d(inputs * features, inputs, 1)
-        init_convs(self.weigh)
         self.smooth = ConvNormReLU(channels, channels, 3)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -92,7 +90,6 @@ class ResidualBlock(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1),
             BatchNorm(channels),
         )
-        init_convs(self)
 
     def forward(self, m: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape."""
@@ -152,8 +149,11 @@ class AFPN(Neck):
     Each map is reduced to an eighth of its channels. The first stage joins the two finest levels, each later one a
     level more; after that every level is brought to ``out_channels``.
 
-    Differs from the authors' code: convolutions begin by Kaiming's law and BatchNorm with scale 1, as everywhere here
-    (there Xavier's with gain 0.02, and N(1, 0.02)); a level has at least 8 channels inside.
+    Convolutions begin small, by Xavier's law with gain 0.02, and BatchNorm's scales at N(1, 0.02), as in the authors'
+    code: the smaller the weights in front of a norm, the more a step turns them, and with so many norms a pyramid that
+    begins by Kaiming's law has hardly learned after hundreds of steps.
+
+    Differs from that code: biases begin at 0, and a level has at least 8 channels inside.
 
     Args:
         in_channels: channels of the backbone's maps, finest first.
@@ -183,3 +183,10 @@ class AFPN(Neck):
             top_down=nn.Sequential(*(Stage(inside[:count], blocks) for count in range(2, len(inside) + 1))),
             extra_blocks=extra_blocks,
         )
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.xavier_normal_(layer.weight, gain=0.02)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+            elif isinstance(layer, nn.BatchNorm2d):
+                nn.init.normal_(layer.weight, 1, 0.02)
