@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from drfpn import build_detector
 from drfpn.analysis.counts import count
@@ -100,3 +101,11 @@ def test_convolutions_begin_small_and_levels_do_not(pyramid_maps) -> None:
             fans = (layer.in_channels + layer.out_channels) * layer.kernel_size[0] ** 2
             assert layer.weight.std().item() == pytest.approx(0.02 * (2 / fans) ** 0.5, rel=0.15)
     assert all(0.4 < level.std() < 0.8 for level in pyramid(pyramid_maps((8, 16, 24, 32), 64, 96)))
+
+
+def test_convolutions_of_extra_blocks_stay_as_they_are() -> None:
+    """They have no norm behind them that would make up for small weights."""
+    extra = LastLevelP6P7(16, 16)
+    before = [p.clone() for p in extra.parameters()]
+    AFPN((8, 16, 24, 32), 16, extra)
+    assert_close(list(extra.parameters()), before)

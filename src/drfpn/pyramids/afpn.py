@@ -14,6 +14,17 @@ LEAST = 8
 """Channels that a level has at least inside."""
 
 
+def begin_small(module: nn.Module) -> None:
+    """Start every convolution inside of ``module`` by Xavier's law (gain 0.02), every norm's scale at N(1, 0.02)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.xavier_normal_(layer.weight, gain=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1, 0.02)
+
+
 class ConvNormReLU(nn.Sequential):
     """A convolution without bias, BatchNorm and ReLU; the size stays, or is divided by ``stride``."""
 
@@ -151,7 +162,7 @@ class AFPN(Neck):
 
     Convolutions begin small, by Xavier's law with gain 0.02, and BatchNorm's scales at N(1, 0.02), as in the authors'
     code: the smaller the weights in front of a norm, the more a step turns them, and with so many norms a pyramid that
-    begins by Kaiming's law has hardly learned after hundreds of steps.
+    begins by Kaiming's law has hardly learned after hundreds of steps. Extra blocks have no norm and stay as they are.
 
     Differs from that code: biases begin at 0, and a level has at least 8 channels inside.
 
@@ -183,10 +194,5 @@ class AFPN(Neck):
             top_down=nn.Sequential(*(Stage(inside[:count], blocks) for count in range(2, len(inside) + 1))),
             extra_blocks=extra_blocks,
         )
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.xavier_normal_(layer.weight, gain=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-            elif isinstance(layer, nn.BatchNorm2d):
-                nn.init.normal_(layer.weight, 1, 0.02)
+        for part in (self.lateral, self.top, self.smooth, self.top_down):
+            begin_small(part)
