@@ -11,10 +11,17 @@ import pytest
 from drfpn.errors import UserError
 
 
+def heed_ctrl_c() -> None:
+    """Undo what a shell does that starts the tests in the background: what it starts ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_app_serves_the_shipped_detector_on_this_machine_alone_until_ctrl_c() -> None:
     pytest.importorskip("gradio", reason="the page needs the extra app")
-    process = subprocess.Popen([sys.executable, "-m", "drfpn", "app"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "drfpn", "app"], stdout=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
