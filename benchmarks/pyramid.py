@@ -56,13 +56,14 @@ class Torchvision(nn.Module):
 PYRAMIDS: dict[str, Callable[[int], nn.Module]] = {
     "plain transcription": plain,
     "drfpn, release": ours,
-    "drfpn, paper": lambda width: DRFPN(R50, width).to(memory_format=LAST),  # type: ignore[call-overload]
+    "drfpn": lambda width: DRFPN(R50, width).to(memory_format=LAST),  # type: ignore[call-overload]
+    "drfpn, paper": lambda width: DRFPN(R50, width, convention="paper").to(memory_format=LAST),  # type: ignore[call-overload]
     "pafpn": lambda width: PAFPN(R50, width).to(memory_format=LAST),  # type: ignore[call-overload]
     "fpn": lambda width: FPN(R50, width).to(memory_format=LAST),  # type: ignore[call-overload]
     "torchvision's fpn": Torchvision,
 }
 COMPILED: dict[str, Callable[[int], nn.Module]] = {
-    "drfpn, torch.compile": lambda width: torch.compile(PYRAMIDS["drfpn, paper"](width), dynamic=False),  # type: ignore[dict-item,return-value]
+    "drfpn, torch.compile": lambda width: torch.compile(PYRAMIDS["drfpn"](width), dynamic=False),  # type: ignore[dict-item,return-value]
 }
 if find_spec("feneck"):  # a peer that has necks alone: pip install feneck
     PYRAMIDS["feneck's pafpn"] = lambda width: import_module("feneck").PAFPN(list(R50), [4, 8, 16, 32], width)

@@ -63,6 +63,18 @@ def zero(*parameters: Any) -> None:
             parameter.zero_()
 
 
+class Constant(nn.Module):
+    """Gates that do not depend on anything."""
+
+    def __init__(self, gates: torch.Tensor) -> None:
+        super().__init__()
+        self.gates = gates
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the gates for averages (N, C, 1, 1)."""
+        return self.gates.expand(x.shape)
+
+
 def no_offsets(model: nn.Module, _: Callable[[], float]) -> None:
     """Have SRB read where bilinear upsampling does."""
     for srb in blocks(model, SpatialRefinementBlock):
@@ -72,8 +84,8 @@ def no_offsets(model: nn.Module, _: Callable[[], float]) -> None:
 def no_weights(model: nn.Module, _: Callable[[], float]) -> None:
     """Leave of SRB the nearest upsampling."""
     for srb in blocks(model, SpatialRefinementBlock):
-        last: Any = srb.weight
-        zero(last[-1].weight, last[-1].bias)
+        head: Any = srb.weight
+        zero(head[2].weight, head[2].bias)
 
 
 def fixed_gates(model: nn.Module, look: Callable[[], float]) -> None:
@@ -88,17 +100,13 @@ def fixed_gates(model: nn.Module, look: Callable[[], float]) -> None:
     for hook in hooks:
         hook.remove()
     for part, gates in zip(refinements, seen, strict=True):
-        gate: Any = part.gate
-        zero(gate.weight)
-        gate.bias.copy_(torch.stack(gates).mean(0))
+        part.gate = Constant(torch.stack(gates).mean(0)[:, None, None])
 
 
 def open_gates(model: nn.Module, _: Callable[[], float]) -> None:
     """Set all gates of CRB to 1."""
     for part in blocks(model, ChannelRefinement):
-        gate: Any = part.gate
-        zero(gate.weight)
-        gate.bias.fill_(1)
+        part.gate = Constant(torch.ones(1, 1, 1))
 
 
 def no_finer_map(model: nn.Module, _: Callable[[], float]) -> None:

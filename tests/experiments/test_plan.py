@@ -14,12 +14,19 @@ def test_rows_differ_in_the_pyramid_alone_and_a_seed_is_done_before_the_next() -
     assert [run.name for run in runs][:7] == ["fpn-0", "fpn-dcn-0", "crb-ppm-0", "spo-0", "gir-0", "drfpn-0", "fpn-1"]
     models = {run.row: run.config.model for run in runs}
     assert models["fpn-dcn"] == "faster_rcnn_lite0_fpn_dcn"
-    assert runs[3].config.neck_options == {"top_down": "srb_offset"}
+    assert runs[3].config.neck_options == {"convention": "bounded", "top_down": "srb_offset"}
     first = runs[0].config
     for run in runs:
         differs = set(first.changed(run.config)) - {"seed"}
         assert differs <= {"model", "neck_options"}
         assert (run.config.lr_per_16, run.config.epochs) == (0.04, 3)
+
+
+def test_a_convention_is_that_of_every_drfpn_that_does_not_say_one() -> None:
+    options = {run.row: run.config.neck_options for run in plan(TABLES["pyramids"], "shapes", convention="paper")}
+    assert options["fpn"] == options["pafpn"] == {}
+    assert options["drfpn"] == {"convention": "paper"}
+    assert options["drfpn-release"] == {"convention": "release"}
 
 
 def test_every_row_keeps_its_parts_in_a_run_s_settings() -> None:

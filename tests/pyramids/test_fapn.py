@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from drfpn.errors import UserError
 from drfpn.pyramids import FaPN
 from drfpn.pyramids.deformable import OFFSET_UNIT
-from drfpn.pyramids.fapn import FeatureAlignment, FeatureSelection
+from drfpn.pyramids.fapn import FeatureAlignment, FeatureSelection, UnalignedAddition
 
 R50 = (256, 512, 1024, 2048)
 
@@ -53,6 +53,19 @@ def test_a_point_reads_where_it_is_told_and_counts_what_it_is_told(pyramid_maps)
     upsampled = F.pad(F.interpolate(coarse, scale_factor=2, mode="bilinear"), (0, 1))[..., 1:]
     convolved = F.conv2d(upsampled, block.align.weight, padding=1).relu()
     assert_close((block(fine, coarse) - fine)[..., 1:-1], convolved[..., 1:-1], rtol=1e-4, atol=1e-5)
+
+
+def test_without_offsets_it_is_alignment_whose_offsets_are_zero(pyramid_maps) -> None:
+    fine, coarse = pyramid_maps((16, 16), 10, 13, dtype=torch.float64)
+    aligned, still = FeatureAlignment(16).double(), UnalignedAddition(16).double()
+    for parameter in still.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    aligned.guide.load_state_dict(still.guide.state_dict())
+    aligned.align.load_state_dict(still.align.state_dict())
+    aligned.offset.weight.data[aligned.counts[0] :] = still.weight.weight
+    aligned.offset.bias.data[aligned.counts[0] :] = still.weight.bias
+    assert_close(still(fine, coarse), aligned(fine, coarse))
+    assert isinstance(FaPN((4, 6), 8, offsets=False).top_down.steps[0], UnalignedAddition)
 
 
 def test_what_predicts_the_offsets_reads_the_fine_map_and_twice_the_coarse_one(pyramid_maps) -> None:

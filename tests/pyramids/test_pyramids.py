@@ -28,6 +28,8 @@ from drfpn.pyramids import (
     PANet,
     PConvFPN,
     Pyramid,
+    RefinedFPN,
+    ScaledFPN,
 )
 
 C = (4, 6, 8, 10)
@@ -37,6 +39,7 @@ PYRAMIDS = {
     "pafpn": PAFPN,
     "drfpn": DRFPN,
     "drfpn, release": partial(DRFPN, convention="release"),
+    "drfpn, paper": partial(DRFPN, convention="paper"),
     "drfpn, no context": partial(DRFPN, context=None),
     "carafe": CARAFE,
     "carafe, mmdet": partial(CARAFE, layout="mmdet"),
@@ -51,20 +54,24 @@ PYRAMIDS = {
     "pconv": PConvFPN,
     "sepc": partial(SEPC, layers=1),
     "augfpn": AugFPN,
+    "fpn, scaled": ScaledFPN,
+    "pafpn, residual": partial(PAFPN, residual=True),
+    "fapn, no offsets": partial(FaPN, offsets=False),
+    "refined": RefinedFPN,
 }
 every_pyramid = pytest.mark.parametrize("make", PYRAMIDS.values(), ids=PYRAMIDS.keys())
 every_traced = pytest.mark.parametrize(
     ("name", "channels"),  # two levels will do for the others: a step of a hundred operations takes long to trace
-    [(name, C) for name in ("fpn", "pafpn", "drfpn", "drfpn, release", "drfpn, no context")]
+    [(name, C) for name in ("fpn", "pafpn", "drfpn", "drfpn, release", "drfpn, paper", "drfpn, no context")]
     + [(name, C[2:]) for name in ("carafe", "dysample", "fapn", "freqfusion", "bifpn", "afpn")]
-    + [(name, C[2:]) for name in ("libra", "panet", "pconv", "sepc", "augfpn")],
+    + [(name, C[2:]) for name in ("libra", "panet", "pconv", "sepc", "augfpn", "fapn, no offsets", "refined")],
 )
 
 
 def awake(pyramid: nn.Module) -> nn.Module:
-    """Give offset and weight of SRB values, so that sampling does something."""
+    """Give values to what begins at zero, such as offset and weight of SRB, so that it does something."""
     for name, parameter in pyramid.named_parameters():
-        if "offset" in name or "weight.2" in name:
+        if "offset" in name or "weight.2" in name or (parameter.ndim > 1 and not parameter.any()):
             nn.init.normal_(parameter, std=0.3)
     return pyramid
 
@@ -201,7 +208,7 @@ def test_it_compiles_without_a_graph_break(name, channels, pyramid_maps) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("convention", ["paper", "release"])
+@pytest.mark.parametrize("convention", ["bounded", "paper", "release"])
 def test_it_compiles_for_training(convention, pyramid_maps) -> None:
     torch.compiler.reset()
     pyramid = awake(DRFPN(C, WIDTH, convention=convention)).train()

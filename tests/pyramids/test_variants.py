@@ -1,5 +1,7 @@
 """What holds for the parts of the paper's ablations."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -40,7 +42,7 @@ def randomise(module: nn.Module, std: float = 0.3) -> nn.Module:
 @pytest.mark.parametrize(("neck", "bottom_up"), [(FPN, None), (PAFPN, "stride")])
 def test_fpn_and_pafpn_are_choices_of_parts(neck, bottom_up, pyramid_maps) -> None:
     channels = (4, 6, 8)
-    composed = DRFPN(channels, 8, context=None, top_down="nearest", bottom_up=bottom_up)
+    composed = DRFPN(channels, 8, context=None, convention="paper", top_down="nearest", bottom_up=bottom_up)
     named = neck(channels, 8)
     named.load_state_dict(composed.state_dict())
     maps = pyramid_maps(channels)
@@ -193,8 +195,13 @@ def test_a_branch_of_dense_aspp_reads_all_before_it_and_sees_as_far_as_its_dilat
         lambda n: RefinedFirst(ChannelRefinement.paper(n), SpatialRefinementBlock(n)),
         lambda n: SpatialRefinementBlock(n, guide=guides.Added),
         lambda n: ChannelRefinementBlock.paper(n, guides.ConcatenatedAverage),
+        lambda n: GlobalInformationRefinement(n, norm=guides.over_rms, bound=nn.Tanh()),
+        lambda n: SpatialRefinementUpwards(n, norm=guides.over_rms, bound=nn.Tanh()),
     ],
-    ids=["spo", "gir", "bu srb", "bu srb, release", "td crb + srb", "srb from sum", "crb from both"],
+    ids=[
+        *("spo", "gir", "bu srb", "bu srb, release", "td crb + srb", "srb from sum", "crb from both"),
+        *("gir, bounded", "bu srb, bounded"),
+    ],
 )
 def test_variants_pass_gradcheck(make, pyramid_maps) -> None:
     block = randomise(make(4).double())
@@ -220,9 +227,10 @@ def test_the_parts_of_srb_add_up_to_it() -> None:
 @pytest.mark.parametrize(
     "guide", [guides.Concatenated, guides.Added, guides.FromTarget, guides.FromCoarse], ids=lambda g: g.__name__
 )
+@pytest.mark.parametrize("norm", [guides.unscaled, guides.over_rms], ids=lambda n: n.__name__)
 @pytest.mark.parametrize("height", [7, 8, 9], ids=["2h-1", "2h", "2h+1"])
-def test_offset_and_weight_read_at_once_are_those_of_the_layers_one_by_one(guide, height) -> None:
-    block = randomise(SpatialRefinementBlock(6, guide=guide)).double()
+def test_offset_and_weight_read_at_once_are_those_of_the_layers_one_by_one(guide, norm, height) -> None:
+    block = randomise(SpatialRefinementBlock(6, guide=partial(guide, norm=norm), bound=nn.Tanh())).double()
     fine = torch.randn(2, 6, height, 10, dtype=torch.float64, requires_grad=True)
     coarse = torch.randn(2, 6, 4, 5, dtype=torch.float64, requires_grad=True)
     read = block.guide(fine, coarse)

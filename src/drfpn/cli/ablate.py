@@ -17,7 +17,9 @@ TURNS = 7
 
 
 def ablate(
-    table: Annotated[str | None, typer.Argument(help="table2 to table7, pyramids, rivals; none: list them.")] = None,
+    table: Annotated[
+        str | None, typer.Argument(help="table2 to table7, pyramids, census, rivals; none: list them.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP, metavar="DATA", show_default=False)] = None,
     scale: Annotated[str, typer.Option(help="'small' (two CPU cores) or 'paper'.")] = "small",
     model: Annotated[
@@ -32,6 +34,9 @@ def ablate(
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; the rate drops at 8/12 and 11/12.")] = None,
     override: Annotated[
         list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="Any setting of a run.")
+    ] = None,
+    convention: Annotated[
+        str | None, typer.Option(help="Of DRFPN in rows that do not say: 'bounded' (default), 'paper' or 'release'.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs side by side; default: one a device.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where runs and tables are; default: in runs/.")] = None,
@@ -63,7 +68,7 @@ def ablate(
             raise UserError("Say which images to train on: --data.", exit_code=2)
         _print_rows(chosen, json)
         return
-    settings = {"scale": scale, "model": model, "schedule": schedule, "epochs": epochs}
+    settings = {"scale": scale, "model": model, "schedule": schedule, "epochs": epochs, "convention": convention}
     runs = plan(chosen, data, seeds=range(first_seed, first_seed + seeds), overrides=override or (), **settings)  # type: ignore[arg-type]
     config = runs[0].config
     with counting(f"reading {config.val_split}") as progress:

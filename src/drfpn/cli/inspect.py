@@ -15,7 +15,7 @@ def info(
     size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of the image that is counted for.")] = "800x1280",
     classes: Annotated[int, typer.Option(min=1, help="Foreground classes.")] = 80,
     width: Annotated[int, typer.Option(min=8, help="Channels of the pyramid.")] = 256,
-    convention: Annotated[str | None, typer.Option(help="Of DRFPN: 'paper' (default) or 'release'.")] = None,
+    convention: Annotated[str | None, typer.Option(help="Of DRFPN: 'bounded' (default), 'paper' or 'release'.")] = None,
     step: Annotated[bool, typer.Option("--step", help="Also train one step on noise of that size.")] = False,
     device: Device = "auto",
     json: Json = False,

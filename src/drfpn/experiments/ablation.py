@@ -51,10 +51,9 @@ class Ablation:
             threads: as of ``make_runs``.
             after: called when a run is done and kept.
         """
-        versions = {name: _version(name) for name in ("drfpn", "torch", "torchvision", "timm")}
 
         def keep(run: Planned, folder: Path) -> None:
-            self.store.add(read_record(folder, run.row, self.truth, versions))
+            self.store.add(read_record(folder, run.row, self.truth, versions()))
             after()
 
         return make_runs(self.missing, self.out / "runs", keep, devices=devices, threads=threads)
@@ -103,6 +102,11 @@ class Ablation:
         if any(len(line.curve) > 1 for line in summary.lines):
             draw_curves(summary, self.out / f"{self.name}-curves.png")
         return summary
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a run depends on."""
+    return {name: _version(name) for name in ("drfpn", "torch", "torchvision", "timm")}
 
 
 def _version(package: str) -> str:

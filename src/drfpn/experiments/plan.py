@@ -33,6 +33,7 @@ def plan(
     schedule: str | None = None,
     epochs: int | None = None,
     overrides: Sequence[str] = (),
+    convention: str | None = None,
 ) -> list[Planned]:
     """List the runs of a table, all rows of a seed before the next seed.
 
@@ -45,6 +46,7 @@ def plan(
         schedule: as of ``resolve``.
         epochs: as of ``resolve``.
         overrides: as of ``resolve``, the same for every row.
+        convention: of DRFPN in the rows that do not say one; ``None`` for its default.
 
     Raises:
         UserError: an unknown model or setting.
@@ -55,6 +57,8 @@ def plan(
         for row in table.rows:
             pyramid = PYRAMIDS[row.key]
             options: dict[str, Any] = dict(pyramid.options)
+            if pyramid.neck == "drfpn" and convention is not None:
+                options = {"convention": convention} | options
             name = f"{base}_{pyramid.neck}"
             parse_name(name)
             config = resolve(

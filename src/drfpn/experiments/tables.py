@@ -91,7 +91,15 @@ RIVALS: dict[str, Pyramid] = {
 }
 """Pyramids of other methods. Libra and AugFPN bring parts for two-stage detectors: with them and without."""
 
-PYRAMIDS = PAPER | RIVALS
+CENSUS: dict[str, Pyramid] = {
+    "drfpn-paper": _drfpn(convention="paper"),
+    "fpn-scale": Pyramid("fpn_scale", {}),
+    "fapn-still": Pyramid("fapn", {"offsets": False}),
+    "refined": Pyramid("refined", {}),
+}
+"""DRFPN by the paper's equations, and pyramids that keep one part of DRFPN or FaPN."""
+
+PYRAMIDS = PAPER | RIVALS | CENSUS
 """Every pyramid of the tables."""
 
 # rows that several tables print
@@ -177,6 +185,20 @@ TABLES: dict[str, Table] = {
         "Pyramids",
         (Row("fpn", "FPN"), Row("pafpn", "PAFPN"), Row("drfpn", "DRFPN"), Row("drfpn-release", "DRFPN (release)")),
     ),
+    "census": Table(
+        "Census: DRFPN's conventions, and pyramids that keep one part of DRFPN or FaPN",
+        (
+            Row("fpn", "FPN"),
+            Row("pafpn", "PAFPN"),
+            Row("drfpn", "DRFPN"),
+            Row("drfpn-paper", "DRFPN (paper)"),
+            Row("drfpn-release", "DRFPN (release)"),
+            Row("fpn-scale", "FPN, learned scale"),
+            Row("fapn", "FaPN"),
+            Row("fapn-still", "FaPN without offsets"),
+            Row("refined", "Refined coarse map"),
+        ),
+    ),
     "rivals": Table(
         "Rivals: pyramids of other methods",
         (
@@ -201,7 +223,7 @@ TABLES: dict[str, Table] = {
         ),
     ),
 }
-"""The tables by name; ``pyramids`` and ``rivals`` are this project's own."""
+"""The tables by name; ``pyramids``, ``census`` and ``rivals`` are this project's own."""
 
 
 def find_table(name: str) -> Table:

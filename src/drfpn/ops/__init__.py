@@ -4,6 +4,7 @@ from drfpn.ops.align import roi_align
 from drfpn.ops.deform import deform_conv
 from drfpn.ops.fuse import fuse
 from drfpn.ops.merging import add_warped
+from drfpn.ops.normalize import root_mean_square
 from drfpn.ops.pooling import adaptive_average_pool, adaptive_max_pool
 from drfpn.ops.precision import full_precision
 from drfpn.ops.resize import upsample_corners
@@ -37,6 +38,7 @@ __all__ = [
     "opaque",
     "pixel_grid",
     "roi_align",
+    "root_mean_square",
     "sample",
     "sample_by_gathers",
     "sum_taps",

@@ -45,4 +45,6 @@ def _gather_rows(fine: Tensor, coarse: Tensor, positions: Tensor, weight: Tensor
         (index + first[:, None, None, None]).view(-1, 5), pixels, per_sample_weights=share.view(-1, 5), mode="sum"
     )
     summed += fine.permute(0, 2, 3, 1).reshape(-1, channels)
-    return summed.view(images, rows, columns, channels).permute(0, 3, 1, 2).to(coarse.dtype)
+    result = summed.view(images, rows, columns, channels).permute(0, 3, 1, 2).to(coarse.dtype)
+    # in the layout of the finer map: the convolutions behind it then give the bits that they give behind FPN's sum
+    return result if fine.is_contiguous(memory_format=torch.channels_last) else result.contiguous()

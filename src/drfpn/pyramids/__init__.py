@@ -14,13 +14,14 @@ from drfpn.pyramids.drfpn import DRFPN
 from drfpn.pyramids.dysample import DySample
 from drfpn.pyramids.extra import ExtraConvs
 from drfpn.pyramids.fapn import FaPN
-from drfpn.pyramids.fpn import FPN, PAFPN
+from drfpn.pyramids.fpn import FPN, PAFPN, ScaledFPN
 from drfpn.pyramids.fpt import FPT
 from drfpn.pyramids.freqfusion import FreqFusion
 from drfpn.pyramids.libra import LibraFPN
 from drfpn.pyramids.nas_fpn import NASFPN
 from drfpn.pyramids.panet import PANet
 from drfpn.pyramids.pconv import SEPC, PConvFPN
+from drfpn.pyramids.refined import RefinedFPN
 from drfpn.pyramids.release import load_release
 from drfpn.pyramids.simple_fpn import SimpleFPN
 from drfpn.pyramids.srb import SpatialRefinementBlock
@@ -44,6 +45,8 @@ PYRAMIDS: dict[str, Callable[..., Neck]] = {
     "pconv": PConvFPN,
     "sepc": SEPC,
     "augfpn": AugFPN,
+    "fpn_scale": ScaledFPN,
+    "refined": RefinedFPN,
 }
 
 __all__ = [
@@ -70,6 +73,8 @@ __all__ = [
     "PConvFPN",
     "Pyramid",
     "PyramidPoolingModule",
+    "RefinedFPN",
+    "ScaledFPN",
     "SimpleFPN",
     "SpatialRefinementBlock",
     "load_release",

@@ -24,6 +24,13 @@ def init_convs(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+def init_zeros(conv: nn.Conv2d) -> None:
+    """Start a convolution at zero."""
+    nn.init.zeros_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+
+
 def check_channels(in_channels: Sequence[int]) -> None:
     """Raise a ``UserError`` where ``in_channels`` are not those of a pyramid."""
     if len(in_channels) < 2 or min(in_channels) < 1:
@@ -35,6 +42,26 @@ def conv3x3(channels: int) -> nn.Conv2d:
     conv = nn.Conv2d(channels, channels, 3, padding=1)
     init_convs(conv)
     return conv
+
+
+class ResidualConv(nn.Module):
+    """A 3x3 convolution with a shortcut around it, ``x + conv(x)``, which begins as the identity, bit for bit.
+
+    It can be what a plain 3x3 convolution can be. With a Dirac kernel in place of the shortcut the beginning would be
+    rounded wherever the library does not convolve directly (Winograd, TF32).
+
+    Args:
+        channels: of the map that comes in and of the one that leaves.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        init_zeros(self.conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        return self.conv(x) + x
 
 
 def fit(m: Tensor, like: Tensor) -> Tensor:
@@ -68,10 +95,10 @@ class TopDownPath(nn.Module):
 class BottomUpPath(nn.Module):
     """Hands content from the finest level back to the coarsest, then smooths each level but the finest."""
 
-    def __init__(self, steps: Sequence[nn.Module], channels: int) -> None:
+    def __init__(self, steps: Sequence[nn.Module], channels: int, smooth: Step = conv3x3) -> None:
         super().__init__()
         self.steps = nn.ModuleList(steps)
-        self.smooth = nn.ModuleList(conv3x3(channels) for _ in steps)
+        self.smooth = nn.ModuleList(smooth(channels) for _ in steps)
 
     def forward(self, p: list[Tensor]) -> list[Tensor]:
         """Return N2.. from P2..; a step maps (finer merged map, coarse) to the merged coarse map."""
@@ -253,6 +280,7 @@ class Pyramid(Neck):
         top_down: makes the step of the top-down path.
         bottom_up: makes the step of the bottom-up path; ``None`` for none.
         smooth: makes what runs once on each level after the top-down path; ``None`` for a 3x3 convolution.
+        smooth_up: makes what runs once on each level after the bottom-up path, the finest excepted.
         coarser: makes levels beyond the backbone's that pass through all this too; ``None`` for none.
         refine: maps the list of all levels that leave, the extra ones too, to one of the same sizes; ``None`` for none.
     """
@@ -267,6 +295,7 @@ class Pyramid(Neck):
         top_down: Step,
         bottom_up: Step | None = None,
         smooth: Step | None = None,
+        smooth_up: Step = conv3x3,
         coarser: Coarser | None = None,
         refine: nn.Module | None = None,
     ) -> None:
@@ -283,7 +312,9 @@ class Pyramid(Neck):
             lateral=[*projections] if top is None else [*projections, top],
             smooth=smoothing,
             top_down=TopDownPath([top_down(out_channels) for _ in pairs]),
-            bottom_up=BottomUpPath([bottom_up(out_channels) for _ in pairs], out_channels) if bottom_up else None,
+            bottom_up=BottomUpPath([bottom_up(out_channels) for _ in pairs], out_channels, smooth_up)
+            if bottom_up
+            else None,
             coarser=coarser,
             extra_blocks=extra_blocks,
             refine=refine,

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drfpn.ops import adaptive_average_pool
-from drfpn.pyramids.base import init_convs
+from drfpn.pyramids.base import init_convs, init_zeros
 
 
 class PyramidPoolingModule(nn.Module):
@@ -37,10 +37,35 @@ class PyramidPoolingModule(nn.Module):
 
     def forward(self, c: Tensor) -> Tensor:
         """Turn C5 (N, in_channels, H, W) into the top lateral (N, out_channels, H, W)."""
-        reduced = self.reduce(c)
+        return F.relu(self.join(self.reduce(c)))
+
+    def join(self, reduced: Tensor) -> Tensor:
+        """Merge the reduced map (N, out_channels, H, W) with its averages, without the ReLU."""
         size = reduced.shape[-2:]
         pooled = [
             F.interpolate(conv(adaptive_average_pool(reduced, bins)), size=size, mode="nearest")
             for bins, conv in zip(self.bins, self.branches, strict=True)
         ]
-        return F.relu(self.merge(torch.cat([*pooled, reduced], dim=1)))
+        return self.merge(torch.cat([*pooled, reduced], dim=1))
+
+
+class ResidualPyramidPooling(PyramidPoolingModule):
+    """PPM added to the reduced map, without the ReLU: it begins as FPN's 1x1 convolution, bit for bit.
+
+    A ReLU behind the sum would cut off what is negative in FPN's coarsest level, which is signed; one inside of the
+    residual branch would be dead where the branch begins at zero. The parameters are those of
+    :class:`PyramidPoolingModule`; ``reduce`` is FPN's convolution.
+
+    Starting values: ``merge`` is zero. It has a gradient at once, the branches from the second step on.
+
+    Args: as :class:`PyramidPoolingModule`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
+        super().__init__(in_channels, out_channels, bins)
+        init_zeros(self.merge)
+
+    def forward(self, c: Tensor) -> Tensor:
+        """Turn C5 (N, in_channels, H, W) into the top lateral (N, out_channels, H, W)."""
+        reduced = self.reduce(c)
+        return self.join(reduced) + reduced

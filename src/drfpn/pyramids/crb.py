@@ -3,12 +3,36 @@
 import torch
 from torch import Tensor, nn
 
-from drfpn.pyramids.base import Step, fit, init_convs
+from drfpn.ops import root_mean_square
+from drfpn.pyramids.base import ResidualConv, Step, fit, init_convs, init_zeros
 from drfpn.pyramids.guides import FineAverage
 from drfpn.pyramids.norm import BatchNorm
 
 DOWN_SHARE = 0.35
 """Of Kaiming's size: what the strided convolution begins with, see ``ChannelRefinementBlock.paper``."""
+
+
+class BoundedGate(nn.Module):
+    r"""Predicts gates between 0 and 2 from averages, whatever their scale.
+
+    .. math::
+        \alpha = 2 \, \sigma(\mathrm{conv}_4(x / \mathrm{rms}(x)))
+
+    The root mean square is that of the averages of one image. Starting values: the convolution is zero, so all gates
+    begin at 1 exactly.
+
+    Args:
+        channels: number of averages and of gates.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 1)
+        init_zeros(self.conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map averages (N, C, 1, 1) to gates of the same shape."""
+        return 2 * self.conv(x / root_mean_square(x)).sigmoid()
 
 
 class ChannelRefinement(nn.Module):
@@ -17,7 +41,7 @@ class ChannelRefinement(nn.Module):
     .. math::
         \mathrm{conv}_5(c) \odot \alpha, \quad \alpha = \mathrm{conv}_4(\mathrm{GAP}(f))
 
-    Make one with :meth:`paper` or :meth:`release`, or give the parts.
+    Make one with :meth:`bounded`, :meth:`paper` or :meth:`release`, or give the parts.
 
     Args:
         gate: maps the guide's (N, C, 1, 1) to alpha (N, C, 1, 1).
@@ -30,8 +54,16 @@ class ChannelRefinement(nn.Module):
         self.guide, self.gate, self.refine = guide, gate, refine
 
     @classmethod
+    def bounded(cls, channels: int, guide: Step = FineAverage) -> "ChannelRefinement":
+        """Make one that cannot diverge and begins as the identity: a :class:`BoundedGate`, conv5 with a shortcut."""
+        return cls(BoundedGate(channels), ResidualConv(channels), guide(channels))
+
+    @classmethod
     def paper(cls, channels: int, guide: Step = FineAverage) -> "ChannelRefinement":
         """Make that of Eqs. 5 and 6: no norm, no activation.
+
+        A gate has no bound: on photographs with large objects it can grow with the map that it reads until the loss
+        diverges. A lower learning rate helps; :meth:`bounded` does not diverge.
 
         Starting values: the gate's weights are N(0, 0.001) and its bias 1, so every channel begins open and has a
         gradient at once, also where it sums hundreds of large averages.
@@ -84,7 +116,7 @@ class ChannelRefinementBlock(nn.Module):
 
     Convention: fine (N, C, H, W), coarse (N, C, h, w) of half its size, gate (N, C, 1, 1), result as coarse.
 
-    Make one with :meth:`paper` or :meth:`release`, or give the parts.
+    Make one with :meth:`bounded`, :meth:`paper` or :meth:`release`, or give the parts.
 
     Args:
         channels: width of both maps.
@@ -98,6 +130,11 @@ class ChannelRefinementBlock(nn.Module):
         self.down = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
         init_convs(self.down)
         self.down.weight.data.mul_(share)
+
+    @classmethod
+    def bounded(cls, channels: int, guide: Step = FineAverage) -> "ChannelRefinementBlock":
+        """Make the block of :meth:`ChannelRefinement.bounded`; ``down`` is zero: it begins by returning ``coarse``."""
+        return cls(channels, ChannelRefinement.bounded(channels, guide), share=0.0)
 
     @classmethod
     def paper(cls, channels: int, guide: Step = FineAverage) -> "ChannelRefinementBlock":

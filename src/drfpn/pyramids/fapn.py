@@ -10,11 +10,17 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from drfpn.errors import UserError
 from drfpn.ops import adaptive_average_pool, at_least_float32
-from drfpn.pyramids.base import Neck, TopDownPath, check_channels, conv3x3, init_convs
+from drfpn.pyramids.base import Neck, TopDownPath, check_channels, conv3x3, init_convs, init_zeros
 from drfpn.pyramids.deformable import convolve
 
 POINTS = 9
 """That a 3x3 convolution reads."""
+
+
+def check_groups(channels: int, groups: int) -> None:
+    """Raise a ``UserError`` where ``channels`` cannot be read in ``groups``."""
+    if channels % groups:
+        raise UserError(f"FaPN reads {groups} groups of channels, of which {channels} is no multiple.")
 
 
 class FeatureSelection(nn.Module):
@@ -63,8 +69,7 @@ class FeatureAlignment(nn.Module):
 
     def __init__(self, channels: int, groups: int = 8) -> None:
         super().__init__()
-        if channels % groups:
-            raise UserError(f"FaPN reads {groups} groups of channels, of which {channels} is no multiple.")
+        check_groups(channels, groups)
         self.counts = (2 * groups * POINTS, groups * POINTS)
         self.guide = nn.Conv2d(2 * channels, channels, 1, bias=False)
         self.offset = nn.Conv2d(channels, sum(self.counts), 3, padding=1)  # and the weights of the points
@@ -83,16 +88,63 @@ class FeatureAlignment(nn.Module):
         return fine + F.relu(aligned).to(fine.dtype)
 
 
+class UnalignedAddition(nn.Module):
+    r"""FAM with all offsets at zero: what is left is a 3x3 convolution whose points are weighed at each pixel.
+
+    .. math::
+        f + \mathrm{ReLU}(\mathrm{conv}_{3 \times 3}(u, \sigma(\mathrm{weight}(\mathrm{guide}([f, 2 u])))))
+
+    Equals :class:`FeatureAlignment` whose offsets are zero, and begins as it does.
+
+    Args:
+        channels: width of both maps, a multiple of ``groups``.
+        groups: of channels.
+
+    Raises:
+        UserError: channels that cannot be grouped.
+    """
+
+    def __init__(self, channels: int, groups: int = 8) -> None:
+        super().__init__()
+        check_groups(channels, groups)
+        self.groups = groups
+        self.guide = nn.Conv2d(2 * channels, channels, 1, bias=False)
+        self.weight = nn.Conv2d(channels, groups * POINTS, 3, padding=1)
+        self.align = nn.Conv2d(channels, channels, 3, padding=1)
+        init_convs(self.guide)
+        init_convs(self.align)
+        init_zeros(self.weight)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Merge ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
+        upsampled = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
+        weight = self.weight(self.guide(torch.cat([fine, 2 * upsampled], dim=1))).sigmoid()
+        points = F.unfold(upsampled, 3, padding=1).unflatten(1, (self.groups, -1, POINTS))
+        weighed = points * weight.flatten(2).unflatten(1, (-1, 1, POINTS))
+        aligned = self.align.weight.flatten(1) @ weighed.flatten(1, 3)
+        aligned = aligned.unflatten(2, fine.shape[-2:]) + self.align.bias[:, None, None]  # type: ignore[index]
+        return fine + F.relu(aligned)
+
+
 class FaPN(Neck):
     """Feature-aligned Pyramid Network: FSM on each lateral, FAM on the way down.
 
     As in its authors' code the coarsest level is a plain 1x1 convolution of C5 and has no 3x3 behind it.
 
-    Args: as :class:`drfpn.FPN`; ``out_channels`` must be a multiple of 8.
+    Args:
+        in_channels: channels of the backbone's maps, finest first.
+        out_channels: channels of every level that leaves, a multiple of 8.
+        extra_blocks: torchvision's ``ExtraFPNBlock``.
+        offsets: whether points move; ``False`` keeps them where a plain convolution reads (:class:`UnalignedAddition`).
     """
 
     def __init__(
-        self, in_channels: Sequence[int], out_channels: int = 256, extra_blocks: ExtraFPNBlock | None = None
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 256,
+        extra_blocks: ExtraFPNBlock | None = None,
+        *,
+        offsets: bool = True,
     ) -> None:
         check_channels(in_channels)
         finer = in_channels[:-1]
@@ -103,6 +155,6 @@ class FaPN(Neck):
             out_channels,
             lateral=[*(FeatureSelection(channels, out_channels) for channels in finer), top],
             smooth=[*(conv3x3(out_channels) for _ in finer), nn.Identity()],
-            top_down=TopDownPath([FeatureAlignment(out_channels) for _ in finer]),
+            top_down=TopDownPath([(FeatureAlignment if offsets else UnalignedAddition)(out_channels) for _ in finer]),
             extra_blocks=extra_blocks,
         )

@@ -1,4 +1,8 @@
-"""What guides a refinement: which of the two maps its numbers are predicted from (Tables 5 and 6 of the paper)."""
+"""What guides a refinement: which of the two maps its numbers are predicted from (Tables 5 and 6 of the paper).
+
+SRB's guides project a map first and then pass the projection and the map to their ``norm``: :func:`unscaled` leaves the
+projection as it is, :func:`over_rms` divides it by the scale of the map.
+"""
 
 from collections.abc import Callable
 
@@ -6,10 +10,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drfpn.ops import root_mean_square
 from drfpn.pyramids.base import fit, init_convs
 
 SHARE = 0.1
 """Of Kaiming's size: what the projections of SRB begin with, see ``SpatialRefinementBlock``."""
+
+
+Norm = Callable[[Tensor, Tensor], Tensor]
+"""Maps (projection of a map, the map) to the projection at the scale to be read."""
+
+
+def unscaled(projected: Tensor, m: Tensor) -> Tensor:
+    """Return ``projected`` as it is."""
+    return projected
+
+
+def over_rms(projected: Tensor, m: Tensor) -> Tensor:
+    """Divide ``projected`` by the root mean square of ``m``, from which it was projected without a bias.
+
+    The same as projecting ``m`` divided by its root mean square, without writing that map.
+    """
+    return projected / root_mean_square(m)
 
 
 class SpatialGuide(nn.Module):
@@ -29,25 +51,27 @@ class SpatialGuide(nn.Module):
 class FromTarget(SpatialGuide):
     """Projects the map that is added to, (N, C, H, W), to half its channels (1x1)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Norm = unscaled) -> None:
         super().__init__()
+        self.norm = norm
         self.channels = channels // 2
         self.project = projection(channels)
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
         """Return (N, C / 2, H, W)."""
-        return self.project(target)
+        return self.norm(self.project(target), target)
 
     def read(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
         """Return what a 1x1 convolution of ``weight`` makes of the features: one on ``target``."""
-        return F.conv2d(target, (weight @ self.project.weight.flatten(1))[:, :, None, None])
+        return self.norm(F.conv2d(target, (weight @ self.project.weight.flatten(1))[:, :, None, None]), target)
 
 
 class FromCoarse(SpatialGuide):
     """Projects the coarser map, (N, C, h, w), to half its channels (1x1) and upsamples it (3x3, transposed)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Norm = unscaled) -> None:
         super().__init__()
+        self.norm = norm
         self.channels = channels // 2
         self.project = projection(channels)
         self.upsample = nn.ConvTranspose2d(self.channels, self.channels, 3, stride=2, padding=1)
@@ -55,7 +79,7 @@ class FromCoarse(SpatialGuide):
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
         """Return (N, C / 2, H, W), the size of ``target``."""
-        return upsample(self.project(source), target, self.upsample)
+        return upsample(self.norm(self.project(source), source), target, self.upsample)
 
     def read(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
         """Return what a 1x1 convolution of ``weight`` makes of the features: another transposed one."""
@@ -66,14 +90,15 @@ class FromCoarse(SpatialGuide):
             more = [0, 0] if size is None else [size[i] - 2 * m.shape[2 + i] + 1 for i in (0, 1)]
             return F.conv_transpose2d(m, kernel, bias, stride=2, padding=1, output_padding=more)
 
-        return upsample(self.project(source), target, composed)
+        return upsample(self.norm(self.project(source), source), target, composed)
 
 
 class FromFine(SpatialGuide):
     """Projects the finer map to half its channels (1x1) and halves its size (3x3, stride 2)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Norm = unscaled) -> None:
         super().__init__()
+        self.norm = norm
         self.channels = channels // 2
         self.project = projection(channels)
         self.downsample = nn.Conv2d(self.channels, self.channels, 3, stride=2, padding=1)
@@ -81,7 +106,7 @@ class FromFine(SpatialGuide):
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
         """Return (N, C / 2, h, w), the size of ``target``."""
-        return fit(self.downsample(self.project(source)), target)
+        return fit(self.downsample(self.norm(self.project(source), source)), target)
 
 
 class Concatenated(SpatialGuide):
@@ -89,13 +114,16 @@ class Concatenated(SpatialGuide):
 
     Args:
         channels: width of both maps.
+        norm: what brings each map to the scale to be read.
         source: guide made from the map that is sampled.
     """
 
-    def __init__(self, channels: int, source: Callable[[int], SpatialGuide] = FromCoarse) -> None:
+    def __init__(
+        self, channels: int, norm: Norm = unscaled, source: Callable[[int, Norm], SpatialGuide] = FromCoarse
+    ) -> None:
         super().__init__()
         self.channels = channels // 2 * 2
-        self.source, self.target = source(channels), FromTarget(channels)
+        self.source, self.target = source(channels, norm), FromTarget(channels, norm)
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
         """Return (N, C, H, W), the size of ``target``."""
@@ -110,10 +138,10 @@ class Concatenated(SpatialGuide):
 class Added(SpatialGuide):
     """Both maps, added: ``add(F_l, F_h)`` of Table 5."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Norm = unscaled) -> None:
         super().__init__()
         self.channels = channels // 2
-        self.source, self.target = FromCoarse(channels), FromTarget(channels)
+        self.source, self.target = FromCoarse(channels, norm), FromTarget(channels, norm)
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
         """Return (N, C / 2, H, W), the size of ``target``."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from drfpn.ops import Warp, add_warped, warp
 from drfpn.pyramids.base import fit, init_convs
 from drfpn.pyramids.crb import DOWN_SHARE, ChannelRefinement
-from drfpn.pyramids.guides import Concatenated, FromFine
+from drfpn.pyramids.guides import Concatenated, FromFine, Norm, unscaled
 from drfpn.pyramids.srb import SpatialRefinementBlock, offset_head, weight_head
 
 
@@ -21,12 +21,13 @@ class SamplingPointOffset(nn.Module):
     Args:
         channels: width of both maps.
         warp: as of :class:`SpatialRefinementBlock`.
+        norm: the scale at which the guide reads its maps.
     """
 
-    def __init__(self, channels: int, warp: Warp = warp) -> None:
+    def __init__(self, channels: int, warp: Warp = warp, norm: Norm = unscaled) -> None:
         super().__init__()
         self.warp = warp
-        self.guide = Concatenated(channels)
+        self.guide = Concatenated(channels, norm)
         self.offset = offset_head(self.guide)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
@@ -40,13 +41,15 @@ class GlobalInformationRefinement(nn.Module):
     Args:
         channels: width of both maps.
         warp: as of :class:`SpatialRefinementBlock`.
+        norm: the scale at which the guide reads its maps.
+        bound: as of :class:`SpatialRefinementBlock`.
     """
 
-    def __init__(self, channels: int, warp: Warp = warp) -> None:
+    def __init__(self, channels: int, warp: Warp = warp, norm: Norm = unscaled, bound: nn.Module | None = None) -> None:
         super().__init__()
         self.warp = warp
-        self.guide = Concatenated(channels)
-        self.weight = weight_head(self.guide, channels // 2)
+        self.guide = Concatenated(channels, norm)
+        self.weight = weight_head(self.guide, channels // 2, bound)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Merge ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
@@ -82,13 +85,23 @@ class SpatialRefinementUpwards(SpatialRefinementBlock):
     Args:
         channels: width of both maps.
         warp: as of :class:`SpatialRefinementBlock`.
+        norm: the scale at which the guide reads its maps.
+        bound: as of :class:`SpatialRefinementBlock`.
+        share: of Kaiming's standard deviation, what ``down`` begins with.
     """
 
-    def __init__(self, channels: int, warp: Warp = warp) -> None:
-        super().__init__(channels, warp, guide=lambda channels: Concatenated(channels, source=FromFine))
+    def __init__(
+        self,
+        channels: int,
+        warp: Warp = warp,
+        norm: Norm = unscaled,
+        bound: nn.Module | None = None,
+        share: float = DOWN_SHARE,
+    ) -> None:
+        super().__init__(channels, warp, lambda channels: Concatenated(channels, norm, FromFine), bound)
         self.down = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
         init_convs(self.down)
-        self.down.weight.data.mul_(DOWN_SHARE)
+        self.down.weight.data.mul_(share)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Merge ``fine`` (N, C, H, W) into ``coarse`` (N, C, h, w)."""
