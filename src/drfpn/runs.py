@@ -1,4 +1,4 @@
-"""What runs are called in tables and pictures."""
+"""Run folders: their weights, and what runs are called in tables and pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,18 @@ from drfpn.errors import UserError
 
 WEIGHTS = ("best.safetensors", "last.safetensors")
 """What a run folder holds, first the better one."""
+
+
+def find_weights(run_or_file: Path) -> Path:
+    """Return the weights of a run folder (the best, else the last) or the file itself."""
+    if run_or_file.is_file():
+        return run_or_file
+    for name in WEIGHTS:
+        if (run_or_file / name).is_file():
+            return run_or_file / name
+    if run_or_file.is_dir():
+        raise UserError(f"{run_or_file} is not a run: it holds neither best.safetensors nor last.safetensors.")
+    raise UserError(f"There is no run or weights file {run_or_file}.")
 
 
 def name_runs(runs: Sequence[Path]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -28,6 +29,15 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{file} does not hold a state dict of tensors.")
     return dict(state)
+
+
+def read_card(file: Path) -> str | None:
+    """Return the card that a run wrote into its .safetensors file, as JSON, or ``None`` if it is no such file."""
+    try:
+        with safe_open(file, "pt") as stream:
+            return (stream.metadata() or {}).get("drfpn")
+    except (SafetensorError, OSError):
+        return None
 
 
 def check_fit(own: Mapping[str, Tensor], given: Mapping[str, Tensor], of: str, file: str | Path | None = None) -> None:

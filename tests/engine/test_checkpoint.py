@@ -6,7 +6,6 @@ import torch
 from drfpn.engine.checkpoint import (
     Card,
     build,
-    find_weights,
     load_detector,
     load_state,
     save_detector,
@@ -14,6 +13,7 @@ from drfpn.engine.checkpoint import (
     write_atomically,
 )
 from drfpn.errors import UserError
+from drfpn.runs import find_weights
 
 
 @pytest.fixture

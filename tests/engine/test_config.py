@@ -69,6 +69,16 @@ def test_yaml_reads_off_as_a_bool_and_amp_takes_it_as_its_word() -> None:
     assert resolve("faster_rcnn_lite0_fpn", "shapes", overrides=["amp=off"]).amp == "off"
 
 
+def test_a_run_writes_its_convention_down_and_one_without_is_of_the_papers_convention() -> None:
+    config = resolve("faster_rcnn_lite0_drfpn", "shapes", overrides=["neck_options.context=null"])
+    assert config.neck_options == {"convention": "bounded", "context": None}
+    saved = {"model": "faster_rcnn_lite0_drfpn", "data": "shapes"}
+    assert check_config(saved).neck_options == {"convention": "paper"}
+    assert check_config(saved | {"neck_options": {"context": None}}).neck_options["convention"] == "paper"
+    assert check_config(saved | {"neck_options": {"convention": "release"}}).neck_options == {"convention": "release"}
+    assert check_config(saved | {"model": "faster_rcnn_lite0_fpn"}).neck_options == {}
+
+
 def test_settings_survive_their_file(tmp_path) -> None:
     config = resolve("faster_rcnn_lite0_drfpn", "shapes", epochs=3, overrides=["neck_options.context=null"])
     file = tmp_path / "config.yaml"

@@ -37,9 +37,10 @@ def export(
     """
     from drfpn.data import open_dataset
     from drfpn.engine import load_detector
-    from drfpn.engine.checkpoint import find_weights, write_json
+    from drfpn.engine.checkpoint import write_json
     from drfpn.engine.progress import say
     from drfpn.export import blotches, load_exported, measure_parity, metadata_of
+    from drfpn.runs import find_weights
 
     suffix = _check(format_, out, data, int8)
     model, card = load_detector(run)

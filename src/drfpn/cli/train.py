@@ -30,7 +30,11 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; the rate drops at 8/12 and 11/12.")] = None,
     scale: Annotated[str | None, typer.Option(help="'small' or 'paper'; default: what suits the backbone.")] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="torchvision|FILE", help="Begin with the weights of a torchvision detector.")
+        str | None,
+        typer.Option(
+            metavar="RUN|torchvision|FILE",
+            help="Begin with the weights of a run, whatever its pyramid, or of a torchvision detector.",
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings of another run, in place of MODEL and --data.")

@@ -1,5 +1,6 @@
-"""Another pyramid for a detector that torchvision built."""
+"""Another pyramid for a detector that is there already."""
 
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -8,35 +9,44 @@ import torch
 from torch import nn
 
 from drfpn.detectors.options import check_keywords
+from drfpn.detectors.upgrade import memory_format, upgrade
 from drfpn.errors import UserError, nearest
 from drfpn.pyramids import PYRAMIDS, Neck
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def replace_neck(model: Model, neck: str | Callable[..., nn.Module] = "drfpn", **options: Any) -> Model:
-    """Swap the pyramid of a torchvision detector in place and return it; every other weight stays.
+def replace_neck(
+    model: Model, neck: str | Callable[..., nn.Module] = "drfpn", *, keep: bool = False, **options: Any
+) -> Model:
+    """Swap the pyramid of a detector in place and return it; every other weight stays.
 
-    Works for Faster, Mask and Keypoint R-CNN, RetinaNet and FCOS with a ResNet, and for whatever has a
-    ``backbone.fpn`` of torchvision's kind::
+    Works for torchvision's Faster, Mask and Keypoint R-CNN, RetinaNet and FCOS with a ResNet, for whatever has a
+    ``backbone.fpn`` of torchvision's kind, and for the detectors of this library (``backbone.neck``)::
 
-        model = replace_neck(torchvision.models.detection.fasterrcnn_resnet50_fpn(weights="DEFAULT"))
+        model = replace_neck(torchvision.models.detection.fasterrcnn_resnet50_fpn(weights="DEFAULT"), keep=True)
 
     Args:
         model: the detector.
         neck: a name of ``PYRAMIDS``, such as ``"drfpn"``, or a class
             ``(in_channels, out_channels, extra_blocks, **options)``.
+        keep: load the weights of the old pyramid into the new one, as far as it has a place for them. From FPN to DRFPN
+            (``convention="bounded"``, the default), to PAFPN with ``residual=True`` and to ``"fpn_scale"`` the levels
+            are then equal bit for bit, so the model detects what it did and is trained on from there; a sentence on
+            stderr says so, or what is lost. ``False`` begins with an untrained pyramid.
         options: keywords of the pyramid, such as ``convention="release"``.
 
     Raises:
-        UserError: a model without a torchvision pyramid, an unknown neck or option, or levels that do not halve.
+        UserError: a model without such a pyramid, an unknown neck or option, levels that do not halve, or ``keep`` with
+            a class that is no pyramid of this library.
     """
     if isinstance(neck, str) and neck not in PYRAMIDS:
         raise UserError(f"Unknown pyramid '{neck}': choose one of {', '.join(PYRAMIDS)}.{nearest(neck, PYRAMIDS)}")
     make = PYRAMIDS[neck] if isinstance(neck, str) else neck
     backbone: Any = getattr(model, "backbone", None)
-    fpn: Any = getattr(backbone, "fpn", None)
-    if isinstance(fpn, Neck):  # replaced before
+    place = "fpn" if hasattr(backbone, "fpn") else "neck"
+    fpn: Any = getattr(backbone, place, None)
+    if isinstance(fpn, Neck):  # one of ours
         in_channels, out_channels = fpn.in_channels, fpn.out_channels
         extra_blocks = fpn.extra_blocks or fpn.coarser.instead_of
     elif hasattr(fpn, "inner_blocks"):
@@ -49,7 +59,13 @@ def replace_neck(model: Model, neck: str | Callable[..., nn.Module] = "drfpn", *
     like = next(fpn.parameters())
     _check_levels(backbone, like)
     new = make(in_channels, out_channels, extra_blocks, **options)
-    backbone.fpn = new.to(device=like.device, dtype=like.dtype).train(model.training)
+    layout = memory_format(fpn)
+    new = new.to(device=like.device, dtype=like.dtype, memory_format=layout).train(model.training)  # type: ignore[call-overload]
+    if keep:
+        if not isinstance(new, Neck):
+            raise UserError(f"keep=True needs a pyramid of this library, and {type(new).__name__} is none.")
+        print(upgrade(fpn, new), file=sys.stderr)
+    setattr(backbone, place, new)
     return model
 
 

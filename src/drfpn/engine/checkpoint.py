@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from drfpn.detectors import build_detector
 from drfpn.engine.config import RunConfig
 from drfpn.errors import UserError
-from drfpn.runs import WEIGHTS
+from drfpn.runs import find_weights
 from drfpn.weights import load_exactly
 
 
@@ -46,7 +46,7 @@ def build(card: Card, *, pretrained: bool = False) -> nn.Module:
         width=config.width,
         frozen_stages=config.frozen_stages,
         norm_eval=config.norm_eval,
-        torchvision_levels=config.weights is not None,
+        torchvision_levels=config.has_torchvision_levels,
         min_size=config.min_size,
         max_size=config.max_size,
         **config.detector_options,
@@ -85,18 +85,6 @@ def save_detector(file: Path, model: nn.Module, card: Card) -> None:
     """Write the weights of ``model`` and its card to a .safetensors file."""
     tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     write_atomically(file, save(tensors, metadata={"drfpn": card.model_dump_json()}))
-
-
-def find_weights(run_or_file: Path) -> Path:
-    """Return the weights of a run folder (the best, else the last) or the file itself."""
-    if run_or_file.is_file():
-        return run_or_file
-    for name in WEIGHTS:
-        if (run_or_file / name).is_file():
-            return run_or_file / name
-    if run_or_file.is_dir():
-        raise UserError(f"{run_or_file} is not a run: it holds neither best.safetensors nor last.safetensors.")
-    raise UserError(f"There is no run or weights file {run_or_file}.")
 
 
 def load_detector(run_or_file: str | Path) -> tuple[nn.Module, Card]:

@@ -1,5 +1,6 @@
 """The settings of a run: checked, with units, saved beside its weights."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -7,12 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from drfpn.backbones import BACKBONES, pypi_weights_file
 from drfpn.data.presets import PRESETS
 from drfpn.detectors import DETECTORS, parse_name
 from drfpn.errors import UserError, nearest
+from drfpn.pyramids.drfpn import DEFAULT_CONVENTION
+from drfpn.runs import find_weights
+from drfpn.weights import read_card
 
 
 class RunConfig(BaseModel):
@@ -29,7 +33,10 @@ class RunConfig(BaseModel):
 
     scale: Literal["small", "paper"] = "paper"
     weights: str | None = Field(
-        None, description="the whole detector's to begin with: 'torchvision' (COCO, fetched) or a file of that kind"
+        None, description="of a detector to begin with: 'torchvision' (COCO, fetched), a file of that kind, or a run"
+    )
+    torchvision_levels: bool | None = Field(
+        None, description="P6 and P7 as in torchvision; null: where weights are torchvision's"
     )
     weights_backbone: bool | str | None = None
     neck_options: dict[str, Any] = {}
@@ -66,6 +73,15 @@ class RunConfig(BaseModel):
     log_every: int = Field(20, ge=1, description="steps between rows of steps.jsonl")
     loggers: list[str] = Field([], description="besides JSON lines and CSV: tensorboard, wandb, mlflow")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _convention_of_before(cls, values: Any) -> Any:
+        """Settings saved without a convention are of the time when DRFPN's default was the paper's."""
+        options = values.get("neck_options", {}) if isinstance(values, Mapping) else None
+        if isinstance(options, Mapping) and str(values.get("model")).endswith("_drfpn"):
+            return {**values, "neck_options": {"convention": "paper"} | dict(options)}
+        return values
+
     @field_validator("amp", mode="before")
     @classmethod
     def _off_is_a_word(cls, value: Any) -> Any:
@@ -80,6 +96,11 @@ class RunConfig(BaseModel):
     def needs_masks(self) -> bool:
         """Whether training images must have masks: to learn from, or to cut objects out by."""
         return self.masks or PRESETS[self.transforms].pastes
+
+    @property
+    def has_torchvision_levels(self) -> bool:
+        """Whether P6 and P7 are made as in torchvision."""
+        return self.weights is not None if self.torchvision_levels is None else self.torchvision_levels
 
     @property
     def lr(self) -> float:
@@ -131,6 +152,12 @@ SMALL_DETECTORS: dict[str, dict[str, Any]] = {
 }
 """What the scale ``small`` sets in each detector."""
 
+MODEL_SETTINGS = (
+    *("scale", "width", "min_size", "max_size", "frozen_stages", "norm_eval", "detector_options"),
+    "torchvision_levels",
+)
+"""Settings that the weights of a run depend on, or that decide what they detect."""
+
 SCHEDULES = {"1x": (12, [8, 11]), "2x": (24, [16, 22])}
 """Epochs and milestones of the paper's schedules."""
 
@@ -149,6 +176,8 @@ def resolve(
 ) -> RunConfig:
     """Make the settings of a run: the scale's, then the schedule's, then what the user says.
 
+    Where it begins with the ``weights`` of another run, what these depend on is that run's unless the user says it.
+
     Args:
         model: name of a model.
         data: name of a data set.
@@ -161,8 +190,12 @@ def resolve(
     Raises:
         UserError: an unknown key (with the nearest) or a value out of range.
     """
-    detector, body, _ = parse_name(model)
-    scale = scale or ("small" if body in _SMALL_BACKBONES else "paper")
+    detector, body, neck = parse_name(model)
+    said: dict[str, Any] = _merge({}, {key: value for key, value in settings.items() if value is not None})
+    for override in overrides:
+        said = _merge(said, _parse_override(override))
+    base = settings_of_run(model, said["weights"]) if is_run(said.get("weights")) else {}
+    scale = scale or base.get("scale") or ("small" if body in _SMALL_BACKBONES else "paper")
     if scale not in SCALES:
         raise UserError(f"scale must be one of {', '.join(SCALES)}, not '{scale}'.", exit_code=2)
     values: dict[str, Any] = {"model": model, "data": data, "scale": scale} | SCALES[scale]
@@ -177,13 +210,49 @@ def resolve(
         values["milestones"] = [max(1, round(epochs * part)) for part in (8 / 12, 11 / 12)]
     if body in ("lite0", BACKBONES["lite0"]) and pypi_weights_file() is not None:
         values["weights_backbone"] = "pypi"
-    values = _merge(values, {key: value for key, value in settings.items() if value is not None})
-    for override in overrides:
-        values = _merge(values, _parse_override(override))
+    if neck == "drfpn":  # written down, so that a run keeps its convention whatever the default becomes
+        values["neck_options"] = {"convention": DEFAULT_CONVENTION}
+    values = _merge(values | base, said)
     if values.get("weights") is None and values.get("weights_backbone") in (None, False):
         # a random backbone must learn everywhere, and its BatchNorm needs statistics
         values = {"frozen_stages": -1, "norm_eval": False} | values
     return check_config(values)
+
+
+def is_run(weights: str | None) -> bool:
+    """Say whether ``weights`` are those of a run of this library: its folder, or a file that it wrote."""
+    if weights is None or weights == "torchvision":
+        return False
+    path = Path(weights)
+    return path.is_dir() or (path.suffix == ".safetensors" and path.is_file() and read_card(path) is not None)
+
+
+def settings_of_run(model: str, weights: str) -> dict[str, Any]:
+    """Return the settings that a run of ``model`` takes over from the run whose weights it begins with.
+
+    Raises:
+        UserError: ``weights`` are no run's, or those of another detector or backbone.
+    """
+    file = find_weights(Path(weights))
+    try:
+        config = RunConfig.model_validate(json.loads(read_card(file) or "{}").get("config"))
+    except ValidationError as error:
+        raise UserError(f"{file} holds no card of a drfpn detector, so its model and classes are not known.") from error
+    check_same(model, config.model, weights)
+    settings = {name: getattr(config, name) for name in MODEL_SETTINGS}
+    return settings | {"torchvision_levels": config.has_torchvision_levels, "weights_backbone": None}
+
+
+def check_same(model: str, other: str, weights: str) -> None:
+    """Raise ``UserError`` where ``model`` is another detector than ``other``, whose ``weights`` it is to begin with."""
+    *ours, _ = parse_name(model)
+    *theirs, _ = parse_name(other)
+    if ours != theirs:
+        raise UserError(
+            f"{weights} is a {other}, and {model} can begin only with the weights of a {'_'.join(ours)}_*: only the "
+            f"pyramid may differ, such as {'_'.join(theirs)}_drfpn.",
+            exit_code=2,
+        )
 
 
 def check_config(values: Mapping[str, Any]) -> RunConfig:

@@ -21,6 +21,8 @@ class LossMeter:
         self.totals = totals
         self.latest: dict[str, float] = {}
         """Terms of the last step that was read."""
+        self.recent: list[float] = []
+        """First term, the loss, of each step of the last reading."""
         self._names: tuple[str, ...] = ()
         self._unread: list[Tensor] = []
         self._images: list[list[str]] = []
@@ -44,6 +46,7 @@ class LossMeter:
         Raises:
             UserError: a term is not finite, with its value and the images of the step.
         """
+        self.recent = []
         if not self._unread:
             return list(notes)
         here = torch.stack(self._unread)  # (steps, terms)
@@ -55,6 +58,7 @@ class LossMeter:
             self._refuse(first_step + step, here[step].tolist(), images[step])
         for name, value in zip(self._names, values.sum(0).tolist(), strict=True):
             self.totals[name] = self.totals.get(name, 0.0) + value
+        self.recent = values[:, 0].tolist()
         self.latest = dict(zip(self._names, values[-1].tolist(), strict=True))
         return largest
 

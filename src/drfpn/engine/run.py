@@ -19,8 +19,9 @@ from drfpn.data.base import Target
 from drfpn.data.presets import PRESETS, make_transform
 from drfpn.data.transforms import TransformedDataset, collate
 from drfpn.detectors.transform import Transform
-from drfpn.engine.checkpoint import Card, build, write_atomically
+from drfpn.engine.checkpoint import Card, write_atomically
 from drfpn.engine.config import RunConfig
+from drfpn.engine.divergence import DivergenceWatch
 from drfpn.engine.interrupt import Interrupted, Interruption
 from drfpn.engine.loader import SeededSampler, StepBatches, begin_worker
 from drfpn.engine.logs import Log
@@ -28,6 +29,7 @@ from drfpn.engine.progress import say
 from drfpn.engine.schedule import lr_factor
 from drfpn.engine.skips import Skips
 from drfpn.engine.state import TrainingState
+from drfpn.engine.warm_start import built_to_begin
 
 
 @dataclass
@@ -45,6 +47,7 @@ class Run:
     out: Path
     interruption: Interruption
     skips: Skips
+    watch: DivergenceWatch
     log: Log | None
     """Of the first process."""
 
@@ -71,7 +74,9 @@ def begin(
     """Build what a run needs, at its start or where it stopped."""
     config = card.config
     torch.manual_seed(config.seed)
-    model: Any = build(card, pretrained=not resume)
+    model, said = built_to_begin(card, resume=resume)
+    if said is not None:
+        say(said)
     model = model.to(device, memory_format=torch.channels_last)
     model.transform.resize_in_training = not PRESETS[config.transforms].sized
     state = TrainingState(
@@ -101,6 +106,7 @@ def begin(
         out=out,
         interruption=interruption,
         skips=Skips(out, train_set),
+        watch=DivergenceWatch(model, config),
         log=Log(out, config, state.step) if first else None,
     )
 

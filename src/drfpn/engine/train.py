@@ -123,13 +123,17 @@ def train_one_epoch(run: Run) -> None:
     with bar(f"epoch {state.epoch + 1}/{config.epochs}", len(run.batches) // config.accumulate) as progress:
         while (done := state.step - first) < run.batches.steps:
             parts = _next_parts(run, pieces, meter, unread)
-            meter.add(take_step(run, parts), [name for part in parts for name in part.names])
+            with run.watch.looking(state.step):
+                terms = take_step(run, parts)
+            meter.add(terms, [name for part in parts for name in part.names])
             done, shown = done + 1, shown + sum(len(part.images) for part in parts)
             over = done == run.batches.steps
             due = state.step % config.save_every == 0 and not over  # the end of an epoch is saved anyway
             logged = state.step % config.log_every == 0
             if over or due or logged or done % between == 0:
-                (asked, skipped), unread = meter.read(unread, run.interruption.asked, run.skips.new), state.step
+                asked, skipped = meter.read(unread, run.interruption.asked, run.skips.new)
+                run.watch.read(unread, meter.recent)
+                unread = state.step
                 if skipped:
                     run.save()  # too many may be left out by now
                     run.skips.hand_in()

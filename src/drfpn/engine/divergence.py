@@ -1,0 +1,116 @@
+"""Noticing that a run diverges while there is still time to say why."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drfpn.engine.config import RunConfig
+from drfpn.engine.progress import say
+from drfpn.pyramids.crb import ChannelRefinement, ChannelRefinementBlock
+from drfpn.pyramids.srb import SpatialRefinementBlock
+from drfpn.pyramids.variants import SpatialRefinementUpwards
+
+STEPS_BETWEEN_LOOKS = 10
+"""Each costs a second prediction of omega and the gates, without its gradient."""
+
+LOSS_LIMIT = 100.0
+"""Times the median of the losses before."""
+
+OMEGA_LIMIT, GATE_LIMIT = 3.0, 5.0
+"""Largest magnitudes of runs that train: omega begins at 0, the gates at 1; trained ones stay below 1 and 2."""
+
+_MEDIAN_OF = 100
+_LEAST = 10
+"""Losses that a median is taken of, at most and at least."""
+
+
+_PREDICTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
+    SpatialRefinementBlock: lambda block, fine, coarse: block.refine(fine, coarse)[1],
+    SpatialRefinementUpwards: lambda block, fine, coarse: block.refine(coarse, fine)[1],
+    ChannelRefinementBlock: lambda block, fine, coarse: block.refinement.gates(fine, coarse),
+    ChannelRefinement: lambda block, fine, coarse: block.gates(fine, coarse),
+}
+"""What each block weighs its maps with; that of a ``ChannelRefinementBlock`` is not called through its refinement."""
+
+
+class DivergenceWatch:
+    """Looks at the loss of every step and now and then at omega of SRB and the gates of CRB; says what it sees once.
+
+    Args:
+        model: the detector that is trained.
+        config: of the run, to say what to change.
+    """
+
+    def __init__(self, model: Any, config: RunConfig) -> None:
+        self.config = config
+        self.said = False
+        self._losses: deque[float] = deque(maxlen=_MEDIAN_OF)
+        neck: Any = getattr(getattr(model, "backbone", None), "neck", None)
+        self._blocks: list[tuple[int, nn.Module]] = [
+            (i, block)
+            for path in ("top_down", "bottom_up")
+            for i, step in enumerate(getattr(getattr(neck, path, None), "steps", ()))
+            for block in step.modules()
+            if type(block) in _PREDICTIONS
+        ]
+        self._first = 2 if len(getattr(neck, "in_channels", ())) > 3 else 3
+        self._seen: list[tuple[int, nn.Module, Tensor]] = []
+
+    @contextmanager
+    def looking(self, step: int) -> Iterator[None]:
+        """Look at omega and the gates during the forward pass of ``step`` if it is time to."""
+        if self.said or step % STEPS_BETWEEN_LOOKS:
+            yield
+            return
+        hooks = [block.register_forward_hook(self._look(i)) for i, block in self._blocks]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _look(self, i: int) -> Any:
+        def look(block: nn.Module, maps: tuple[Tensor, Tensor], _: Tensor) -> None:
+            with torch.no_grad():
+                self._seen.append((i, block, _PREDICTIONS[type(block)](block, *maps).abs().max()))
+
+        return look
+
+    def read(self, first_step: int, losses: Sequence[float]) -> None:
+        """Judge the losses of the steps from ``first_step`` on, and what was seen in them."""
+        largest = [(i, block, float(value)) for i, block, value in self._seen]
+        self._seen.clear()
+        for step, loss in enumerate(losses, start=first_step):
+            usual = median(self._losses) if len(self._losses) >= _LEAST else None
+            if not self.said and usual is not None and loss > LOSS_LIMIT * usual:
+                times = f"{loss / usual:.0f} times its median"
+                self._say(f"At step {step} the loss is {loss:.4g}, {times}: {self._advice()}")
+            self._losses.append(loss)
+        for i, block, value in largest:
+            spatial = isinstance(block, SpatialRefinementBlock)
+            if not self.said and value > (OMEGA_LIMIT if spatial else GATE_LIMIT):
+                part, start = ("omega of SRB", 0) if spatial else ("a gate of CRB", 1)
+                levels = f"C{self._first + i} and C{self._first + i + 1}"
+                self._say(
+                    f"By step {first_step + len(losses) - 1} {part} between {levels} has a magnitude of {value:.3g}, "
+                    f"where it began at {start}: {self._advice()}"
+                )
+
+    def _say(self, sentence: str) -> None:
+        self.said = True
+        say(sentence)
+
+    def _advice(self) -> str:
+        lower = f"a lower learning rate (-o lr_per_16={self.config.lr_per_16 / 2:g})"
+        convention = self.config.neck_options.get("convention")
+        if convention in ("paper", "release") and self._blocks:
+            return (
+                f"the run is likely to diverge. Convention '{convention}' has no bound on omega and the gates: use "
+                f"-o neck_options.convention=bounded, or {lower}."
+            )
+        return f"the run is likely to diverge. Use {lower}, a longer warm-up or -o clip_norm=10."

@@ -1,0 +1,99 @@
+"""A run that diverges says so while it can still say why."""
+
+import pytest
+import torch
+from torch import nn
+
+from drfpn import build_detector
+from drfpn.engine.divergence import DivergenceWatch
+from tests.detectors.scenes import SMALL, scene
+
+
+def watch(tiny_config, model: nn.Module | None = None, convention: str = "paper") -> DivergenceWatch:
+    return DivergenceWatch(model or nn.Module(), tiny_config(f"neck_options.convention={convention}"))
+
+
+def drfpn(convention: str, **options: object) -> nn.Module:
+    options = {"convention": convention, **options}
+    return build_detector("faster_rcnn_lite0_drfpn", 3, neck_options=options, **SMALL["faster_rcnn"]).train()
+
+
+def step(seen: DivergenceWatch, model: nn.Module, number: int = 0) -> None:
+    with seen.looking(number):
+        model(*scene((96, 96)))
+    seen.read(number, [1.0])
+
+
+def test_a_loss_a_hundred_times_its_median_is_said_once_with_its_step(tiny_config, capsys) -> None:
+    seen = watch(tiny_config)
+    seen.read(0, [1.0 + i % 3 for i in range(40)])
+    assert capsys.readouterr().err == ""
+    seen.read(40, [150.0, 300.0])
+    seen.read(42, [1e5])
+    said = capsys.readouterr().err
+    assert said.count("the run is likely to diverge") == 1
+    assert "At step 41 the loss is 300, 150 times its median" in said
+    assert "-o lr_per_16=0.01" in said
+
+
+def test_a_high_loss_of_the_first_steps_is_not_judged(tiny_config, capsys) -> None:
+    watch(tiny_config).read(0, [0.01, 5.0, 9.0, 0.02])
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("bottom_up.steps.1.refinement.gate.bias", "a gate of CRB between C3 and C4 has a magnitude of 7"),
+        ("top_down.steps.0.weight.2.bias", "omega of SRB between C2 and C3 has a magnitude of 7"),
+    ],
+)
+def test_a_part_that_leaves_its_bounds_is_named(part, said, tiny_config, capsys) -> None:
+    model = drfpn("paper")
+    nn.init.zeros_(model.backbone.neck.bottom_up.steps[1].refinement.gate.weight)
+    with torch.no_grad():
+        model.backbone.neck.get_parameter(part).fill_(7)
+    step(watch(tiny_config, model), model)
+    err = " ".join(capsys.readouterr().err.split())
+    assert said in err
+    assert "-o neck_options.convention=bounded" in err
+
+
+def test_gates_in_the_top_down_path_are_seen_too(tiny_config, capsys) -> None:
+    model = drfpn("paper", top_down="crb_srb", bottom_up=None)
+    with torch.no_grad():
+        model.backbone.neck.top_down.steps[0].refinement.gate.bias.fill_(7)
+    step(watch(tiny_config, model), model)
+    assert "a gate of CRB between C2 and C3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [{}, {"bottom_up": "srb", "top_down": "crb"}])
+def test_the_bounded_convention_has_nothing_to_say_whatever_its_weights(options, tiny_config, capsys) -> None:
+    model = drfpn("bounded", **options)
+    for parameter in model.backbone.neck.parameters():
+        nn.init.normal_(parameter)
+    seen = watch(tiny_config, model, "bounded")
+    with seen.looking(0):
+        model.backbone(torch.rand(1, 3, 96, 96))
+    assert len(seen._seen) == 6
+    seen.read(0, [1.0])
+    assert capsys.readouterr().err == ""
+
+
+def test_looking_leaves_the_losses_and_the_random_numbers_as_they_are(tiny_config) -> None:
+    model = drfpn("paper")
+    losses = []
+    for number in (0, 1):  # looked at, and not
+        torch.manual_seed(0)
+        with watch(tiny_config, model).looking(number):
+            losses.append(model(*scene((96, 96))))
+    for name, value in losses[0].items():
+        assert torch.equal(value, losses[1][name]), name
+
+
+def test_other_pyramids_are_watched_by_their_loss_alone(tiny_config, capsys) -> None:
+    model = build_detector("faster_rcnn_lite0_fpn", 3, **SMALL["faster_rcnn"]).train()
+    seen = DivergenceWatch(model, tiny_config(model="faster_rcnn_lite0_fpn"))
+    step(seen, model)
+    seen.read(1, [1.0] * 20 + [1e4])
+    assert "a longer warm-up or -o clip_norm=10" in " ".join(capsys.readouterr().err.split())
