@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 
-from drfpn.detectors.inference import Found, level_anchors, rows
+from drfpn.detectors.inference import Found, rows
 from drfpn.ops import NOTHING, suppress_batch, top
 
 
@@ -20,7 +20,7 @@ def find_dense(model: Any, features: dict[str, Tensor], images: ImageList, score
         scores: (N, A, K) in 0..1, of the anchors of all levels.
         deltas: (N, A, 4)
     """
-    anchors = level_anchors(model.anchor_generator, list(features.values()), images.tensors.shape[-2:])
+    anchors = model.anchor_generator.of_levels(list(features.values()), images.tensors.shape[-2:])
     lengths = [level.shape[0] for level in anchors]  # len() would make a symbol a number
     classes = scores.shape[-1]
     chosen = []

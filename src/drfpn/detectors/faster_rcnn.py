@@ -5,7 +5,6 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import detection
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
@@ -13,6 +12,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
 
 from drfpn.backbones import TimmBackbone
+from drfpn.detectors.anchors import AnchorGenerator
 from drfpn.detectors.augfpn import REGION_POOLS, ConsistentSupervision
 from drfpn.detectors.backbone import PyramidBackbone
 from drfpn.detectors.inference import FixedSizeInference, Found

@@ -12,6 +12,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from drfpn import processes
 from drfpn.backbones import TimmBackbone
+from drfpn.detectors.anchors import AnchorGenerator
 from drfpn.detectors.backbone import PyramidBackbone
 from drfpn.detectors.dense import find_dense
 from drfpn.detectors.inference import FixedSizeInference, Found
@@ -147,6 +148,7 @@ def fcos(
     return FCOS(
         PyramidBackbone(body, neck, neck.out_channels),
         num_classes,
+        anchor_generator=AnchorGenerator(tuple((stride,) for stride in (*body.strides, 64, 128)), ((1.0,),) * 5),
         head=head,
         center_sampling_radius=math.inf if centre_sampling is None else centre_sampling,
         **defaults | options,

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
@@ -120,25 +119,6 @@ def _rescale(boxes: Tensor, size: Sequence[int], wanted: Sequence[int]) -> Tenso
     down, right = wanted[0] / size[0], wanted[1] / size[1]
     x1, y1, x2, y2 = boxes.unbind(-1)
     return torch.stack((x1 * right, y1 * down, x2 * right, y2 * down), dim=-1)
-
-
-def level_anchors(generator: AnchorGenerator, levels: Sequence[Tensor], image_size: Sequence[int]) -> list[Tensor]:
-    """Return the anchors of each level, (H * W * A, 4): torchvision's, always in float32 and without changing it.
-
-    Args:
-        generator: its anchors around a point of each level are used.
-        levels: maps (N, channels, H, W).
-        image_size: height and width of the batch, pixels.
-    """
-    anchors = []
-    for around, level in zip(generator.cell_anchors, levels, strict=True):
-        height, width = level.shape[-2:]
-        y = torch.arange(height, device=level.device) * (image_size[0] // height)
-        x = torch.arange(width, device=level.device) * (image_size[1] // width)
-        y, x = torch.meshgrid(y, x, indexing="ij")
-        points = torch.stack((x, y, x, y), dim=-1)[:, :, None]  # (H, W, 1, 4)
-        anchors.append((points + around.to(device=level.device, dtype=torch.float32)).reshape(-1, 4))
-    return anchors
 
 
 def per_anchor(maps: Tensor, values: int) -> Tensor:

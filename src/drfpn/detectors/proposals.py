@@ -9,7 +9,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
 from drfpn import processes
-from drfpn.detectors.inference import level_anchors, per_anchor, rows
+from drfpn.detectors.inference import per_anchor, rows
 from drfpn.detectors.sampling import seeded
 from drfpn.ops import NOTHING, suppress_batch, top
 from drfpn.pyramids.augfpn import LATERAL
@@ -68,7 +68,7 @@ def propose(rpn: RegionProposalNetwork, features: dict[str, Tensor], images: Ima
     settings: Any = rpn
     levels = list(features.values())
     chosen: list[tuple[Tensor, Tensor]] = []
-    anchors = level_anchors(settings.anchor_generator, levels, images.tensors.shape[-2:])
+    anchors = settings.anchor_generator.of_levels(levels, images.tensors.shape[-2:])
     for logits, deltas, around in zip(*settings.head(levels), anchors, strict=True):
         scores, index = top(per_anchor(logits, 1).squeeze(-1).sigmoid(), settings.pre_nms_top_n())  # (N, k)
         boxes = decode(settings.box_coder, rows(per_anchor(deltas, 4), index), around[index])

@@ -4,12 +4,12 @@ from typing import Any
 
 from torch import Tensor, nn
 from torchvision.models import detection
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from drfpn.backbones import TimmBackbone
+from drfpn.detectors.anchors import AnchorGenerator
 from drfpn.detectors.backbone import PyramidBackbone
 from drfpn.detectors.dense import find_dense
 from drfpn.detectors.inference import FixedSizeInference, Found
