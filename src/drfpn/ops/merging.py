@@ -20,7 +20,8 @@ def add_warped(fine: Tensor, coarse: Tensor, offset: Tensor, weight: Tensor, war
     """
     if eager_on_cpu(fine.device):
         return _gather_rows(fine, coarse, warp.positions(offset), weight, warp)
-    return fine + weight * warp(coarse, offset) + F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
+    merged = torch.addcmul(fine, weight, warp(coarse, offset))
+    return merged + F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")
 
 
 def _gather_rows(fine: Tensor, coarse: Tensor, positions: Tensor, weight: Tensor, warp: Warp) -> Tensor:

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drfpn.ops.tracing import eager_on_cpu
-
 
 def _starts_and_ends(size: int, bins: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Return the first pixel of each bin and the one behind its last, (bins, 1): floor and ceil of i size / bins."""
@@ -23,11 +21,17 @@ def _bin_weights(size: int, bins: int, like: Tensor) -> Tensor:
     return weights / weights.sum(1, keepdim=True)
 
 
+def _library_pools(device: torch.device) -> bool:
+    deterministic = device.type == "cuda" and torch.are_deterministic_algorithms_enabled()
+    return not (torch.compiler.is_compiling() or deterministic or device.type == "mps")
+
+
 def adaptive_average_pool(x: Tensor, bins: int | Sequence[int]) -> Tensor:
     """Average ``x`` (N, C, H, W) over cells, as ``F.adaptive_avg_pool2d`` does.
 
-    But on a CPU it is written as products, because the library's kernel has no deterministic backward on CUDA and
-    no ONNX form for sizes known only at run time. Maps smaller than ``bins`` are read more than once, as there.
+    It is written as products where the library's operator cannot be used: in a graph, which has no form of it for sizes
+    known only at run time; on CUDA under ``torch.use_deterministic_algorithms``, where its backward refuses to run; and
+    on MPS, which pools only into cells of equal size. Maps smaller than ``bins`` are read more than once, as there.
 
     Args:
         x: (N, C, H, W).
@@ -37,7 +41,7 @@ def adaptive_average_pool(x: Tensor, bins: int | Sequence[int]) -> Tensor:
         (N, C, bins, bins).
     """
     down, across = (bins, bins) if isinstance(bins, int | torch.SymInt) else bins
-    if eager_on_cpu(x.device):
+    if _library_pools(x.device):
         return F.adaptive_avg_pool2d(x, (down, across))
     height, width = x.shape[-2:]
     rows = _bin_weights(height, down, x) @ x  # (N, C, bins, W)

@@ -10,6 +10,7 @@ Convention, here and in all that builds on it:
 """
 
 from collections.abc import Callable
+from functools import lru_cache, wraps
 from typing import Literal, NamedTuple
 
 import torch
@@ -19,6 +20,28 @@ from torch import Tensor
 Padding = Literal["border", "zeros"]
 
 
+Grid = Callable[[int, int, Tensor], Tensor]
+"""(height, width, like) -> normalised positions (height, width, 2)."""
+
+
+def kept(grid: Grid) -> Grid:
+    """Keep the grids of the last sizes: a pyramid needs the same ones each time, each of them nine small kernels."""
+
+    @lru_cache(maxsize=64)
+    def made(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+        with torch.inference_mode(False), torch.no_grad():  # one of inference mode could not be used in training
+            return grid(height, width, torch.empty((), device=device, dtype=dtype))
+
+    @wraps(grid)
+    def find(height: int, width: int, like: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or type(like) is not Tensor:  # a tensor of another kind stays with its kind
+            return grid(height, width, like)
+        return made(height, width, like.device, like.dtype)
+
+    return find
+
+
+@kept
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Return the pixel centres of a map as normalised positions (height, width, 2)."""
     # one division of exact integers: as close as the dtype allows
@@ -27,6 +50,7 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1)
 
 
+@kept
 def corner_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Return positions (height, width, 2) whose first and last row and column lie at -1 and 1.
 
