@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -47,23 +47,31 @@ def group(device: torch.device) -> Iterator[None]:
     Args:
         device: where this process trains.
     """
-    if started_together() == 1 or dist.is_initialized():
-        yield
-        return
     cuda = device.type == "cuda"
-    if cuda:
-        torch.cuda.set_device(device)
-    # numbers of the host go by Gloo there too: no GPU has to be waited for
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", device_id=device if cuda else None)
-    try:
-        yield
-    finally:
+    # the current device: where pinned memory is registered and whose generator is saved
+    with torch.cuda.device(device) if cuda else nullcontext():
+        if started_together() == 1 or dist.is_initialized():
+            yield
+            return
+        # numbers of the host go by Gloo there too: no GPU has to be waited for
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", device_id=device if cuda else None)
+        try:
+            yield
+        except BaseException:
+            if not cuda:  # NCCL would wait for what the others have begun, and they for this process
+                dist.destroy_process_group()
+            raise
         dist.destroy_process_group()
 
 
 def local_rank() -> int:
     """Return the number of this process on its machine, which is that of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def on_this_machine() -> int:
+    """Return how many of the processes that train together run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def share(count: int | Tensor, *, least: float = 1.0, device: torch.device | None = None) -> Tensor | float:

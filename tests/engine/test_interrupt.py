@@ -168,3 +168,22 @@ def test_a_state_is_the_old_one_until_the_new_one_is_whole(tmp_path, monkeypatch
     monkeypatch.undo()
     save_state(file, {"step": 2})
     assert load_state(file) == {"step": 2}
+
+
+def test_a_signal_is_seen_at_the_end_of_its_step_also_between_readings(tmp_path, tiny_config, monkeypatch) -> None:
+    """As on a GPU, where the losses of twenty steps are read together."""
+    from importlib import import_module
+
+    loop = import_module("drfpn.engine.train")
+    monkeypatch.setattr(loop, "steps_between_readings", lambda device: 20)
+    take_step = loop.take_step
+
+    def signal_in_the_third(run, parts):
+        if run.state.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take_step(run, parts)
+
+    monkeypatch.setattr(loop, "take_step", signal_in_the_third)
+    with pytest.raises(Interrupted):
+        train(tiny_config("log_every=1000"), ShapesDataset("train", 30), ShapesDataset("val", 2), tmp_path)
+    assert load_state(tmp_path / "state.pt")["step"] == 3

@@ -87,3 +87,11 @@ def test_a_start_in_the_middle_of_an_epoch_leaves_out_what_is_done() -> None:
     assert len(batches) == len(whole) - 4
     batches.start(4)
     assert list(batches) != whole
+
+
+def test_drawing_a_sample_leaves_the_generators_of_gpus_alone(monkeypatch) -> None:
+    """torch.manual_seed would set them too, and nothing sets them back."""
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    TransformedDataset(ShapesDataset("train", 2), basic())[0, 123]
+    assert not seeded

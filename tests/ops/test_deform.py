@@ -8,14 +8,19 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from torchvision.ops import DeformConv2d
 
-from drfpn.ops import deform_conv
+from drfpn.ops import deform, deform_conv
 
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 1), (3, 2, 1), ((1, 3), 1, (0, 2))])
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("far", [0.3, 3.0, 1e9])
-def test_values_and_gradients_are_torchvision_s(masked, kernel, stride, padding, groups, far) -> None:
+@pytest.mark.parametrize("repeat", [False, True])
+def test_values_and_gradients_are_torchvision_s(
+    masked, kernel, stride, padding, groups, far, repeat, monkeypatch
+) -> None:
+    """Also by the path of CUDA under torch.use_deterministic_algorithms."""
+    monkeypatch.setattr(deform, "must_repeat", lambda device: repeat)
     torch.manual_seed(0)
     conv = DeformConv2d(4, 5, kernel, stride=stride, padding=padding).double()
     m = torch.randn(2, 4, 7, 9, dtype=torch.float64, requires_grad=True)

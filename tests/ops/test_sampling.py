@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck
 from torch.testing import assert_close
 
-from drfpn.ops import pixel_grid, sample, sample_by_gathers, warp, warp_released
+from drfpn.ops import pixel_grid, sample, sample_by_gathers, sample_by_rows, warp, warp_released
 
 SIZES = [((4, 6), (8, 12)), ((5, 3), (9, 6)), ((5, 3), (10, 5)), ((1, 1), (2, 2)), ((19, 38), (37, 76))]
 
@@ -69,12 +69,13 @@ def test_gathers_equal_grid_sample_in_value_and_gradient(size, padding) -> None:
     positions = (torch.rand(2, 9, 11, 2, dtype=torch.float64) * 3 - 1.5).requires_grad_()  # a third lies outside
     weight = torch.randn(2, 3, 9, 11, dtype=torch.float64)
     values, gradients = [], []
-    for function in (sample, sample_by_gathers):
+    for function in (sample, sample_by_gathers, sample_by_rows):
         value = function(image, positions, padding)
         values.append(value)
         gradients.append(torch.autograd.grad((value * weight).sum(), (image, positions)))
-    assert_close(*values)
-    assert_close(*gradients)
+    for value, gradient in zip(values[1:], gradients[1:], strict=True):
+        assert_close(value, values[0])
+        assert_close(gradient, gradients[0])
 
 
 @pytest.mark.parametrize("padding", ["border", "zeros"])
@@ -87,12 +88,13 @@ def test_gathers_have_grid_sample_s_gradient_on_a_pixel_too(size, padding) -> No
     weight = torch.randn(1, 3, *size, dtype=torch.float64)
     gradients = [
         torch.autograd.grad((f(image, positions, padding) * weight).sum(), positions)[0]
-        for f in (sample, sample_by_gathers)
+        for f in (sample, sample_by_gathers, sample_by_rows)
     ]
-    assert_close(*gradients)
+    for gradient in gradients[1:]:
+        assert_close(gradient, gradients[0])
 
 
-@pytest.mark.parametrize("function", [sample, sample_by_gathers])
+@pytest.mark.parametrize("function", [sample, sample_by_gathers, sample_by_rows])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_samplers_keep_the_dtype_of_the_image(function, dtype) -> None:
     image, positions = torch.randn(1, 2, 4, 5, dtype=dtype), torch.rand(1, 3, 4, 2) * 2 - 1

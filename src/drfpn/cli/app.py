@@ -46,6 +46,16 @@ def _options(
     pass
 
 
+def out_of_memory(error: RuntimeError) -> str:
+    """Return one sentence about a device that is out of memory."""
+    first = str(error).partition(". ")[0].removeprefix("CUDA out of memory").strip(" .")
+    return (
+        f"The device is out of memory{f' ({first})' if first else ''}: in training take fewer images a step "
+        "(-o batch_size=N), take them in parts (-o accumulate=N), smaller (-o min_size=N -o max_size=N) or in 16 bits "
+        "(-o amp=bf16); elsewhere --device cpu."
+    )
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on stderr and exit code 1 or 2."""
     try:
@@ -59,6 +69,9 @@ def main() -> None:
     except RuntimeError as error:
         from drfpn import processes
 
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is imported inside of commands only
+            print(f"drfpn: {out_of_memory(error)}", file=sys.stderr)
+            sys.exit(1)
         if not processes.lost(error):
             raise
         print("drfpn: another process of this training has ended", file=sys.stderr)

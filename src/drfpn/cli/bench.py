@@ -22,6 +22,7 @@ def bench(
     rows: Annotated[
         str | None, typer.Option(metavar="ROW,ROW,...", help="These rows alone, and the first, the baseline.")
     ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images at once, in training and in inference.")] = 1,
     turns: Annotated[int, typer.Option(min=0, help="Measurements of each row; 0: counts alone.")] = 5,
     device: Device = "auto",
     json: Json = False,
@@ -38,13 +39,15 @@ def bench(
     table = choose_rows(find_table(what), [row.strip() for row in rows.split(",")] if rows else [])
     height_width = parse_size(size)
     where = choose_device(device)
-    lines = measure_table(table, model=model, size=height_width, turns=turns, device=where)
+    lines = measure_table(table, model=model, size=height_width, turns=turns, batch=batch, device=where)
     if json:
         machine = {"device": str(where), "threads": torch.get_num_threads(), "torch": torch.__version__}
         measured = [line.model_dump() for line in lines]
-        print_json({"model": model, "size": size, "turns": turns, "machine": machine, "rows": measured})
+        settings = {"model": model, "size": size, "batch": batch, "turns": turns}
+        print_json(settings | {"machine": machine, "rows": measured})
         return
-    _print(lines, table.title, f"{model}, {size}, 80 classes; {where}, {torch.get_num_threads()} threads")
+    about = f"{model}, {size}, batch {batch}, 80 classes; {where}, {torch.get_num_threads()} threads"
+    _print(lines, table.title, about)
 
 
 def _print(lines: "list[Line]", title: str, about: str) -> None:

@@ -48,13 +48,44 @@ def choose_device(name: str) -> "torch.device":
     from drfpn import processes
 
     if name == "auto":
-        return torch.device("cuda", processes.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type == "cuda" and torch.cuda.is_available():
+            here = torch.cuda.device_count(), processes.local_rank(), processes.on_this_machine()
+            device = torch.device("cuda", choose_gpu(device.index, *here))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"Device '{name}' is not there: {str(error).splitlines()[0]}", exit_code=2) from error
     return device
+
+
+def choose_gpu(wanted: int | None, count: int, local_rank: int, started: int) -> int:
+    """Return the number of the GPU that this process takes.
+
+    Args:
+        wanted: the number that the user gave, if any.
+        count: GPUs of this machine.
+        local_rank: number of this process on this machine.
+        started: processes that train together on this machine.
+
+    Raises:
+        UserError: there are fewer GPUs than processes, or one GPU was given for several processes.
+    """
+    if started > count:
+        raise UserError(
+            f"{started} processes were started on this machine, which has {count} GPU{'s' * (count != 1)}: start at "
+            "most one process a GPU, or take --device cpu.",
+            exit_code=2,
+        )
+    if wanted is None:
+        return local_rank
+    if started > 1:
+        raise UserError(
+            f"--device cuda:{wanted} is one GPU for {started} processes: take --device cuda, which gives each its own.",
+            exit_code=2,
+        )
+    return wanted
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -72,7 +72,7 @@ class TransformedDataset(Dataset[Sample]):
         """
         index, seed = key
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reset those of GPUs, for good
             image, target, index, skipped = self._draw(index)
             if self.pastes:
                 other, theirs, _, more = self._draw(int(torch.randint(len(self), ())))

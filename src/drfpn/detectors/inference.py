@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from drfpn.detectors.transform import Transform
+from drfpn.detectors.transform import Transform, rescale
 from drfpn.ops import NOTHING
 
 
@@ -81,7 +81,7 @@ class FixedSizeInference:
         batch, _ = self.transform([as_float(image) for image in images])
         found = self.find(self.backbone(batch.tensors), batch)  # type: ignore[attr-defined]
         boxes = [
-            _rescale(box, size, image.shape[-2:])
+            rescale(box, size, image.shape[-2:])
             for box, size, image in zip(found.boxes, batch.image_sizes, images, strict=True)
         ]
         return found._replace(boxes=torch.stack(boxes))
@@ -112,13 +112,6 @@ def all_masks(crops: Tensor, boxes: Tensor, size: Sequence[int]) -> Tensor:
 def as_float(image: Tensor) -> Tensor:
     """Return an image in [0, 1]."""
     return image if image.is_floating_point() else image.float() / 255
-
-
-def _rescale(boxes: Tensor, size: Sequence[int], wanted: Sequence[int]) -> Tensor:
-    """Move boxes (D, 4) from an image of ``size`` (height, width) to one of the ``wanted`` size."""
-    down, right = wanted[0] / size[0], wanted[1] / size[1]
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    return torch.stack((x1 * right, y1 * down, x2 * right, y2 * down), dim=-1)
 
 
 def per_anchor(maps: Tensor, values: int) -> Tensor:

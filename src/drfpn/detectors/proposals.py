@@ -89,5 +89,11 @@ def propose(rpn: RegionProposalNetwork, features: dict[str, Tensor], images: Ima
 
 
 def decode(coder: Any, deltas: Tensor, boxes: Tensor) -> Tensor:
-    """Apply deltas (..., 4) to boxes (..., 4)."""
-    return coder.decode_single(deltas.reshape(-1, 4), boxes.reshape(-1, 4)).view(boxes.shape)
+    """Apply deltas (..., 4) to boxes (..., 4) as torchvision's coder does, without its constants, which it copies."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    dx, dy, dw, dh = (delta / weight for delta, weight in zip(deltas.unbind(-1), coder.weights, strict=True))
+    width, height = x2 - x1, y2 - y1
+    x, y = dx * width + (x1 + 0.5 * width), dy * height + (y1 + 0.5 * height)
+    half_width = 0.5 * (dw.clamp(max=coder.bbox_xform_clip).exp() * width)
+    half_height = 0.5 * (dh.clamp(max=coder.bbox_xform_clip).exp() * height)
+    return torch.stack((x - half_width, y - half_height, x + half_width, y + half_height), dim=-1)

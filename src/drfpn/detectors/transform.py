@@ -1,12 +1,13 @@
 """What a detector does with images of any size before its backbone sees them."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from drfpn import processes
 from drfpn.ops import opaque
@@ -37,7 +38,7 @@ class Transform(GeneralizedRCNNTransform):
         image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
         if target is None:
             return image, None
-        target["boxes"] = resize_boxes(target["boxes"], (height, width), size)
+        target["boxes"] = rescale(target["boxes"], (height, width), size)
         if "masks" in target:
             target["masks"] = F.interpolate(target["masks"][:, None], size=size)[:, 0]
         return image, target
@@ -57,3 +58,10 @@ class Transform(GeneralizedRCNNTransform):
         )
         padded = [F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2])) for image in images]
         return torch.stack(padded)
+
+
+def rescale(boxes: Tensor, size: Sequence[int], wanted: Sequence[int]) -> Tensor:
+    """Move boxes (D, 4) from an image of ``size`` (height, width) to one of the ``wanted`` size."""
+    down, right = wanted[0] / size[0], wanted[1] / size[1]
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return torch.stack((x1 * right, y1 * down, x2 * right, y2 * down), dim=-1)

@@ -130,7 +130,7 @@ def to_results(
         category_ids: the data set's id of each label.
         size: height and width of the image.
     """
-    boxes = output["boxes"].double().cpu()
+    boxes = output["boxes"].cpu().double()
     boxes[:, 2:] -= boxes[:, :2]
     rows = zip(boxes.tolist(), output["labels"].tolist(), output["scores"].tolist(), strict=True)
     results = [

@@ -91,6 +91,11 @@ def train(
         return Metrics.model_validate_json(processes.from_first(text))
 
 
+def steps_between_readings(device: torch.device) -> int:
+    """Return after how many steps losses are read from a device."""
+    return 1 if device.type == "cpu" else STEPS_BETWEEN_READINGS
+
+
 def _check(config: RunConfig, train_set: DetectionDataset, val_set: DetectionDataset) -> None:
     if val_set.classes != train_set.classes:
         raise UserError(f"The classes of the two splits differ: {train_set.classes} and {val_set.classes}.")
@@ -118,7 +123,7 @@ def train_one_epoch(run: Run) -> None:
     run.batches.start(state.epoch, state.step - first)
     meter = LossMeter(state.totals)
     pieces = iter(run.loader)
-    between = 1 if run.device.type == "cpu" else STEPS_BETWEEN_READINGS
+    between = steps_between_readings(run.device)
     unread, began, shown = state.step, time.monotonic(), 0
     with bar(f"epoch {state.epoch + 1}/{config.epochs}", len(run.batches) // config.accumulate) as progress:
         while (done := state.step - first) < run.batches.steps:
@@ -130,7 +135,9 @@ def train_one_epoch(run: Run) -> None:
             over = done == run.batches.steps
             due = state.step % config.save_every == 0 and not over  # the end of an epoch is saved anyway
             logged = state.step % config.log_every == 0
-            if over or due or logged or done % between == 0:
+            # a signal is not left for the next reading: workers end soon after theirs, and so may the machine
+            asked = processes.largest([run.interruption.asked])[0]
+            if over or due or logged or asked or done % between == 0:
                 asked, skipped = meter.read(unread, run.interruption.asked, run.skips.new)
                 run.watch.read(unread, meter.recent)
                 unread = state.step
@@ -143,7 +150,7 @@ def train_one_epoch(run: Run) -> None:
                     run.save()
                 run.stop(asked)
             rate = shown * processes.world_size() / (time.monotonic() - began)
-            progress.advance(f"loss {state.totals.get('loss', 0.0) / done:.3f}  {rate:.1f} img/s")
+            progress.advance(f"loss {state.totals.get('loss', 0.0) / max(1, unread - first):.3f}  {rate:.1f} img/s")
     state.seconds += time.monotonic() - began
 
 
@@ -169,7 +176,9 @@ def take_step(run: Run, parts: Sequence[Batch]) -> dict[str, Tensor]:
     terms: dict[str, Tensor] = {}
     for number, part in enumerate(parts, start=1):
         images = [image.to(run.device, non_blocking=True) for image in part.images]
-        targets = [{key: value.to(run.device) for key, value in target.items()} for target in part.targets]
+        targets = [
+            {key: value.to(run.device, non_blocking=True) for key, value in target.items()} for target in part.targets
+        ]
         # gradients are shared with the last part
         alone = number < len(parts) and isinstance(run.model, DistributedDataParallel)
         with run.model.no_sync() if alone else nullcontext():  # type: ignore[operator]

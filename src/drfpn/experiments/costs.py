@@ -34,7 +34,13 @@ class Cost(BaseModel):
 
 
 def measure_costs(
-    runs: Sequence[Planned], classes: int, *, device: torch.device, turns: int, size: tuple[int, int] | None = None
+    runs: Sequence[Planned],
+    classes: int,
+    *,
+    device: torch.device,
+    turns: int,
+    size: tuple[int, int] | None = None,
+    batch: int | None = None,
 ) -> dict[str, Cost]:
     """Count the detectors of some runs, time them against the first and measure the memory of each.
 
@@ -43,6 +49,7 @@ def measure_costs(
         classes: foreground classes.
         device: where to time.
         turns: of the timing; 0 for neither time nor memory.
+        batch: images at once when timed; ``None`` for one at the paper's scale, else those of a step.
         size: height and width; ``None`` for the smaller size of the runs' settings, 4 to 3.
     """
     config = runs[0].config
@@ -59,7 +66,7 @@ def measure_costs(
             width=width,
         )
     if turns:
-        batch = 1 if config.scale == "paper" and device.type == "cpu" else config.batch_size
+        batch = batch or (1 if config.scale == "paper" else config.batch_size)
         on_device = {row: model.to(device, memory_format=torch.channels_last) for row, model in models.items()}  # type: ignore[call-overload]
         times = compare_times(on_device, size=(height, width), batch=batch, turns=turns)
         del models, on_device

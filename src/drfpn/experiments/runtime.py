@@ -48,6 +48,7 @@ def measure_table(
     model: str = "faster_rcnn_r50",
     size: tuple[int, int] = (800, 1280),
     turns: int = 5,
+    batch: int = 1,
     device: torch.device | str = "cpu",
 ) -> list[Line]:
     """Count and time the rows of a table at the paper's scale, with 80 classes.
@@ -57,12 +58,13 @@ def measure_table(
         model: detector and backbone.
         size: height and width of the image.
         turns: measurements of each row; 0 leaves times out.
+        batch: images at once.
         device: where to time.
     """
     # as with pretrained weights, of which nothing but what learns is counted
     settings = ["frozen_stages=1", "norm_eval=true"]
     runs = plan(table, "", scale="paper", model=model, overrides=settings)
-    costs = measure_costs(runs, 80, device=torch.device(device), turns=turns, size=size)
+    costs = measure_costs(runs, 80, device=torch.device(device), turns=turns, size=size, batch=batch)
     return [
         Line(
             key=row.key,

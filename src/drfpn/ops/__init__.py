@@ -15,6 +15,7 @@ from drfpn.ops.sampling import (
     pixel_grid,
     sample,
     sample_by_gathers,
+    sample_by_rows,
     warp,
     warp_released,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "root_mean_square",
     "sample",
     "sample_by_gathers",
+    "sample_by_rows",
     "sum_taps",
     "suppress",
     "suppress_batch",

@@ -5,14 +5,15 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 
-from drfpn.ops.tracing import eager_on_cpu
+from drfpn.ops.tracing import reads_rows
 
 
 def roi_align(level: Tensor, regions: Tensor, size: int, scale: float, sampling_ratio: int) -> Tensor:
     """Average a map over the cells of a grid in each region, as ``torchvision.ops.roi_align(aligned=False)`` does.
 
     On a CPU a cell is a weighted sum of pixels of the map, which an embedding bag makes: with the channels of a pixel
-    side by side in memory that takes a tenth of the time. Regions have no gradient.
+    side by side in memory that takes a tenth of the time. So it is on CUDA where results must repeat. Regions have no
+    gradient.
 
     Args:
         level: (N, C, H, W).
@@ -25,7 +26,7 @@ def roi_align(level: Tensor, regions: Tensor, size: int, scale: float, sampling_
         (R, C, size, size).
     """
     values = level.to(regions.dtype)
-    if eager_on_cpu(level.device):
+    if reads_rows(level.device):
         return _sum_rows(values, regions, size, scale, sampling_ratio)
     return torchvision.ops.roi_align(values, regions, size, scale, sampling_ratio)
 
@@ -51,8 +52,8 @@ def _points(start: Tensor, length: Tensor, size: int, each: int, pixels: int) ->
     Every point lies between two pixels, or at the border; one that is more than a pixel outside reads nothing.
     """
     cell = length.clamp(min=1)[:, None, None] / size
-    cells = torch.arange(size, dtype=start.dtype)[:, None]
-    points = torch.arange(each, dtype=start.dtype) + 0.5
+    cells = torch.arange(size, dtype=start.dtype, device=start.device)[:, None]
+    points = torch.arange(each, dtype=start.dtype, device=start.device) + 0.5
     at = (start[:, None, None] + cells * cell + points * cell / each).flatten(1).nan_to_num(-2.0)
     inside = (at >= -1) & (at <= pixels)
     at = at.clamp(0, pixels - 1)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.ops import DeformConv2d, deform_conv2d
 
 from drfpn.ops.sampling import pixel_corners
-from drfpn.ops.tracing import may_compose
+from drfpn.ops.tracing import may_compose, must_repeat
 
 
 def deform_conv(conv: nn.Conv2d | DeformConv2d, m: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -14,7 +14,7 @@ def deform_conv(conv: nn.Conv2d | DeformConv2d, m: Tensor, offset: Tensor, mask:
 
     On a CPU the points of all pixels are read by an embedding bag, where they are the same for all channels: with the
     channels of a pixel side by side in memory that takes a fraction of the time. Groups of channels are read by
-    ``grid_sample``, as images of a batch.
+    ``grid_sample``, as images of a batch. On CUDA, where results must repeat, an embedding bag reads both.
 
     Args:
         conv: its weight, bias, stride, padding (in pixels) and dilation.
@@ -23,7 +23,8 @@ def deform_conv(conv: nn.Conv2d | DeformConv2d, m: Tensor, offset: Tensor, mask:
         mask: (N, K G, h, w): how much each point counts.
     """
     assert not isinstance(conv.padding, str)
-    if conv.groups > 1 or conv.dilation != (1, 1) or not may_compose(m.device):
+    repeat = must_repeat(m.device)
+    if conv.groups > 1 or conv.dilation != (1, 1) or not (may_compose(m.device) or repeat):
         return deform_conv2d(m, offset, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, mask)
     kernel = conv.weight.shape[2:]
     groups = offset.shape[1] // (2 * kernel.numel())
@@ -33,24 +34,29 @@ def deform_conv(conv: nn.Conv2d | DeformConv2d, m: Tensor, offset: Tensor, mask:
     x = _centres(columns, kernel[1], conv.stride[1], conv.padding[1], moved)[:, None] + moved[..., 1, :, :]
     if mask is not None:
         mask = mask.unflatten(1, (groups, *kernel))  # as x and y: (N, G, kh, kw, h, w)
-    convolve = _by_bag if groups == 1 else _by_grid
+    convolve = _by_bag if groups == 1 or repeat else _by_grid
     return convolve(m, x, y, mask, conv.weight, conv.bias).to(m.dtype)
 
 
 def _by_bag(m: Tensor, x: Tensor, y: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve at points (N, 1, kh, kw, h, w) in pixels of ``m``."""
-    images, channels, height, width = m.shape
-    index, share = pixel_corners(x, y, height, width)  # (N, 1, kh, kw, h, w, 4)
+    """Convolve at points (N, G, kh, kw, h, w) in pixels of ``m``, G groups of channels."""
+    height, width = m.shape[-2:]
+    images, groups, *_, rows, columns = x.shape
+    index, share = pixel_corners(x, y, height, width)  # (N, G, kh, kw, h, w, 4)
     if mask is not None:
         share = share * mask[..., None]
-    index = index + torch.arange(images).view(-1, *[1] * 6) * (height * width)
-    pixels = m.permute(0, 2, 3, 1).reshape(-1, channels).to(share.dtype)
-    order = (0, 4, 5, 1, 2, 3, 6)
+    first = torch.arange(images * groups, device=m.device).view(images, groups, *[1] * 5) * (height * width)
+    grouped = m.unflatten(1, (groups, -1)).permute(0, 1, 3, 4, 2)  # (N, G, H, W, C / G)
+    pixels = grouped.reshape(-1, grouped.shape[-1]).to(share.dtype)
+    order = (0, 4, 5, 1, 2, 3, 6)  # (N, h, w, G, kh, kw, 4)
     read = F.embedding_bag(
-        index.permute(order).reshape(-1, 4), pixels, per_sample_weights=share.permute(order).reshape(-1, 4), mode="sum"
+        (index + first).permute(order).reshape(-1, 4),
+        pixels,
+        per_sample_weights=share.permute(order).reshape(-1, 4),
+        mode="sum",
     )
-    out = F.linear(read.view(images, *x.shape[-2:], -1), weight.permute(0, 2, 3, 1).flatten(1), bias)
-    return out.permute(0, 3, 1, 2)
+    of_points = weight.unflatten(1, (groups, -1)).permute(0, 1, 3, 4, 2).flatten(1)  # as read: G, kh, kw, C / G
+    return F.linear(read.view(images, rows, columns, -1), of_points, bias).permute(0, 3, 1, 2)
 
 
 def _by_grid(m: Tensor, x: Tensor, y: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -72,5 +78,5 @@ def _by_grid(m: Tensor, x: Tensor, y: Tensor, mask: Tensor | None, weight: Tenso
 
 def _centres(count: int, points: int, stride: int, padding: int, like: Tensor) -> Tensor:
     """Return where the points of a kernel lie along one axis before they are moved: (points, count)."""
-    steps = torch.arange(count, dtype=like.dtype) * stride - padding
-    return torch.arange(points, dtype=like.dtype)[:, None] + steps
+    steps = torch.arange(count, dtype=like.dtype, device=like.device) * stride - padding
+    return torch.arange(points, dtype=like.dtype, device=like.device)[:, None] + steps

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from drfpn.ops.sampling import Warp, corners
-from drfpn.ops.tracing import eager_on_cpu
+from drfpn.ops.tracing import reads_rows
 
 
 def add_warped(fine: Tensor, coarse: Tensor, offset: Tensor, weight: Tensor, warp: Warp) -> Tensor:
@@ -18,7 +18,7 @@ def add_warped(fine: Tensor, coarse: Tensor, offset: Tensor, weight: Tensor, war
         weight: (N, 1, H, W).
         warp: how ``coarse`` is read.
     """
-    if eager_on_cpu(fine.device):
+    if reads_rows(fine.device):
         return _gather_rows(fine, coarse, warp.positions(offset), weight, warp)
     merged = torch.addcmul(fine, weight, warp(coarse, offset))
     return merged + F.interpolate(coarse, size=fine.shape[-2:], mode="nearest")

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from drfpn.ops.tracing import must_repeat
+
 
 def _starts_and_ends(size: int, bins: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Return the first pixel of each bin and the one behind its last, (bins, 1): floor and ceil of i size / bins."""
@@ -22,8 +24,7 @@ def _bin_weights(size: int, bins: int, like: Tensor) -> Tensor:
 
 
 def _library_pools(device: torch.device) -> bool:
-    deterministic = device.type == "cuda" and torch.are_deterministic_algorithms_enabled()
-    return not (torch.compiler.is_compiling() or deterministic or device.type == "mps")
+    return not (torch.compiler.is_compiling() or must_repeat(device) or device.type == "mps")
 
 
 def adaptive_average_pool(x: Tensor, bins: int | Sequence[int]) -> Tensor:

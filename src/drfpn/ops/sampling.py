@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from drfpn.ops.tracing import must_repeat
+
 Padding = Literal["border", "zeros"]
 
 
@@ -66,9 +68,9 @@ def corner_grid(height: int, width: int, like: Tensor) -> Tensor:
 def sample(image: Tensor, positions: Tensor, padding: Padding = "border") -> Tensor:
     """Read ``image`` bilinearly at ``positions`` (Eq. 3).
 
-    Takes plain gathers where ``grid_sample`` has no backward (MPS) or no deterministic one (CUDA under
-    ``torch.use_deterministic_algorithms``). The dtype of ``image`` is kept; the arithmetic is done in that of
-    ``positions``.
+    Takes plain gathers where ``grid_sample`` has no backward (MPS), and an embedding bag where it has no deterministic
+    one (CUDA under ``torch.use_deterministic_algorithms``). The dtype of ``image`` is kept; the arithmetic is done in
+    that of ``positions``.
 
     Args:
         image: (N, C, h, w).
@@ -80,9 +82,9 @@ def sample(image: Tensor, positions: Tensor, padding: Padding = "border") -> Ten
     """
     # in training: backwards leave their memory at a position that is no number
     where = positions.nan_to_num() if positions.requires_grad else positions
-    # grid_sample's backward on CUDA adds with atomics and refuses to run when told to be deterministic
-    deterministic = image.device.type == "cuda" and torch.are_deterministic_algorithms_enabled()
-    if image.device.type == "mps" or deterministic:
+    if must_repeat(image.device):  # grid_sample's backward on CUDA adds with atomics, and then refuses to run
+        read = sample_by_rows(image, where, padding)
+    elif image.device.type == "mps":
         read = sample_by_gathers(image, where, padding)
     else:
         values = image.to(positions.dtype)
@@ -134,6 +136,16 @@ def _neighbours(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
     pixel = torch.stack([before, before + 1], dim=-1)
     inside = (pixel >= 0) & (pixel < size)
     return pixel.long().clamp_(0, size - 1), torch.stack([1 - part, part], dim=-1) * inside
+
+
+def sample_by_rows(image: Tensor, positions: Tensor, padding: Padding = "border") -> Tensor:
+    """Do what :func:`sample` does by an embedding bag, whose backward gives the same bits each time."""
+    images, channels, height, width = image.shape
+    index, share = corners(positions, height, width, padding)
+    first = torch.arange(images, device=image.device)[:, None, None, None] * (height * width)
+    pixels = image.permute(0, 2, 3, 1).reshape(-1, channels).to(share.dtype)
+    read = F.embedding_bag((index + first).view(-1, 4), pixels, per_sample_weights=share.view(-1, 4), mode="sum")
+    return read.view(*positions.shape[:3], channels).permute(0, 3, 1, 2).to(image.dtype)
 
 
 def sample_by_gathers(image: Tensor, positions: Tensor, padding: Padding = "border") -> Tensor:

@@ -48,9 +48,10 @@ def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, count: i
     side = boxes.max() + 1
     corner = torch.stack((groups % 32, groups // 32), dim=-1) * side
     real = scores > NOTHING
-    spread = torch.where(real[:, None], boxes + corner.repeat(1, 2), boxes.new_tensor([-2.0, -2.0, -1.0, -1.0]))
+    filler = (torch.arange(4, device=boxes.device) // 2 - 2).to(boxes.dtype)  # -2, -2, -1, -1, made where it is needed
+    spread = torch.where(real[:, None], boxes + corner.repeat(1, 2), filler)
     # torchvision tells a traced graph that at least two boxes are kept: these two always are.
-    always = boxes.new_tensor([[-2.0, -2.0, -1.0, -1.0], [-4.0, -4.0, -3.0, -3.0]])
+    always = torch.stack((filler, filler - 2))
     padded = F.pad(scores, (0, 2), value=NOTHING)
     index = nms(torch.cat((spread, always)), padded, iou)
     kept = torch.zeros_like(padded).scatter(0, index, 1.0)[:-2]

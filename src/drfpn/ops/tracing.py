@@ -25,6 +25,19 @@ def eager_on_cpu(device: torch.device) -> bool:
     return device.type == "cpu" and not torch.compiler.is_compiling()
 
 
+def must_repeat(device: torch.device) -> bool:
+    """Say whether results must have the same bits each time where the library's usual operators differ: on CUDA."""
+    return device.type == "cuda" and torch.are_deterministic_algorithms_enabled() and not torch.compiler.is_compiling()
+
+
+def reads_rows(device: torch.device) -> bool:
+    """Say whether weighted sums of pixels are read by an embedding bag.
+
+    On a CPU that is quicker; on CUDA it is what gives the same bits each time.
+    """
+    return eager_on_cpu(device) or must_repeat(device)
+
+
 def may_compose(device: torch.device) -> bool:
     """Say whether a block may compose its layers, which pays on a CPU."""
     return eager_on_cpu(device) and not _ONE_BY_ONE.get()

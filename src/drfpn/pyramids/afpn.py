@@ -1,6 +1,7 @@
 """AFPN: levels that are joined from the finest on, one more at each stage (Yang et al., 2023, arXiv:2306.15988)."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -86,7 +87,9 @@ class AdaptiveFusion(nn.Module):
         """Join maps (N, C, H, W)."""
         features = [conv(m) for conv, m in zip(self.features, maps, strict=True)]
         weights = self.weigh(torch.cat(features, dim=1)).softmax(dim=1)  # (N, inputs, H, W)
-        return self.smooth((weights[:, :, None] * torch.stack(list(maps), dim=1)).sum(dim=1))
+        # added one by one: stacked, channels_last maps would lose their layout
+        weighed = [weight * m for weight, m in zip(weights.split(1, dim=1), maps, strict=True)]
+        return self.smooth(reduce(torch.add, weighed))
 
 
 class ResidualBlock(nn.Module):

@@ -1,7 +1,7 @@
 """BiFPN: the pyramid of EfficientDet (Tan et al., CVPR 2020, arXiv:1911.09070)."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +44,8 @@ class Node(nn.Module):
         """Join maps (N, C, H, W)."""
         weights = self.weights.relu()
         weights = weights / (weights.sum() + 1e-4)
-        joined = torch.stack([weight * m for weight, m in zip(weights, maps, strict=True)]).sum(dim=0)
+        # added one by one: stacked, channels_last maps would lose their layout
+        joined = reduce(torch.add, [weight * m for weight, m in zip(weights, maps, strict=True)])
         return self.conv(F.silu(joined))
 
 

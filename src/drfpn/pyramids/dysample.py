@@ -36,9 +36,9 @@ def sample_groups(m: Tensor, offset: Tensor) -> Tensor:
 class StaticScope(nn.Module):
     """How far a position may move for each unit of the offset: a quarter of a pixel."""
 
-    def forward(self, m: Tensor) -> Tensor:
+    def forward(self, m: Tensor) -> float:
         """Return 1 / 4."""
-        return m.new_tensor(0.25)
+        return 0.25
 
 
 class DynamicScope(nn.Module):

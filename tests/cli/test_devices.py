@@ -1,0 +1,45 @@
+"""Which device a process takes, and what is said where that cannot be."""
+
+import pytest
+import torch
+
+from drfpn.cli.app import out_of_memory
+from drfpn.cli.common import choose_device, choose_gpu
+from drfpn.errors import UserError
+
+
+def test_alone_a_process_takes_the_gpu_that_is_wanted_or_the_first() -> None:
+    assert choose_gpu(None, count=2, local_rank=0, started=1) == 0
+    assert choose_gpu(1, count=2, local_rank=0, started=1) == 1
+
+
+def test_together_each_process_takes_its_own() -> None:
+    assert [choose_gpu(None, count=4, local_rank=rank, started=3) for rank in range(3)] == [0, 1, 2]
+
+
+def test_more_processes_than_gpus_are_refused() -> None:
+    with pytest.raises(
+        UserError, match="4 processes were started on this machine, which has 1 GPU: start at most"
+    ) as e:
+        choose_gpu(None, count=1, local_rank=0, started=4)
+    assert e.value.exit_code == 2
+
+
+def test_one_gpu_for_several_processes_is_refused_with_what_would_do() -> None:
+    with pytest.raises(UserError, match=r"cuda:1 is one GPU for 2 processes: take --device cuda"):
+        choose_gpu(1, count=2, local_rank=0, started=2)
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    for name in ("cuda:99", "gpu"):
+        with pytest.raises(UserError, match=f"Device '{name}' is not there"):
+            choose_device(name)
+
+
+def test_out_of_memory_is_one_sentence_with_what_to_change() -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 8 GiB.")
+    said = out_of_memory(error)
+    assert "\n" not in said
+    for option in ("batch_size", "accumulate", "min_size", "amp=bf16", "--device cpu"):
+        assert option in said

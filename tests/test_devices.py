@@ -1,0 +1,140 @@
+"""On a device that is not the CPU: the same values by the other path, no mixing of devices, few waits. Needs no GPU."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from drfpn import DRFPN, FPN, build_detector
+from drfpn.ops import align, deform, merging, sampling
+from drfpn.pyramids import PYRAMIDS, SimpleFPN
+from tests.detectors.scenes import SMALL, scene
+from tests.simulated_device import simulated_device, to_cpu, to_device
+
+WAITS = {
+    "faster_rcnn": (13, 13),
+    "mask_rcnn": (17, 15),
+    "cascade_rcnn": (13, 28),
+    "cascade_mask_rcnn": (25, 34),
+    "retinanet": (0, 11),
+    "fcos": (18, 3),
+}
+"""Of a training step's forward pass: for a batch, and more for each image. May only fall."""
+
+WAITS_INFERENCE = {
+    "faster_rcnn": 15,
+    "mask_rcnn": 20,
+    "cascade_rcnn": 23,
+    "cascade_mask_rcnn": 36,
+    "retinanet": 6,
+    "fcos": 6,
+}
+"""Of the detections of one image, some of them once a mask. May only fall."""
+
+KERNELS = {"fpn": 14, "drfpn, paper": 116, "drfpn, release": 137, "drfpn": 167}
+"""Of a pyramid of four levels in inference, among them nine for each grid that a GPU keeps. May only fall."""
+
+
+@pytest.mark.parametrize("name", PYRAMIDS)
+def test_a_pyramid_never_waits_and_gives_the_same(name) -> None:
+    make = PYRAMIDS[name]
+    plain = make is SimpleFPN
+    first = make.first_level - 2
+    channels = (32,) * 4 if plain else (16, 24, 32, 40)[first:]
+    sizes = [(8, 12)] * 4 if plain else [(33, 48), (17, 24), (9, 12), (5, 6)][first:]
+    neck = make(channels, 32).train()
+    for parameter in neck.parameters():
+        parameter.data.add_(0.02 * torch.randn_like(parameter))  # what begins at zero does something too
+    maps = [torch.randn(2, c, *size) for c, size in zip(channels, sizes, strict=True)]
+    other = copy.deepcopy(neck)
+    expected = neck(maps)
+    sum(level.square().mean() for level in expected).backward()
+    with simulated_device() as device:
+        levels = to_device(other)(to_device(maps))
+        sum(level.square().mean() for level in levels).backward()
+    assert not device.waits
+    assert_close(to_cpu(list(levels)), list(expected), rtol=1e-4, atol=1e-5)
+    for (key, ours), theirs in zip(neck.named_parameters(), other.parameters(), strict=True):
+        if ours.grad is not None:
+            tolerance = 1e-3 * float(ours.grad.abs().max()) + 1e-7
+            assert_close(to_cpu(theirs.grad), ours.grad, rtol=1e-3, atol=tolerance, msg=key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_a_detector_trains_and_predicts_there(name) -> None:
+    model = build_detector(f"{name}_lite0_drfpn", 3, **SMALL[name])
+    other, (images, targets) = copy.deepcopy(model), scene((96, 128), (128, 96))
+    torch.manual_seed(1)
+    expected = model.train()(images, targets)
+    torch.stack(list(expected.values())).sum().backward()
+    with simulated_device() as device:
+        to_device(other)
+        with torch.no_grad():
+            other.eval().detect(to_device(images))  # a fresh detector predicts before it has trained
+        device.waits.clear()
+        torch.manual_seed(1)
+        losses = other.train()(to_device(images), to_device(targets))
+        batch, image = WAITS[name]
+        assert sum(device.waits.values()) <= batch + image * len(images), device.waits.most_common()
+        torch.stack(list(losses.values())).sum().backward()
+        device.waits.clear()
+        with torch.no_grad():
+            found = other.eval().detect(to_device(images[:1]))
+        assert sum(device.waits.values()) <= WAITS_INFERENCE[name], device.waits.most_common()
+    assert_close(to_cpu(losses), expected, rtol=1e-3, atol=1e-4)  # of regions that rounding may order otherwise
+    assert all(p.grad is not None for p in other.parameters() if p.requires_grad)  # as DDP needs it
+    with torch.no_grad():
+        wanted = model.eval().detect(images[:1])
+    assert [len(one["scores"]) for one in found] == [len(one["scores"]) for one in wanted]
+
+
+def pyramid(name: str) -> nn.Module:
+    channels = (16, 24, 32, 40)
+    return FPN(channels, 32) if name == "fpn" else DRFPN(channels, 32, convention=name.partition(", ")[2] or "bounded")
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_pyramid_launches_few_kernels_and_copies_nothing(name) -> None:
+    neck, maps = pyramid(name).eval(), [torch.randn(1, c, 32 >> i, 48 >> i) for i, c in enumerate((16, 24, 32, 40))]
+    with simulated_device() as device, torch.no_grad():
+        neck, maps = to_device(neck), to_device(maps)
+        device.kernels = 0
+        neck(maps)
+    assert device.kernels <= KERNELS[name]
+    assert not device.waits
+
+
+@pytest.mark.parametrize("name", ["drfpn", "drfpn, release", "fpn_dcn", "fapn", "dysample"])
+def test_where_results_must_repeat_the_same_comes_by_embedding_bags(name, monkeypatch) -> None:
+    """As on CUDA under torch.use_deterministic_algorithms."""
+    for module in (align, deform, merging, sampling):
+        for ask in ("must_repeat", "reads_rows"):
+            if hasattr(module, ask):
+                monkeypatch.setattr(module, ask, lambda device: True)
+    neck = pyramid(name) if name.startswith("drfpn") else PYRAMIDS[name]((16, 24, 32, 40), 32)
+    for parameter in neck.parameters():
+        parameter.data.add_(0.02 * torch.randn_like(parameter))
+    neck.eval()
+    maps = [torch.randn(1, c, 32 >> i, 48 >> i) for i, c in enumerate((16, 24, 32, 40))]
+    with torch.no_grad():
+        on_cpu = neck(maps)
+    with simulated_device() as device, torch.no_grad():
+        there = to_device(neck)(to_device(maps))
+    assert not device.waits
+    assert_close(to_cpu(list(there)), list(on_cpu), rtol=1e-4, atol=1e-5)
+    monkeypatch.undo()
+    with torch.no_grad():
+        assert_close(list(on_cpu), list(to_cpu_module(neck)(maps)), rtol=1e-4, atol=1e-5)
+
+
+def to_cpu_module(module: nn.Module) -> nn.Module:
+    """Return a module whose parameters and buffers are back on the CPU."""
+    for part in module.modules():
+        part._parameters.update(
+            {name: nn.Parameter(to_cpu(p.data)) for name, p in part._parameters.items() if p is not None}
+        )
+        part._buffers.update(to_cpu(part._buffers))
+    return module
