@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import torchvision
 
 from drfpn.cli.app import out_of_memory
 from drfpn.cli.common import choose_device, choose_gpu
+from drfpn.cli.doctor import check_device
 from drfpn.errors import UserError
 
 
@@ -35,6 +37,29 @@ def test_a_device_that_is_not_there_is_named() -> None:
     for name in ("cuda:99", "gpu"):
         with pytest.raises(UserError, match=f"Device '{name}' is not there"):
             choose_device(name)
+
+
+@pytest.mark.slow
+def test_doctor_compares_a_training_step_on_a_device_with_the_cpus(monkeypatch) -> None:
+    check_device(torch.device("cpu"))
+    kept = torchvision.ops.nms
+    monkeypatch.setattr(torchvision.ops, "nms", lambda boxes, scores, iou: kept(boxes, scores, iou)[:1])
+    with pytest.raises(AssertionError, match="NMS on cpu keeps other boxes"):
+        check_device(torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_doctor_names_a_device_whose_loss_is_another(monkeypatch) -> None:
+    backward = torch.Tensor.backward
+    calls = []
+
+    def wrong(loss: torch.Tensor) -> None:
+        calls.append(loss)
+        backward(loss if len(calls) == 1 else 2 * loss)
+
+    monkeypatch.setattr(torch.Tensor, "backward", wrong)
+    with pytest.raises(AssertionError, match="on cpu the gradient's norm of a training step is"):
+        check_device(torch.device("cpu"))
 
 
 def test_out_of_memory_is_one_sentence_with_what_to_change() -> None:

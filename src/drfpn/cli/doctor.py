@@ -1,9 +1,14 @@
 """``drfpn doctor``."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from drfpn.cli.common import Json, print_json, print_rows
 from drfpn.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def doctor(json: Json = False) -> None:
@@ -64,10 +69,58 @@ def _metric() -> str:
 
 
 def _devices() -> str:
+    """Name the devices; each but the CPU takes a small training step and detects, and must agree with the CPU."""
     import torch
 
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return ", ".join(["cpu", *names]) + f" ({torch.get_num_threads()} threads)"
+    found = [f"cpu ({torch.get_num_threads()} threads)"]
+    for i in range(torch.cuda.device_count()):
+        check_device(torch.device("cuda", i))
+        found.append(f"cuda:{i} {torch.cuda.get_device_name(i)}, a training step agrees with the CPU's")
+    if torch.backends.mps.is_available():
+        check_device(torch.device("mps"))
+        found.append("mps, a training step agrees with the CPU's")
+    return ", ".join(found)
+
+
+def check_device(device: "torch.device") -> None:
+    """Compare a training step and the operators of a two-stage detector on a device with those on the CPU.
+
+    Raises:
+        AssertionError: a value that differs.
+    """
+    import torch
+    from torchvision.ops import nms, roi_align
+
+    from drfpn import build_detector
+    from drfpn.analysis.step import random_target
+
+    torch.manual_seed(0)
+    # RetinaNet, since its losses draw no random numbers
+    model = build_detector("retinanet_lite0_drfpn", 2, width=32, min_size=96, max_size=128, norm_eval=False)
+    image, target = torch.rand(3, 96, 128), random_target(96, 128, 3, torch.device("cpu"))
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    losses, gradients = [], []
+    for where in (torch.device("cpu"), device):
+        model.load_state_dict(state)
+        model.to(where).train().zero_grad()
+        found = model([image.to(where)], [{key: value.to(where) for key, value in target.items()}])
+        loss = torch.stack(list(found.values())).sum()
+        loss.backward()
+        losses.append(float(loss))
+        squares = [p.grad.square().sum() for p in model.parameters() if p.grad is not None]
+        gradients.append(float(torch.stack(squares).sum().sqrt()))
+        with torch.no_grad():
+            model.eval()([image.to(where)])
+    for name, (expected, value) in {"loss": losses, "gradient's norm": gradients}.items():
+        assert abs(value - expected) <= 0.01 * abs(expected), (
+            f"on {device} the {name} of a training step is {value:.6g}, on the CPU {expected:.6g}"
+        )
+    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]])
+    kept = nms(boxes.to(device), torch.tensor([0.9, 0.8, 0.7], device=device), 0.5)
+    assert kept.tolist() == [0, 2], f"NMS on {device} keeps other boxes than it should"
+    level = torch.arange(64.0).view(1, 1, 8, 8)
+    regions = [roi_align(level.to(d), [boxes[:1].to(d)], 2, 0.5, 2).cpu() for d in ("cpu", device)]
+    assert torch.allclose(regions[0], regions[1], rtol=1e-3), f"RoIAlign on {device} gives other values than on the CPU"
 
 
 def _weights() -> str:
