@@ -78,7 +78,6 @@ def draw(found: dict[str, list[dict[str, Any]]], file: Path) -> None:
     """Draw a column for each convention: loss, factors, gates."""
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     axes = figure.subplots(3, len(found), sharex=True, sharey="row")
-    longest = max(len(steps) for steps in found.values())
     for column, (convention, steps) in enumerate(found.items()):
         loss, factors, ranges = axes[:, column]
         numbers = range(len(steps))
@@ -89,7 +88,8 @@ def draw(found: dict[str, list[dict[str, Any]]], file: Path) -> None:
             low, high = zip(*(step[f"gates {i}"] for step in steps), strict=True)
             ranges.fill_between(numbers, low, high, alpha=0.4, label=pair[1])
         loss.set_yscale("log")
-        loss.set_title(f'convention="{convention}"' + (", diverged" if len(steps) < longest else ""))
+        largest = max(step["loss"] for step in steps)
+        loss.set_title(f"convention={convention}, largest loss {largest:.3g}")
         for axis in (factors, ranges):
             axis.set_yscale("symlog", linthresh=3)
             axis.axhline(1, color="0.6", linewidth=0.8)
