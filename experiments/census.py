@@ -124,6 +124,8 @@ def main(argv: Iterable[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=Path("runs/census"), help="of the run folders")
     args = parser.parse_args(argv)
+    if args.data is None and set(args.sets) != {"shapes"}:
+        parser.error("--data is needed for data sets other than shapes")
     {"ap": train_ap, "stability": train_briefly}[args.what](args)
 
 

@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/gains.png"))
     args = parser.parse_args()
     file = args.out.with_suffix(".json")
+    file.parent.mkdir(parents=True, exist_ok=True)
     found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for convention in CONVENTIONS:
         if convention not in found:

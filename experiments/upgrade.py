@@ -17,7 +17,7 @@ from drfpn.experiments.ablation import versions
 from drfpn.experiments.compare import difference, spread
 from drfpn.experiments.plan import Planned
 from drfpn.experiments.runner import make_runs, places
-from drfpn.experiments.store import Store, read_record
+from drfpn.experiments.store import Store, digest, read_record
 
 HERE = Path(__file__).parent / "upgrade"
 SHARED = ("lr_per_16=0.04", "workers=0", "eval_every=0")
@@ -48,6 +48,8 @@ def main() -> None:
     HERE.mkdir(exist_ok=True)
     store = Store(HERE / "results.jsonl")
     truth = open_dataset(args.data, "val").ground_truth()
+    wanted = [(TRAINED, planned(TRAINED, args.data, seed, args.out).config) for seed in range(args.seeds)]
+    store.check(wanted, digest(truth))
     devices, threads = places(args.device, args.jobs)
 
     def keep(run: Planned, folder: Path) -> None:

@@ -70,9 +70,9 @@ def test_without_keep_the_new_pyramid_is_untrained() -> None:
 @pytest.mark.parametrize(
     ("make", "fresh"),
     [
-        (lambda: DRFPN(C, 8, convention="paper"), ("top", "top_down", "bottom_up")),
-        (lambda: DRFPN(C, 8, convention="release"), ("top", "top_down", "bottom_up")),
-        (lambda: DRFPN(C, 8, context="dense_aspp"), ("top", "top_down", "bottom_up")),
+        (lambda: DRFPN(C, 8, convention="paper"), ("top.branches", "top.merge", "top_down", "bottom_up")),
+        (lambda: DRFPN(C, 8, convention="release"), ("top.branches", "top.merge", "top_down", "bottom_up")),
+        (lambda: DRFPN(C, 8, context="dense_aspp"), ("top.branches", "top.merge", "top_down", "bottom_up")),
         (lambda: PAFPN(C, 8), ("bottom_up",)),
     ],
     ids=["paper", "release", "dense aspp", "pafpn"],
@@ -91,7 +91,7 @@ def test_what_has_no_place_in_the_new_pyramid_is_said() -> None:
     old = DRFPN(C, 8)
     nn.init.normal_(old.bottom_up.steps[0].down.weight)
     done = upgrade(old, FPN(C, 8))
-    assert done.lost == ("top", "top_down", "bottom_up")
+    assert done.lost == ("top.branches", "top.merge", "top_down", "bottom_up")
     assert "DRFPN had more in" in str(done)
 
 
@@ -116,11 +116,29 @@ def test_modes_and_the_old_pyramid_are_left_as_they_were() -> None:
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_pyramid_of_other_levels_than_the_detector_has_is_refused(keep) -> None:
+    model = build_detector("faster_rcnn_lite0_nas_fpn", 3, **SMALL["faster_rcnn"])
+    before = model.backbone.neck
+    with pytest.raises(UserError, match="for which the detector's heads and anchors are made"):
+        replace_neck(model, "drfpn", keep=keep)
+    assert model.backbone.neck is before
+
+
+def test_a_detector_whose_losses_need_its_pyramid_keeps_it() -> None:
+    model = build_detector("faster_rcnn_lite0_augfpn", 3, **SMALL["faster_rcnn"])
+    with pytest.raises(UserError, match="needs the laterals of AugFPN"):
+        replace_neck(model)
+
+
 def test_keep_needs_a_pyramid_of_this_library() -> None:
     class Own(nn.Module):
         def __init__(self, in_channels, out_channels, extra_blocks=None) -> None:
             super().__init__()
-            self.conv = nn.Conv2d(1, 1, 1)
+            self.fpn = FPN(in_channels, out_channels, extra_blocks)
+
+        def forward(self, maps: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return self.fpn(maps)
 
     model = build_detector("faster_rcnn_lite0_fpn", 3, **SMALL["faster_rcnn"])
     with pytest.raises(UserError, match="keep=True needs a pyramid of this library"):

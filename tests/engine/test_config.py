@@ -69,14 +69,19 @@ def test_yaml_reads_off_as_a_bool_and_amp_takes_it_as_its_word() -> None:
     assert resolve("faster_rcnn_lite0_fpn", "shapes", overrides=["amp=off"]).amp == "off"
 
 
-def test_a_run_writes_its_convention_down_and_one_without_is_of_the_papers_convention() -> None:
+def test_a_run_writes_its_convention_down_and_one_without_is_of_the_papers_convention(tmp_path) -> None:
     config = resolve("faster_rcnn_lite0_drfpn", "shapes", overrides=["neck_options.context=null"])
     assert config.neck_options == {"convention": "bounded", "context": None}
     saved = {"model": "faster_rcnn_lite0_drfpn", "data": "shapes"}
-    assert check_config(saved).neck_options == {"convention": "paper"}
-    assert check_config(saved | {"neck_options": {"context": None}}).neck_options["convention"] == "paper"
-    assert check_config(saved | {"neck_options": {"convention": "release"}}).neck_options == {"convention": "release"}
-    assert check_config(saved | {"model": "faster_rcnn_lite0_fpn"}).neck_options == {}
+    assert check_config(saved).neck_options == RunConfig(**saved).neck_options == {"convention": "bounded"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved))
+    assert read_config(tmp_path / "config.yaml").neck_options == {"convention": "paper"}
+    assert check_config(saved, saved=True).neck_options == {"convention": "paper"}
+    without = saved | {"neck_options": {"context": None}}
+    assert check_config(without, saved=True).neck_options == {"convention": "paper", "context": None}
+    release = saved | {"neck_options": {"convention": "release"}}
+    assert check_config(release, saved=True).neck_options == {"convention": "release"}
+    assert check_config(saved | {"model": "faster_rcnn_lite0_fpn"}, saved=True).neck_options == {}
 
 
 def test_settings_survive_their_file(tmp_path) -> None:

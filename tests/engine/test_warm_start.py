@@ -8,7 +8,7 @@ import torch
 from drfpn.data import ShapesDataset
 from drfpn.engine import resolve, train
 from drfpn.engine.checkpoint import Card, build, load_detector, save_detector
-from drfpn.engine.config import is_run
+from drfpn.engine.config import is_run, read_config
 from drfpn.engine.run import begin
 from drfpn.engine.warm_start import begin_with
 from drfpn.errors import UserError
@@ -130,3 +130,41 @@ def test_what_is_a_run_is_told_from_a_file_of_torchvision(tmp_path, tiny_config)
     assert not is_run(str(tmp_path / "weights.pth"))
     assert not is_run("torchvision")
     assert not is_run(None)
+
+
+def test_a_path_that_is_not_there_is_named_before_anything_is_built(tmp_path, tiny_config) -> None:
+    config = tiny_config(f"weights={tmp_path / 'nothing'}")
+    with pytest.raises(UserError, match=r"There is no run or weights file .*nothing"):
+        train(config, ShapesDataset("train", 2), ShapesDataset("val", 2), tmp_path / "out")
+
+
+def test_the_same_pyramid_keeps_its_options(tmp_path, tiny_config) -> None:
+    options = ["neck_options.convention=paper", "neck_options.context=null"]
+    run = str(save(tmp_path / "drfpn", tiny_config(*options)))
+    config = resolve("faster_rcnn_lite0_drfpn", "shapes", weights=run)
+    assert config.neck_options == {"convention": "paper", "context": None}
+    assert begin_with(build(card_of(config)), card_of(config), run).startswith(f"weights of {run}: DRFPN begins where")
+
+
+def test_an_explicit_scale_is_not_the_run_s(tmp_path, tiny_config) -> None:
+    run = str(save(tmp_path / "fpn", tiny_config(model="faster_rcnn_lite0_fpn")))
+    config = resolve("faster_rcnn_lite0_drfpn", "shapes", scale="paper", weights=run)
+    assert (config.scale, config.width, config.min_size, config.batch_size) == ("paper", 256, 800, 16)
+
+
+def test_pyramids_of_other_levels_are_told_apart(tmp_path, tiny_config) -> None:
+    run = str(save(tmp_path / "nas", tiny_config(model="faster_rcnn_lite0_nas_fpn")))
+    config = tiny_config(f"weights={run}")
+    with pytest.raises(UserError, match=r"NASFPN of .* takes 3 levels of the backbone and DRFPN takes 4"):
+        begin_with(build(card_of(config)), card_of(config), run)
+
+
+def test_settings_of_an_fpn_run_become_those_of_a_drfpn_run(tmp_path, tiny_config) -> None:
+    config = tiny_config(model="retinanet_lite0_fpn")
+    run = save(tmp_path / "fpn", config)
+    (run / "config.yaml").write_text(config.to_yaml())
+    new = read_config(run / "config.yaml", ["model=retinanet_lite0_drfpn", f"weights={run}"])
+    assert new.neck_options == {"convention": "bounded"}
+    assert not new.has_torchvision_levels
+    (run / "config.yaml").write_text(new.to_yaml())
+    assert read_config(run / "config.yaml", ["model=retinanet_lite0_fpn"]).neck_options == {}

@@ -27,6 +27,8 @@ def test_a_convention_is_that_of_every_drfpn_that_does_not_say_one() -> None:
     assert options["fpn"] == options["pafpn"] == {}
     assert options["drfpn"] == {"convention": "paper"}
     assert options["drfpn-release"] == {"convention": "release"}
+    with pytest.raises(UserError, match="convention must be 'bounded', 'paper' or 'release', not 'papr'"):
+        plan(TABLES["pyramids"], "shapes", convention="papr")
 
 
 def test_every_row_keeps_its_parts_in_a_run_s_settings() -> None:

@@ -137,7 +137,7 @@ def _print_rows(table: "Table", json: bool) -> None:
     from rich.table import Table as Grid
 
     grid = Grid(title=table.title, title_justify="left")
-    for head in ("row", "as the paper names it", "pyramid", "its keywords", "paper's AP"):
+    for head in ("row", "title", "pyramid", "its keywords", "paper's AP"):
         grid.add_column(head, no_wrap=head != "its keywords")
     for row in table.rows:
         pyramid = PYRAMIDS[row.key]

@@ -63,6 +63,7 @@ def train(
     """
     from drfpn import processes
     from drfpn.engine import resolve
+    from drfpn.engine.config import check_weights
 
     if nproc > 1 and processes.started_together() == 1:
         from drfpn.engine.launch import launch
@@ -86,7 +87,10 @@ def train(
     elif model is None or data is None:
         raise UserError("Say MODEL and --data, --config, or --resume and the run folder as --out.", exit_code=2)
     else:
+        check_weights(weights)
         settings = resolve(model, data, overrides=override or (), **given)
+    if not resume:
+        check_weights(settings.weights)
     metrics, folder = run(settings, out, resume=resume, device=device)
     if processes.started_as_first():
         _tell(metrics, folder, json)

@@ -54,29 +54,34 @@ def replace_neck(
         out_channels = fpn.layer_blocks[0][0].out_channels
         extra_blocks = fpn.extra_blocks
     else:
-        raise UserError(f"{type(model).__name__} has no torchvision pyramid at 'backbone.fpn' that could be replaced.")
+        raise UserError(
+            f"{type(model).__name__} has no torchvision pyramid at 'backbone.fpn', nor one of this library at "
+            "'backbone.neck', that could be replaced."
+        )
+    if getattr(fpn, "hands_on_laterals", False):
+        raise UserError(
+            "This detector's consistent supervision needs the laterals of AugFPN, so its pyramid cannot be replaced: "
+            "build it with consistent_supervision=0."
+        )
     check_keywords(options, f"option of the pyramid '{getattr(make, '__name__', neck)}'", make)
     like = next(fpn.parameters())
-    _check_levels(backbone, like)
+    maps = _small_maps(backbone, like)
     new = make(in_channels, out_channels, extra_blocks, **options)
     layout = memory_format(fpn)
     new = new.to(device=like.device, dtype=like.dtype, memory_format=layout).train(model.training)  # type: ignore[call-overload]
+    _check_same_levels(fpn, new, maps)
     if keep:
         if not isinstance(new, Neck):
             raise UserError(f"keep=True needs a pyramid of this library, and {type(new).__name__} is none.")
-        print(upgrade(fpn, new), file=sys.stderr)
+        done = upgrade(fpn, new)
+        print(f"{done}, so the model detects what it did." if done.exact else f"{done}.", file=sys.stderr)
     setattr(backbone, place, new)
     return model
 
 
-def _check_levels(backbone: nn.Module, like: torch.Tensor) -> None:
+def _small_maps(backbone: nn.Module, like: torch.Tensor) -> dict[str, torch.Tensor]:
     """Pass a small image through the backbone: what is wrong with its levels is better said now than in training."""
-    training = {module: module.training for module in backbone.modules()}  # layers may differ
-    backbone.eval()
-    with torch.no_grad():
-        maps = backbone.get_submodule("body")(like.new_zeros(1, 3, 64, 64))
-    for module, mode in training.items():
-        module.training = mode
+    maps: dict[str, torch.Tensor] = _evaluated(backbone, backbone.get_submodule("body"), like.new_zeros(1, 3, 64, 64))
     sizes = {name: m.shape[-1] for name, m in maps.items()}
     names = list(sizes)
     for fine, coarse in pairwise(names):
@@ -85,3 +90,28 @@ def _check_levels(backbone: nn.Module, like: torch.Tensor) -> None:
                 f"Level '{coarse}' of the backbone has stride {64 // sizes[coarse]}, but twice the stride of level "
                 f"'{fine}' ({64 // sizes[fine]}) is needed: pyramids join levels that halve."
             )
+    return maps
+
+
+def _check_same_levels(old: nn.Module, new: nn.Module, maps: dict[str, torch.Tensor]) -> None:
+    """Raise ``UserError`` where the new pyramid gives other levels than the old one, which the heads are made for."""
+    before, after = (_evaluated(pyramid, pyramid, dict(maps)) for pyramid in (old, new))
+    shapes = [[tuple(level.shape[1:]) for level in levels.values()] for levels in (before, after)]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"{type(new).__name__} gives {len(shapes[1])} levels of (channels, height, width) {shapes[1]} where "
+            f"{type(old).__name__} gives {len(shapes[0])}, {shapes[0]}, for which the detector's heads and anchors are "
+            "made: build a detector with that pyramid by build_detector."
+        )
+
+
+def _evaluated(whole: nn.Module, part: nn.Module, given: Any) -> Any:
+    """Call a part in evaluation mode, and leave the modes of the whole as they were: layers may differ."""
+    modes = {module: module.training for module in whole.modules()}
+    whole.eval()
+    try:
+        with torch.no_grad():
+            return part(given)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,5 +1,6 @@
 """A new pyramid with the weights of the old one, as far as it has a place for them, and what that changes."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -31,14 +32,15 @@ class Upgrade(NamedTuple):
 
     def __str__(self) -> str:
         if self.exact:
-            return f"{self.new} begins where {self.old} ended: levels, and so detections, are equal bit for bit."
+            return f"{self.new} begins where {self.old} ended: its levels are equal bit for bit"
         parts = [f"{_join(self.fresh)} of {self.new} begin anew"] if self.fresh else []
         parts += [f"{self.old} had more in {_join(self.lost)}"] if self.lost else []
+        percent = 100 * self.difference
+        by = f"{percent:.2g}" if percent < 10 else f"{percent:.0f}"
         return (
             f"{self.new} does not begin where {self.old} ended: {', '.join(parts) or 'the two compute otherwise'}, and "
-            f"its levels differ by {100 * self.difference:.2g} % (root mean square), so detections change until it is "
-            "trained; what begins exactly as an FPN is DRFPN with convention='bounded' (context='ppm', 'non_local' or "
-            "None), PAFPN with residual=True, and fpn_scale."
+            f"its levels differ by {by} % (root mean square), so detections change until it is trained; what begins "
+            "exactly as an FPN is DRFPN as it is by default, PAFPN with residual=True, and fpn_scale"
         )
 
 
@@ -49,8 +51,8 @@ def upgrade(old: nn.Module, new: Neck) -> Upgrade:
         old: torchvision's ``FeaturePyramidNetwork`` or a pyramid of this library; it is left as it is.
         new: for the same channels, on the same device, in the same mode and memory format.
     """
-    given = _names_of_ours(old)
-    own = new.state_dict()
+    given = {name: value for name, value in _names_of_ours(old).items() if not name.endswith("num_batches_tracked")}
+    own = {name: value for name, value in new.state_dict().items() if not name.endswith("num_batches_tracked")}
     for name in ("weight", "bias"):  # a context module may hold FPN's 1x1 convolution of the coarsest map
         for here, there in ((f"top.{name}", f"top.reduce.{name}"), (f"top.reduce.{name}", f"top.{name}")):
             if here in own and there in given and here not in given:
@@ -111,9 +113,13 @@ def memory_format(module: nn.Module) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-def _parts(names: Any) -> tuple[str, ...]:
-    """Return the first parts of names, each once."""
-    return tuple(dict.fromkeys(name.partition(".")[0] for name in names if not name.endswith("num_batches_tracked")))
+def _parts(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the parts that tensors belong to, each once: the first part of their names, two of a context module's."""
+    parts: dict[str, None] = {}
+    for name in names:
+        first, *others = name.split(".")
+        parts[f"top.{others[0]}" if first == "top" and len(others) > 1 else first] = None
+    return tuple(parts)
 
 
 def _join(parts: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from drfpn.detectors import build_detector
-from drfpn.engine.config import RunConfig
+from drfpn.engine.config import SAVED, RunConfig
 from drfpn.errors import UserError
 from drfpn.runs import find_weights
 from drfpn.weights import load_exactly
@@ -117,7 +117,7 @@ def _read_weights(file: Path, *, card_only: bool) -> tuple[Card, dict[str, Tenso
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file} is not a safetensors file that can be read: {error}.") from error
     try:
-        return Card.model_validate_json(metadata["drfpn"]), tensors
+        return Card.model_validate_json(metadata["drfpn"], context=SAVED), tensors
     except (KeyError, ValidationError) as error:
         raise UserError(f"{file} holds no card of a drfpn detector, so its model and classes are not known.") from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from drfpn.backbones import BACKBONES, pypi_weights_file
 from drfpn.data.presets import PRESETS
@@ -75,12 +75,14 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _convention_of_before(cls, values: Any) -> Any:
-        """Settings saved without a convention are of the time when DRFPN's default was the paper's."""
+    def _write_convention_down(cls, values: Any, info: ValidationInfo) -> Any:
+        """Name DRFPN's convention, so that a run keeps it whatever the default becomes."""
         options = values.get("neck_options", {}) if isinstance(values, Mapping) else None
-        if isinstance(options, Mapping) and str(values.get("model")).endswith("_drfpn"):
-            return {**values, "neck_options": {"convention": "paper"} | dict(options)}
-        return values
+        if not isinstance(options, Mapping) or not str(values.get("model")).endswith("_drfpn"):
+            return values
+        # settings that were saved without one are of the time when the paper's was the default
+        convention = "paper" if (info.context or {}).get("saved") else DEFAULT_CONVENTION
+        return {**values, "neck_options": {"convention": convention} | dict(options)}
 
     @field_validator("amp", mode="before")
     @classmethod
@@ -116,6 +118,9 @@ class RunConfig(BaseModel):
         """Return all settings as YAML, one a line, in the order of this class."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
+
+SAVED = {"saved": True}
+"""Context for validating settings that an earlier run, perhaps of an earlier version, has saved."""
 
 FREE = {"workers", "save_every", "log_every", "loggers"}
 """Settings that a resumed run may change: its weights do not depend on them."""
@@ -190,11 +195,13 @@ def resolve(
     Raises:
         UserError: an unknown key (with the nearest) or a value out of range.
     """
-    detector, body, neck = parse_name(model)
+    detector, body, _ = parse_name(model)
     said: dict[str, Any] = _merge({}, {key: value for key, value in settings.items() if value is not None})
     for override in overrides:
         said = _merge(said, _parse_override(override))
     base = settings_of_run(model, said["weights"]) if is_run(said.get("weights")) else {}
+    if scale is not None:  # what it sets is not taken from the run
+        base = {key: value for key, value in base.items() if key not in ("scale", "detector_options", *SCALES["small"])}
     scale = scale or base.get("scale") or ("small" if body in _SMALL_BACKBONES else "paper")
     if scale not in SCALES:
         raise UserError(f"scale must be one of {', '.join(SCALES)}, not '{scale}'.", exit_code=2)
@@ -210,8 +217,6 @@ def resolve(
         values["milestones"] = [max(1, round(epochs * part)) for part in (8 / 12, 11 / 12)]
     if body in ("lite0", BACKBONES["lite0"]) and pypi_weights_file() is not None:
         values["weights_backbone"] = "pypi"
-    if neck == "drfpn":  # written down, so that a run keeps its convention whatever the default becomes
-        values["neck_options"] = {"convention": DEFAULT_CONVENTION}
     values = _merge(values | base, said)
     if values.get("weights") is None and values.get("weights_backbone") in (None, False):
         # a random backbone must learn everywhere, and its BatchNorm needs statistics
@@ -227,6 +232,15 @@ def is_run(weights: str | None) -> bool:
     return path.is_dir() or (path.suffix == ".safetensors" and path.is_file() and read_card(path) is not None)
 
 
+def check_weights(weights: str | None) -> None:
+    """Raise ``UserError`` where ``weights`` name neither a file nor a folder."""
+    if weights not in (None, "torchvision") and not Path(str(weights)).exists():
+        raise UserError(
+            f"There is no run or weights file {weights}: give a run's folder, a file of weights, or 'torchvision'.",
+            exit_code=2,
+        )
+
+
 def settings_of_run(model: str, weights: str) -> dict[str, Any]:
     """Return the settings that a run of ``model`` takes over from the run whose weights it begins with.
 
@@ -235,11 +249,13 @@ def settings_of_run(model: str, weights: str) -> dict[str, Any]:
     """
     file = find_weights(Path(weights))
     try:
-        config = RunConfig.model_validate(json.loads(read_card(file) or "{}").get("config"))
+        config = RunConfig.model_validate(json.loads(read_card(file) or "{}").get("config"), context=SAVED)
     except ValidationError as error:
         raise UserError(f"{file} holds no card of a drfpn detector, so its model and classes are not known.") from error
     check_same(model, config.model, weights)
     settings = {name: getattr(config, name) for name in MODEL_SETTINGS}
+    if parse_name(model)[-1] == parse_name(config.model)[-1]:
+        settings["neck_options"] = config.neck_options
     return settings | {"torchvision_levels": config.has_torchvision_levels, "weights_backbone": None}
 
 
@@ -255,13 +271,18 @@ def check_same(model: str, other: str, weights: str) -> None:
         )
 
 
-def check_config(values: Mapping[str, Any]) -> RunConfig:
-    """Check settings, with one sentence for the first that is wrong."""
+def check_config(values: Mapping[str, Any], *, saved: bool = False) -> RunConfig:
+    """Check settings, with one sentence for the first that is wrong.
+
+    Args:
+        values: the settings by name.
+        saved: whether an earlier run has saved them.
+    """
     for key in values:
         if key not in RunConfig.model_fields:
             raise UserError(f"Unknown setting '{key}'.{nearest(key, RunConfig.model_fields)}", exit_code=2)
     try:
-        return RunConfig.model_validate(values)
+        return RunConfig.model_validate(values, context=SAVED if saved else None)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -276,9 +297,19 @@ def read_config(file: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise UserError(f"{file} cannot be read as the settings of a run ({type(error).__name__}).") from error
     if not isinstance(values, dict):
         raise UserError(f"{file} must hold settings as 'key: value', found {type(values).__name__}.")
+    saved = check_config(values, saved=True)  # names DRFPN's convention where the file does not
+    if not overrides:
+        return saved
+    said: dict[str, Any] = {}
     for override in overrides:
-        values = _merge(values, _parse_override(override))
-    return check_config(values)
+        said = _merge(said, _parse_override(override))
+    values = saved.model_dump(mode="json")
+    model = said.get("model", saved.model)
+    if parse_name(model)[-1] != parse_name(saved.model)[-1]:
+        values["neck_options"] = {}  # those of another pyramid
+    if is_run(said.get("weights")):
+        values["torchvision_levels"] = settings_of_run(model, said["weights"])["torchvision_levels"]
+    return check_config(_merge(values, said))
 
 
 def _parse_override(text: str) -> dict[str, Any]:

@@ -1,22 +1,23 @@
 """Noticing that a run diverges while there is still time to say why."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from drfpn.engine.config import RunConfig
 from drfpn.engine.progress import say
-from drfpn.pyramids.crb import ChannelRefinement, ChannelRefinementBlock
+from drfpn.pyramids.crb import ChannelRefinement
 from drfpn.pyramids.srb import SpatialRefinementBlock
 from drfpn.pyramids.variants import SpatialRefinementUpwards
 
 STEPS_BETWEEN_LOOKS = 10
-"""Each costs a second prediction of omega and the gates, without its gradient."""
+"""Each costs a second prediction of omega, without its gradient."""
 
 LOSS_LIMIT = 100.0
 """Times the median of the losses before."""
@@ -27,15 +28,6 @@ OMEGA_LIMIT, GATE_LIMIT = 3.0, 5.0
 _MEDIAN_OF = 100
 _LEAST = 10
 """Losses that a median is taken of, at most and at least."""
-
-
-_PREDICTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
-    SpatialRefinementBlock: lambda block, fine, coarse: block.refine(fine, coarse)[1],
-    SpatialRefinementUpwards: lambda block, fine, coarse: block.refine(coarse, fine)[1],
-    ChannelRefinementBlock: lambda block, fine, coarse: block.refinement.gates(fine, coarse),
-    ChannelRefinement: lambda block, fine, coarse: block.gates(fine, coarse),
-}
-"""What each block weighs its maps with; that of a ``ChannelRefinementBlock`` is not called through its refinement."""
 
 
 class DivergenceWatch:
@@ -56,8 +48,9 @@ class DivergenceWatch:
             for path in ("top_down", "bottom_up")
             for i, step in enumerate(getattr(getattr(neck, path, None), "steps", ()))
             for block in step.modules()
-            if type(block) in _PREDICTIONS
+            if isinstance(block, SpatialRefinementBlock | ChannelRefinement)
         ]
+        self._highest_at_start = 0.0
         self._first = 2 if len(getattr(neck, "in_channels", ())) > 3 else 3
         self._seen: list[tuple[int, nn.Module, Tensor]] = []
 
@@ -67,19 +60,28 @@ class DivergenceWatch:
         if self.said or step % STEPS_BETWEEN_LOOKS:
             yield
             return
-        hooks = [block.register_forward_hook(self._look(i)) for i, block in self._blocks]
+        hooks = [self._hook(i, block) for i, block in self._blocks]
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _look(self, i: int) -> Any:
-        def look(block: nn.Module, maps: tuple[Tensor, Tensor], _: Tensor) -> None:
-            with torch.no_grad():
-                self._seen.append((i, block, _PREDICTIONS[type(block)](block, *maps).abs().max()))
+    def _hook(self, i: int, block: Any) -> RemovableHandle:
+        def note(value: Tensor) -> None:
+            self._seen.append((i, block, value.detach().abs().max()))
 
-        return look
+        if isinstance(block, ChannelRefinement):
+            # seen where it is predicted: a second prediction would move BatchNorm's statistics again
+            return block.gate.register_forward_hook(lambda module, inputs, gates: note(gates))
+        # not where it is predicted: on a CPU the layers of SRB are composed and not called
+        upwards = isinstance(block, SpatialRefinementUpwards)
+
+        def look(module: nn.Module, maps: tuple[Tensor, Tensor], merged: Tensor) -> None:
+            with torch.no_grad():
+                note(block.refine(*(reversed(maps) if upwards else maps))[1])
+
+        return block.register_forward_hook(look)
 
     def read(self, first_step: int, losses: Sequence[float]) -> None:
         """Judge the losses of the steps from ``first_step`` on, and what was seen in them."""
@@ -87,9 +89,13 @@ class DivergenceWatch:
         self._seen.clear()
         for step, loss in enumerate(losses, start=first_step):
             usual = median(self._losses) if len(self._losses) >= _LEAST else None
-            if not self.said and usual is not None and loss > LOSS_LIMIT * usual:
-                times = f"{loss / usual:.0f} times its median"
-                self._say(f"At step {step} the loss is {loss:.4g}, {times}: {self._advice()}")
+            if usual is None:
+                self._highest_at_start = max(self._highest_at_start, loss)
+            elif not self.said and loss > LOSS_LIMIT * usual and loss > self._highest_at_start:
+                self._say(
+                    f"At step {step} the loss is {loss:.4g}, where its median is {usual:.4g}: the run is likely to "
+                    f"diverge. {self.advice()}"
+                )
             self._losses.append(loss)
         for i, block, value in largest:
             spatial = isinstance(block, SpatialRefinementBlock)
@@ -98,19 +104,21 @@ class DivergenceWatch:
                 levels = f"C{self._first + i} and C{self._first + i + 1}"
                 self._say(
                     f"By step {first_step + len(losses) - 1} {part} between {levels} has a magnitude of {value:.3g}, "
-                    f"where it began at {start}: {self._advice()}"
+                    f"where it began at {start}: the run is likely to diverge. {self.advice()}"
                 )
 
     def _say(self, sentence: str) -> None:
         self.said = True
         say(sentence)
 
-    def _advice(self) -> str:
-        lower = f"a lower learning rate (-o lr_per_16={self.config.lr_per_16 / 2:g})"
+    def advice(self) -> str:
+        """Return a sentence on what to change where a run diverges."""
+        lower = f"lower the learning rate (-o lr_per_16={self.config.lr_per_16 / 2:g})"
         convention = self.config.neck_options.get("convention")
         if convention in ("paper", "release") and self._blocks:
             return (
-                f"the run is likely to diverge. Convention '{convention}' has no bound on omega and the gates: use "
+                f"Convention '{convention}' has no bound on omega and the gates: use "
                 f"-o neck_options.convention=bounded, or {lower}."
             )
-        return f"the run is likely to diverge. Use {lower}, a longer warm-up or -o clip_norm=10."
+        clip = "" if self.config.clip_norm else " or clip the gradient (-o clip_norm=10)"
+        return f"{lower[0].upper()}{lower[1:]}, lengthen the warm-up (-o warmup_steps=N){clip}."

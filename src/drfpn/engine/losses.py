@@ -15,10 +15,12 @@ class LossMeter:
 
     Args:
         totals: sums over the steps of this epoch by name, which are added to.
+        advice: a sentence on what to change where a loss is not finite.
     """
 
-    def __init__(self, totals: dict[str, float]) -> None:
+    def __init__(self, totals: dict[str, float], advice: str = "Lower the learning rate (-o lr_per_16=...).") -> None:
         self.totals = totals
+        self.advice = advice
         self.latest: dict[str, float] = {}
         """Terms of the last step that was read."""
         self.recent: list[float] = []
@@ -69,5 +71,5 @@ class LossMeter:
         said = ", ".join(f"{name} {value:.4g}" for name, value in zip(self._names, terms, strict=True))
         raise UserError(
             f"The loss is not finite at step {step} ({said}); the batch was {', '.join(images)}: "
-            "look at these with 'drfpn data check', or lower the learning rate (-o lr_per_16=...)."
+            f"look at these with 'drfpn data check'. {self.advice}"
         )

@@ -121,7 +121,7 @@ def train_one_epoch(run: Run) -> None:
     run.model.train()
     first = state.epoch * run.batches.steps
     run.batches.start(state.epoch, state.step - first)
-    meter = LossMeter(state.totals)
+    meter = LossMeter(state.totals, run.watch.advice())
     pieces = iter(run.loader)
     between = steps_between_readings(run.device)
     unread, began, shown = state.step, time.monotonic(), 0

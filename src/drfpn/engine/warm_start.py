@@ -6,11 +6,13 @@ import torch
 
 from drfpn.detectors.upgrade import upgrade
 from drfpn.engine.checkpoint import Card, build, load_detector
-from drfpn.engine.config import MODEL_SETTINGS, check_same, is_run
+from drfpn.engine.config import MODEL_SETTINGS, check_same, check_weights, is_run
 from drfpn.errors import UserError
 from drfpn.weights import name_some
 
 NECK = "backbone.neck."
+SIZES = ("min_size", "max_size", "detector_options")
+"""Settings that weights fit whatever they are, but that decide what is detected."""
 
 
 def begin_with(model: Any, card: Card, weights: str) -> str:
@@ -26,6 +28,14 @@ def begin_with(model: Any, card: Card, weights: str) -> str:
     """
     old, old_card = load_detector(weights)
     check_same(card.config.model, old_card.config.model, weights)
+    old_neck: Any = old.get_submodule("backbone.neck")
+    neck = model.backbone.neck.to(memory_format=torch.channels_last)
+    if old_neck.in_channels != neck.in_channels:
+        counts = [len(one.in_channels) for one in (old_neck, neck)]
+        raise UserError(
+            f"{type(old_neck).__name__} of {weights} takes {counts[0]} levels of the backbone and "
+            f"{type(neck).__name__} takes {counts[1]}: begin with a run whose pyramid takes as many."
+        )
     given = {name: value for name, value in old.state_dict().items() if not name.startswith(NECK)}
     own = {name: value for name, value in model.state_dict().items() if not name.startswith(NECK)}
     sentences = []
@@ -42,9 +52,10 @@ def begin_with(model: Any, card: Card, weights: str) -> str:
         why = f"{name_some(differ)} of the two runs differ" if differ else "the detectors differ"
         raise UserError(f"The weights in {weights} do not fit this detector in {name_some(wrong)}: {why}.")
     model.load_state_dict(given, strict=False)
-    old_backbone: Any = old.backbone
-    changed = upgrade(old_backbone.neck, model.backbone.neck.to(memory_format=torch.channels_last))
-    return "; ".join([f"weights of {weights}: {changed}", *sentences])
+    done = upgrade(old_neck, neck)
+    same = done.exact and not sentences and all(getattr(card.config, n) == getattr(old_card.config, n) for n in SIZES)
+    sentences = [f"weights of {weights}: {done}{', so it detects what it did' if same else ''}", *sentences]
+    return "; ".join(sentences) + "."
 
 
 def _tensors_of_classes(card: Card) -> set[str]:
@@ -58,6 +69,8 @@ def _tensors_of_classes(card: Card) -> set[str]:
 def built_to_begin(card: Card, *, resume: bool) -> tuple[Any, str | None]:
     """Build the detector of a run with the weights that it begins with, and what there is to say about them."""
     weights = card.config.weights
+    if not resume:
+        check_weights(weights)
     if resume or not is_run(weights):
         return build(card, pretrained=not resume), None
     model = build(card)

@@ -86,6 +86,9 @@ class Ablation:
             f"{detector} on {Path(config.data).name}, {len(self.truth['images'])} images of '{config.val_split}'; "
             f"{config.epochs} epochs, {size}, learning rate {config.lr:g}"
         )
+        options = {run.row: run.config.neck_options for run in self.runs}
+        if (convention := options.get("drfpn", {}).get("convention", "paper")) != "paper":
+            about += f"; DRFPN {convention}"
         runs = self.store.of(row.key for row in self.table.rows)
         wanted = {run.config.seed for run in self.runs}
         chosen = {row: {seed: run for seed, run in own.items() if seed in wanted} for row, own in runs.items()}

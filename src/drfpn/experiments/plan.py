@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from drfpn.detectors import parse_name
+from drfpn.detectors.options import choose
 from drfpn.engine.config import RunConfig, resolve
 from drfpn.experiments.tables import PYRAMIDS, Table
+from drfpn.pyramids.drfpn import CONVENTIONS
 
 MODELS = {"small": "faster_rcnn_lite0", "paper": "faster_rcnn_r50"}
 """Detector and backbone of a scale."""
@@ -51,6 +53,8 @@ def plan(
     Raises:
         UserError: an unknown model or setting.
     """
+    if convention is not None:
+        choose("convention", convention, CONVENTIONS)
     base = model or MODELS.get(scale, MODELS["small"])
     runs = []
     for seed in seeds:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from drfpn.engine.bootstrap import resampled_ap
 from drfpn.engine.checkpoint import write_atomically
 from drfpn.engine.cocoapi import choose_engine
-from drfpn.engine.config import RunConfig, read_config
+from drfpn.engine.config import SAVED, RunConfig, read_config
 from drfpn.engine.matches import find_matches
 from drfpn.errors import UserError
 
@@ -96,7 +96,7 @@ class Store:
             return
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
             try:
-                record = Record.model_validate_json(line)
+                record = Record.model_validate_json(line, context=SAVED)
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"])
