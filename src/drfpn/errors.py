@@ -39,3 +39,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def sentence(error: UserError) -> str:
     """Return the message alone: an error from a loader's worker arrives with the worker's traceback around it."""
     return str(error).rsplit(f"{UserError.__name__}: ", 1)[-1].strip()
+
+
+def out_of_memory(error: RuntimeError) -> str:
+    """Return one sentence about a device that is out of memory."""
+    first = str(error).partition(". ")[0].removeprefix("CUDA out of memory").strip(" .")
+    return (
+        f"The device is out of memory{f' ({first})' if first else ''}: in training take fewer images a step "
+        "(-o batch_size=N), take them in parts (-o accumulate=N), smaller (-o min_size=N -o max_size=N) or in 16 bits "
+        "(-o amp=bf16); elsewhere --device cpu."
+    )

@@ -84,6 +84,17 @@ def test_batchnorm_keeps_its_statistics_in_training_but_learns_scale_and_shift()
     assert backbone.body.layer1[0].bn1.weight.grad is None
 
 
+def test_frozen_stages_stay_frozen_where_moving_a_module_replaces_its_parameters() -> None:
+    body = TimmBackbone("lite0", frozen_stages=1, norm_eval=False)
+    for module in body.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = nn.Parameter(parameter.data, parameter.requires_grad)
+    norms = [module for module in body.train().modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {norm.weight.requires_grad for norm in norms} == {True, False}
+    assert all(norm.training == norm.weight.requires_grad for norm in norms)
+
+
 def test_batchnorm_gathers_statistics_where_asked_except_in_frozen_stages() -> None:
     backbone = TimmBackbone("r18", norm_eval=False, frozen_stages=1).train()
     training = {name for name, m in backbone.body.named_modules() if isinstance(m, nn.BatchNorm2d) and m.training}

@@ -13,12 +13,13 @@ from typing import Any
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 import gradio as gr
+import torch
 from PIL import Image
 from torch import Tensor
 
 from drfpn.analysis.inspect import Inspection
 from drfpn.app.viewer import Viewer, coco, features, gates, offsets, picture, rows
-from drfpn.errors import UserError
+from drfpn.errors import UserError, out_of_memory
 from drfpn.prediction import Detections
 
 MAX_BYTES = 20 * 2**20
@@ -87,7 +88,10 @@ class Answers:
             pixels = self.viewer.read(file)
         except UserError as error:
             return None, f"**{error}**"
-        detections = {name: self.viewer.detect(pixels, name) for name in (one, two) if name != NOBODY}
+        try:
+            detections = {name: self.viewer.detect(pixels, name) for name in (one, two) if name != NOBODY}
+        except torch.OutOfMemoryError as error:
+            return None, f"**{out_of_memory(error)}**"
         return Found(file, detections), f"{Path(file).name}, {pixels.shape[-1]} x {pixels.shape[-2]} pixels"
 
     def show(self, found: Found | None, least: float) -> tuple[Any, ...]:

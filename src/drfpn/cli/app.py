@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from drfpn.cli import ablate, bench, data, doctor, evaluate, export, inspect, predict, report, serve, train, view
-from drfpn.errors import Stopped, UserError, sentence
+from drfpn.errors import Stopped, UserError, out_of_memory, sentence
 
 app = typer.Typer(
     name="drfpn",
@@ -44,16 +44,6 @@ def _options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     pass
-
-
-def out_of_memory(error: RuntimeError) -> str:
-    """Return one sentence about a device that is out of memory."""
-    first = str(error).partition(". ")[0].removeprefix("CUDA out of memory").strip(" .")
-    return (
-        f"The device is out of memory{f' ({first})' if first else ''}: in training take fewer images a step "
-        "(-o batch_size=N), take them in parts (-o accumulate=N), smaller (-o min_size=N -o max_size=N) or in 16 bits "
-        "(-o amp=bf16); elsewhere --device cpu."
-    )
 
 
 def main() -> None:

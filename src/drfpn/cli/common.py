@@ -1,6 +1,7 @@
 """What several commands share: printing JSON or tables, choosing a device."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -86,6 +87,11 @@ def choose_gpu(wanted: int | None, count: int, local_rank: int, started: int) ->
             exit_code=2,
         )
     return wanted
+
+
+def reading_processes(device: "torch.device") -> int:
+    """Return how many processes read images beside a detector: none on a CPU, which they would take the cores of."""
+    return 0 if device.type == "cpu" else min(4, max(0, (os.cpu_count() or 1) - 1))
 
 
 def parse_size(text: str) -> tuple[int, int]:

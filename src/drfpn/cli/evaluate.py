@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from drfpn.cli.common import Data, Device, Json, choose_device, print_json, print_metrics
+from drfpn.cli.common import Data, Device, Json, choose_device, print_json, print_metrics, reading_processes
 from drfpn.errors import UserError
 
 
@@ -59,7 +59,8 @@ def evaluate(
             raise UserError(
                 f"{run} knows the classes {', '.join(classes)}, but {data} has {', '.join(dataset.classes)}."
             )
-        results = detect(model, dataset, category_ids=dataset.category_ids, device=where)
+        readers = reading_processes(where)
+        results = detect(model, dataset, category_ids=dataset.category_ids, workers=readers, device=where)
         if format_only:
             results = check_results(run, results, dataset.ground_truth(), masks=masks)
     truth = dataset.ground_truth()
