@@ -43,9 +43,9 @@ def sentence(error: UserError) -> str:
 
 def out_of_memory(error: RuntimeError) -> str:
     """Return one sentence about a device that is out of memory."""
-    first = str(error).partition(". ")[0].removeprefix("CUDA out of memory").strip(" .")
+    tried = next((part.strip(" .") for part in str(error).split(". ") if part.startswith("Tried to allocate")), "")
     return (
-        f"The device is out of memory{f' ({first})' if first else ''}: in training take fewer images a step "
+        f"The device is out of memory{f' (t{tried[1:]})' if tried else ''}: in training take fewer images a step "
         "(-o batch_size=N), take them in parts (-o accumulate=N), smaller (-o min_size=N -o max_size=N) or in 16 bits "
         "(-o amp=bf16); elsewhere --device cpu."
     )

@@ -48,6 +48,8 @@ def group(device: torch.device) -> Iterator[None]:
         device: where this process trains.
     """
     cuda = device.type == "cuda"
+    if cuda and device.index is None and started_together() > 1:
+        device = torch.device("cuda", local_rank())
     # the current device: where pinned memory is registered and whose generator is saved
     with torch.cuda.device(device) if cuda else nullcontext():
         if started_together() == 1 or dist.is_initialized():

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from drfpn.backbones import TimmBackbone, pypi_weights_file
 from drfpn.errors import UserError
+from drfpn.ops import fuse
 
 CHANNELS = {
     "r18": [64, 128, 256, 512],
@@ -93,6 +94,14 @@ def test_frozen_stages_stay_frozen_where_moving_a_module_replaces_its_parameters
     norms = [module for module in body.train().modules() if isinstance(module, nn.BatchNorm2d)]
     assert {norm.weight.requires_grad for norm in norms} == {True, False}
     assert all(norm.training == norm.weight.requires_grad for norm in norms)
+
+
+def test_a_backbone_whose_norms_are_folded_can_still_be_set_to_a_mode() -> None:
+    body = TimmBackbone("lite0", frozen_stages=1).eval()
+    folded = fuse(body, torch.zeros(1, 3, 64, 64))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert folded.train().training
+    assert not folded.eval().training
 
 
 def test_batchnorm_gathers_statistics_where_asked_except_in_frozen_stages() -> None:

@@ -18,12 +18,20 @@ def test_together_each_process_takes_its_own() -> None:
     assert [choose_gpu(None, count=4, local_rank=rank, started=3) for rank in range(3)] == [0, 1, 2]
 
 
-def test_more_processes_than_gpus_are_refused() -> None:
+def test_more_processes_than_gpus_are_refused(monkeypatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(
         UserError, match="4 processes were started on this machine, which has 1 GPU: start at most"
     ) as e:
         choose_gpu(None, count=1, local_rank=0, started=4)
     assert e.value.exit_code == 2
+
+
+def test_a_process_that_was_told_to_see_one_gpu_takes_it(monkeypatch) -> None:
+    """As by torchrun --virtual-local-rank, or where SLURM binds a GPU to each task."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert choose_gpu(None, count=1, local_rank=2, started=4) == 0
+    assert choose_gpu(0, count=1, local_rank=2, started=4) == 0
 
 
 def test_one_gpu_for_several_processes_is_refused_with_what_would_do() -> None:
@@ -65,5 +73,6 @@ def test_out_of_memory_is_one_sentence_with_what_to_change() -> None:
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 8 GiB.")
     said = out_of_memory(error)
     assert "\n" not in said
+    assert "(tried to allocate 2.00 GiB)" in said
     for option in ("batch_size", "accumulate", "min_size", "amp=bf16", "--device cpu"):
         assert option in said

@@ -108,7 +108,7 @@ class TimmBackbone(nn.Module):
     def train(self, mode: bool = True) -> "TimmBackbone":
         """Set training mode, BatchNorm layers excepted where they are to keep their statistics."""
         super().train(mode)
-        frozen = {id(self.body.get_parameter(name)) for name in self._frozen}
+        frozen = {id(value) for name, value in self.body.named_parameters() if name in self._frozen}
         for module in self.modules():
             if isinstance(module, _BatchNorm) and (self.norm_eval or id(module.weight) in frozen):
                 module.eval()

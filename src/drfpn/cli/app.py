@@ -59,7 +59,8 @@ def main() -> None:
     except RuntimeError as error:
         from drfpn import processes
 
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is imported inside of commands only
+        # torch's own, which is imported inside of commands only; MPS has none
+        if type(error).__name__ == "OutOfMemoryError" or "backend out of memory" in str(error):
             print(f"drfpn: {out_of_memory(error)}", file=sys.stderr)
             sys.exit(1)
         if not processes.lost(error):

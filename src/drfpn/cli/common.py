@@ -61,6 +61,11 @@ def choose_device(name: str) -> "torch.device":
     return device
 
 
+def visible_devices_of_one() -> bool:
+    """Say whether this process was told to see a single GPU, as some launchers tell each of several processes."""
+    return len([part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]) == 1
+
+
 def choose_gpu(wanted: int | None, count: int, local_rank: int, started: int) -> int:
     """Return the number of the GPU that this process takes.
 
@@ -73,6 +78,8 @@ def choose_gpu(wanted: int | None, count: int, local_rank: int, started: int) ->
     Raises:
         UserError: there are fewer GPUs than processes, or one GPU was given for several processes.
     """
+    if count == 1 and visible_devices_of_one():
+        return 0  # each process was given a GPU of its own to see
     if started > count:
         raise UserError(
             f"{started} processes were started on this machine, which has {count} GPU{'s' * (count != 1)}: start at "

@@ -1,6 +1,6 @@
 """``drfpn doctor``."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -98,6 +98,26 @@ def check_device(device: "torch.device") -> None:
     # RetinaNet, since its losses draw no random numbers
     model = build_detector("retinanet_lite0_drfpn", 2, width=32, min_size=96, max_size=128, norm_eval=False)
     image, target = torch.rand(3, 96, 128), random_target(96, 128, 3, torch.device("cpu"))
+    tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # it rounds to three digits
+    try:
+        _compare_steps(model, image, target, device)
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
+    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]])
+    kept = nms(boxes.to(device), torch.tensor([0.9, 0.8, 0.7], device=device), 0.5)
+    assert kept.tolist() == [0, 2], f"NMS on {device} keeps other boxes than it should"
+    level = torch.arange(64.0).view(1, 1, 8, 8)
+    regions = [roi_align(level.to(d), [boxes[:1].to(d)], 2, 0.5, 2).cpu() for d in ("cpu", device)]
+    assert torch.allclose(regions[0], regions[1], rtol=1e-3), f"RoIAlign on {device} gives other values than on the CPU"
+
+
+def _compare_steps(
+    model: Any, image: "torch.Tensor", target: "dict[str, torch.Tensor]", device: "torch.device"
+) -> None:
+    """Take the same training step on the CPU and on a device, and detect."""
+    import torch
+
     state = {name: value.clone() for name, value in model.state_dict().items()}
     losses, gradients = [], []
     for where in (torch.device("cpu"), device):
@@ -107,7 +127,9 @@ def check_device(device: "torch.device") -> None:
         loss = torch.stack(list(found.values())).sum()
         loss.backward()
         losses.append(float(loss))
-        squares = [p.grad.square().sum() for p in model.parameters() if p.grad is not None]
+        # without the backbone's, which BatchNorm over few pixels makes sensitive to rounding
+        parameters = [p for name, p in model.named_parameters() if not name.startswith("backbone.body")]
+        squares = [p.grad.square().sum() for p in parameters if p.grad is not None]
         gradients.append(float(torch.stack(squares).sum().sqrt()))
         with torch.no_grad():
             model.eval()([image.to(where)])
@@ -115,12 +137,6 @@ def check_device(device: "torch.device") -> None:
         assert abs(value - expected) <= 0.01 * abs(expected), (
             f"on {device} the {name} of a training step is {value:.6g}, on the CPU {expected:.6g}"
         )
-    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]])
-    kept = nms(boxes.to(device), torch.tensor([0.9, 0.8, 0.7], device=device), 0.5)
-    assert kept.tolist() == [0, 2], f"NMS on {device} keeps other boxes than it should"
-    level = torch.arange(64.0).view(1, 1, 8, 8)
-    regions = [roi_align(level.to(d), [boxes[:1].to(d)], 2, 0.5, 2).cpu() for d in ("cpu", device)]
-    assert torch.allclose(regions[0], regions[1], rtol=1e-3), f"RoIAlign on {device} gives other values than on the CPU"
 
 
 def _weights() -> str:

@@ -44,7 +44,8 @@ class AnchorGenerator(anchor_utils.AnchorGenerator):
         """Return the anchors around the origin on a device, kept there so that a GPU waits for them once."""
         if self.cell_anchors[0].device == device:
             return self.cell_anchors
-        around = [anchors.to(device) for anchors in self.cell_anchors]
+        with torch.inference_mode(False):  # those of inference mode could not be used in training
+            around = [anchors.to(device) for anchors in self.cell_anchors]
         if not torch.compiler.is_compiling():
             self.cell_anchors = around
         return around

@@ -175,9 +175,10 @@ def take_step(run: Run, parts: Sequence[Batch]) -> dict[str, Tensor]:
     state.optimizer.zero_grad(set_to_none=True)
     terms: dict[str, Tensor] = {}
     for number, part in enumerate(parts, start=1):
-        images = [image.to(run.device, non_blocking=True) for image in part.images]
+        pinned = run.device.type == "cuda"  # elsewhere the memory could be released before it is copied
+        images = [image.to(run.device, non_blocking=pinned) for image in part.images]
         targets = [
-            {key: value.to(run.device, non_blocking=True) for key, value in target.items()} for target in part.targets
+            {key: value.to(run.device, non_blocking=pinned) for key, value in target.items()} for target in part.targets
         ]
         # gradients are shared with the last part
         alone = number < len(parts) and isinstance(run.model, DistributedDataParallel)

@@ -36,7 +36,9 @@ def kept(grid: Grid) -> Grid:
 
     @wraps(grid)
     def find(height: int, width: int, like: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or type(like) is not Tensor:  # a tensor of another kind stays with its kind
+        # a tensor of another kind stays with its kind, and what a CUDA graph records with the graph
+        recorded = like.is_cuda and torch.cuda.is_current_stream_capturing()
+        if torch.compiler.is_compiling() or type(like) is not Tensor or recorded:
             return grid(height, width, like)
         return made(height, width, like.device, like.dtype)
 
