@@ -71,8 +71,10 @@ every_traced = pytest.mark.parametrize(
 def awake(pyramid: nn.Module) -> nn.Module:
     """Give values to what begins at zero, such as offset and weight of SRB, so that it does something."""
     for name, parameter in pyramid.named_parameters():
-        if "offset" in name or "weight.2" in name or (parameter.ndim > 1 and not parameter.any()):
+        if "offset" in name or "weight.2" in name:
             nn.init.normal_(parameter, std=0.3)
+        elif parameter.ndim > 1 and not parameter.any():
+            nn.init.normal_(parameter, std=0.05)
     return pyramid
 
 

@@ -87,7 +87,8 @@ def train(
     elif model is None or data is None:
         raise UserError("Say MODEL and --data, --config, or --resume and the run folder as --out.", exit_code=2)
     else:
-        check_weights(weights)
+        if not resume:
+            check_weights(weights)
         settings = resolve(model, data, overrides=override or (), **given)
     if not resume:
         check_weights(settings.weights)
@@ -238,6 +239,11 @@ def _resumed_folder(config: "RunConfig", out: Path | None) -> Path:
         raise UserError("There is no run to resume in runs/: state.pt is missing.")
     saved = _saved_config(folder)
     for key in saved.changed(config)[:1]:
+        if config.weights not in (None, "torchvision") and not Path(str(config.weights)).exists():
+            raise UserError(
+                f"{config.weights} is not there any more, so what it set is not known: resume by "
+                f"'drfpn train --resume --out {folder}' alone."
+            )
         raise UserError(
             f"{folder} was trained with {key}={getattr(saved, key)!r}, not {getattr(config, key)!r}: "
             "resume with the same settings, or start a new run."
