@@ -50,7 +50,7 @@ class PyramidPoolingModule(nn.Module):
 
 
 class ResidualPyramidPooling(PyramidPoolingModule):
-    """PPM added to the reduced map, without the ReLU: it begins as FPN's 1x1 convolution, bit for bit.
+    """PPM added to the reduced map, without the ReLU: it starts as FPN's 1x1 convolution, bit for bit.
 
     A ReLU behind the sum would cut off what is negative in FPN's coarsest level, which is signed; one inside of the
     residual branch would be dead where the branch begins at zero. The parameters are those of

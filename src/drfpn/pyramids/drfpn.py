@@ -123,7 +123,7 @@ class DRFPN(Pyramid):
                        by their root mean square        (Eq. 5)
     conv5, conv6       beside a shortcut                plain                       conv5: BatchNorm, ReLU
     PPM                added to the reduced map         concatenation, 1x1, ReLU    as paper
-    begins as FPN      exactly                          within a factor of 2        within a factor of 2
+    starts as FPN      exactly                          within a factor of 2        within a factor of 2
     =================  ===============================  ==========================  =============================
 
     ``"paper"`` and ``"release"`` can diverge: a step of omega and of the paper's gates grows with the square of the

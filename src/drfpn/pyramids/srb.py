@@ -28,7 +28,7 @@ class SpatialRefinementBlock(nn.Module):
     Differs from the paper: Eq. 1 has one 3x3 convolution for omega, here 1x1 + ReLU + 3x3 as in the release
     (Table 7's parameters fit only this).
 
-    Starting values: the last convolutions of delta and omega are zero, so the block begins as FPN's step, bit for bit.
+    Starting values: the last convolutions of delta and omega are zero, so the block starts as FPN's step, bit for bit.
     Both learn all the same: omega's last convolution has a gradient at once, since ``sample`` is not zero, and delta
     and all below from the second step on, when omega is not zero any more. The projections begin at a tenth of
     Kaiming's size: a step of omega and delta grows with the square of what they read. On the maps of a backbone with
