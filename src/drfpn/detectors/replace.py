@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from drfpn.detectors.options import check_keywords
-from drfpn.detectors.upgrade import memory_format, upgrade
+from drfpn.detectors.upgrade import evaluated, memory_format, upgrade
 from drfpn.errors import UserError, nearest
 from drfpn.pyramids import PYRAMIDS, Neck
 
@@ -81,7 +81,7 @@ def replace_neck(
 
 def _small_maps(backbone: nn.Module, like: torch.Tensor) -> dict[str, torch.Tensor]:
     """Pass a small image through the backbone: what is wrong with its levels is better said now than in training."""
-    maps: dict[str, torch.Tensor] = _evaluated(backbone, backbone.get_submodule("body"), like.new_zeros(1, 3, 64, 64))
+    maps: dict[str, torch.Tensor] = evaluated(backbone, backbone.get_submodule("body"), like.new_zeros(1, 3, 64, 64))
     sizes = {name: m.shape[-1] for name, m in maps.items()}
     names = list(sizes)
     for fine, coarse in pairwise(names):
@@ -95,7 +95,7 @@ def _small_maps(backbone: nn.Module, like: torch.Tensor) -> dict[str, torch.Tens
 
 def _check_same_levels(old: nn.Module, new: nn.Module, maps: dict[str, torch.Tensor]) -> None:
     """Raise ``UserError`` where the new pyramid gives other levels than the old one, which the heads are made for."""
-    before, after = (_evaluated(pyramid, pyramid, dict(maps)) for pyramid in (old, new))
+    before, after = (evaluated(pyramid, pyramid, dict(maps)) for pyramid in (old, new))
     shapes = [[tuple(level.shape[1:]) for level in levels.values()] for levels in (before, after)]
     if shapes[0] != shapes[1]:
         raise UserError(
@@ -103,15 +103,3 @@ def _check_same_levels(old: nn.Module, new: nn.Module, maps: dict[str, torch.Ten
             f"{type(old).__name__} gives {len(shapes[0])}, {shapes[0]}, for which the detector's heads and anchors are "
             "made: build a detector with that pyramid by build_detector."
         )
-
-
-def _evaluated(whole: nn.Module, part: nn.Module, given: Any) -> Any:
-    """Call a part in evaluation mode, and leave the modes of the whole as they were: layers may differ."""
-    modes = {module: module.training for module in whole.modules()}
-    whole.eval()
-    try:
-        with torch.no_grad():
-            return part(given)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

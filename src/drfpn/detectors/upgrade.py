@@ -92,18 +92,22 @@ def _difference(old: Any, new: Neck) -> float:
         m = torch.randn(2, channels, side, side + side // 2, generator=generator, dtype=torch.float64)
         maps[str(i)] = m.to(like)
     maps = {name: m.contiguous(memory_format=memory_format(new)) for name, m in maps.items()}
-    modes = {module: module.training for pyramid in (old, new) for module in pyramid.modules()}
-    old.eval()
-    new.eval()
-    try:
-        with torch.no_grad():
-            before, after = (list(pyramid(dict(maps)).values()) for pyramid in (old, new))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    before, after = (list(evaluated(pyramid, pyramid, dict(maps)).values()) for pyramid in (old, new))
     error = sum(float((a - b).double().square().sum()) for a, b in zip(after, before, strict=True))
     whole = sum(float(b.double().square().sum()) for b in before)
     return (error / whole) ** 0.5 if whole else float(error > 0)
+
+
+def evaluated(whole: nn.Module, part: nn.Module, given: Any) -> Any:
+    """Call a part in evaluation mode, and leave the modes of the whole as they were: layers may differ."""
+    modes = {module: module.training for module in whole.modules()}
+    whole.eval()
+    try:
+        with torch.no_grad():
+            return part(given)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def memory_format(module: nn.Module) -> torch.memory_format:
