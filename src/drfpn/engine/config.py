@@ -196,9 +196,7 @@ def resolve(
         UserError: an unknown key (with the nearest) or a value out of range.
     """
     detector, body, _ = parse_name(model)
-    said: dict[str, Any] = _merge({}, {key: value for key, value in settings.items() if value is not None})
-    for override in overrides:
-        said = _merge(said, _parse_override(override))
+    said = _add_overrides({key: value for key, value in settings.items() if value is not None}, overrides)
     base = settings_of_run(model, said["weights"]) if is_run(said.get("weights")) else {}
     if scale is not None:  # what it sets is not taken from the run
         base = {key: value for key, value in base.items() if key not in ("scale", "detector_options", *SCALES["small"])}
@@ -300,9 +298,7 @@ def read_config(file: Path, overrides: Sequence[str] = ()) -> RunConfig:
     saved = check_config(values, saved=True)  # names DRFPN's convention where the file does not
     if not overrides:
         return saved
-    said: dict[str, Any] = {}
-    for override in overrides:
-        said = _merge(said, _parse_override(override))
+    said = _add_overrides({}, overrides)
     values = saved.model_dump(mode="json")
     model = said.get("model", saved.model)
     if parse_name(model)[-1] != parse_name(saved.model)[-1]:
@@ -310,6 +306,13 @@ def read_config(file: Path, overrides: Sequence[str] = ()) -> RunConfig:
     if is_run(said.get("weights")):
         values["torchvision_levels"] = settings_of_run(model, said["weights"])["torchvision_levels"]
     return check_config(_merge(values, said))
+
+
+def _add_overrides(said: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return settings with each override merged in, in their order."""
+    for override in overrides:
+        said = _merge(said, _parse_override(override))
+    return said
 
 
 def _parse_override(text: str) -> dict[str, Any]:
