@@ -16,10 +16,11 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from drfpn.data import AnnotatedDataset, open_dataset
-from drfpn.data.presets import make_transform
-from drfpn.data.transforms import TransformedDataset, collate
-from drfpn.engine.loader import SeededSampler, StepBatches, begin_worker
-from drfpn.engine.progress import bar, say
+from drfpn.data.augment.presets import make_transform
+from drfpn.data.augment.transforms import TransformedDataset, collate
+from drfpn.data.workers import begin_worker
+from drfpn.training.sampler import SeededSampler, StepBatches
+from drfpn.utils.console import bar, say
 
 
 class Faked(AnnotatedDataset):

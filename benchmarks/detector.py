@@ -28,11 +28,11 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from turns import take_turns
 
 from drfpn import build_detector
-from drfpn.analysis.step import random_target
-from drfpn.experiments.timing import Ratio, ratio
+from drfpn.ablations.timing import Ratio, ratio
 from drfpn.export import load_exported, quantize, to_onnx
 from drfpn.export.openvino import convert
 from drfpn.ops import fuse
+from drfpn.training.trial_step import random_target
 
 CLASSES = 80
 BASE = "torchvision, fpn"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from drfpn.engine.evaluate import NUMBERS, score
+from drfpn.evaluation.coco import NUMBERS, score
 
 CLASSES = 80
 OBJECTS, DETECTIONS, SIDE = 7, 100, 640
@@ -55,10 +55,10 @@ def main() -> None:
     ours = score(truth, results)
     print(f"{len(results)} detections, {ours.engine}: {time.perf_counter() - start:.1f} s, AP {ours.box['AP']:.6f}")
     if options.resamples:
-        from drfpn.engine.analyse import analyse
+        from drfpn.evaluation.analysis import analyze
 
         start = time.perf_counter()
-        found = analyse(truth, results, resamples=options.resamples).box
+        found = analyze(truth, results, resamples=options.resamples).box
         print(f"analysis, {options.resamples} resamples: {time.perf_counter() - start:.1f} s, AP in {found.interval}")
     if options.compare:
         start = time.perf_counter()

@@ -13,9 +13,11 @@ the others:
 - ``neck_alone``: the necks on maps of 800 x 1344 by batch and memory format; the neck as a CUDA graph.
 - ``training``: 25 seconds each of ``faster_rcnn_lite0_{fpn,drfpn}`` on synthetic images in bfloat16, and the loss.
 
-Without a GPU, or with ``--tiny``, all run at toy sizes, to test this program. Besides torch, torchvision and timm it
-needs hotcoco: where nothing can be installed, unpack its wheel into a folder on PYTHONPATH beside ``src``. The last
-line of stdout is the result as JSON, which ``--out`` also writes after each section.
+Without a GPU, or with ``--tiny``, all run at toy sizes, to test this program. Besides torch, torchvision and timm
+(with timm's own dependencies) it needs one wheel, hotcoco: where nothing can be installed, unpack it into a folder on
+PYTHONPATH beside ``src``. Tried at toy size with Python 3.11, torch 2.14, torchvision 0.29 and with Python 3.12,
+torch 2.11, torchvision 0.26. The last line of stdout is the result as JSON, which ``--out`` also writes after each
+section.
 """
 
 import argparse
@@ -38,9 +40,9 @@ import torch
 from torch import Tensor, nn
 
 from drfpn import DRFPN, FPN, PAFPN, build_detector
-from drfpn.detectors import DETECTORS, sampling
+from drfpn.detectors import DETECTORS, samplers
+from drfpn.necks import NECKS, SimpleFPN
 from drfpn.ops import fuse
-from drfpn.pyramids import PYRAMIDS, SimpleFPN
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda", 0) if GPU else torch.device("cpu")
@@ -184,7 +186,7 @@ def gradients(model: nn.Module) -> Tensor:
 def necks(sizes: Sizes, rows: dict[str, Any]) -> None:
     """Compare each neck with float64 on the CPU."""
     allow_tf32(False)
-    for name, make in PYRAMIDS.items():
+    for name, make in NECKS.items():
         plain = make is SimpleFPN
         first = getattr(make, "first_level", 2) - 2
         channels = (64,) * 4 if plain else (32, 64, 128, 256)[first:]
@@ -219,8 +221,8 @@ def detectors(sizes: Sizes, rows: dict[str, Any]) -> None:
     """Compare each detector with itself on the CPU, and take steps in half precision."""
     allow_tf32(False)
     size = (96, 128) if sizes.tiny else (256, 1344)
-    kept = sampling._some
-    sampling._some = lambda indices, count, generator: indices[:count]  # a GPU's generator draws other numbers
+    kept = samplers._some
+    samplers._some = lambda indices, count, generator: indices[:count]  # a GPU's generator draws other numbers
     try:
         for name in DETECTORS:
             every = {"score_thresh" if name in ("retinanet", "fcos") else "box_score_thresh": 0.0}
@@ -245,7 +247,7 @@ def detectors(sizes: Sizes, rows: dict[str, Any]) -> None:
                 row[str(dtype)] = {"finite": finite, **{key: value.item() for key, value in losses.items()}}
             rows[name] = row
     finally:
-        sampling._some = kept
+        samplers._some = kept
 
 
 def full_size(sizes: Sizes, rows: dict[str, Any]) -> None:

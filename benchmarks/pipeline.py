@@ -17,14 +17,15 @@ import torch
 from torch.utils.data import DataLoader
 
 from drfpn.data import open_dataset
-from drfpn.data.transforms import collate
-from drfpn.engine import resolve
-from drfpn.engine.checkpoint import Card
-from drfpn.engine.interrupt import Interruption
-from drfpn.engine.loader import SeededSampler, StepBatches, begin_worker
-from drfpn.engine.progress import say
-from drfpn.engine.run import Run, begin, training_images
-from drfpn.engine.train import take_step
+from drfpn.data.augment.transforms import collate
+from drfpn.data.workers import begin_worker
+from drfpn.training import resolve
+from drfpn.training.checkpoint import Card
+from drfpn.training.interrupt import Interruption
+from drfpn.training.run import Run, start_run, training_images
+from drfpn.training.sampler import SeededSampler, StepBatches
+from drfpn.training.trainer import take_step
+from drfpn.utils.console import say
 
 PRESETS = ("basic", "multiscale", "lsj")
 
@@ -74,7 +75,7 @@ def main() -> None:
     card = Card(config=config, classes=dataset.classes, category_ids=dataset.category_ids)
     rows: dict[str, list[float]] = {name: [] for name in ("training", *PRESETS)}
     with tempfile.TemporaryDirectory() as folder:
-        run = begin(card, dataset, Path(folder), torch.device("cpu"), Interruption(), resume=False)
+        run = start_run(card, dataset, Path(folder), torch.device("cpu"), Interruption(), resume=False)
         run.model.train()
         seen = training_images(dataset, config)
         keys = list(SeededSampler(len(dataset), 0))[: config.batch_size]

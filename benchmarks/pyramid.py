@@ -27,7 +27,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from turns import take_turns
 
 from drfpn import DRFPN, FPN, PAFPN, load_release
-from drfpn.experiments.memory import begin, peak
+from drfpn.ablations.peak_memory import begin, peak
 
 R50 = (256, 512, 1024, 2048)
 LAST = torch.channels_last

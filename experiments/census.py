@@ -15,13 +15,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from drfpn.ablations.ablation import versions
+from drfpn.ablations.plan import plan
+from drfpn.ablations.runner import make_runs, places
+from drfpn.ablations.store import Store, digest, read_record
+from drfpn.ablations.tables import choose_rows, find_table
 from drfpn.data import open_dataset
-from drfpn.engine.config import RunConfig
-from drfpn.experiments.ablation import versions
-from drfpn.experiments.plan import plan
-from drfpn.experiments.runner import make_runs, places
-from drfpn.experiments.store import Store, digest, read_record
-from drfpn.experiments.tables import choose_rows, find_table
+from drfpn.training.config import RunConfig
 
 HERE = Path(__file__).parent / "census"
 SEEDS = {"raccoon": 5, "bccd": 3, "shapes": 3, "deeppcb": 3, "dsb2018": 3, "hdbpmn": 3}

@@ -15,8 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import t as student
 
-from drfpn.experiments.store import Record, Store
-from drfpn.experiments.tables import TABLES
+from drfpn.ablations.store import Record, Store
+from drfpn.ablations.tables import TABLES
 
 HERE = Path(__file__).parent / "census"
 CHOSEN_ON = ("raccoon", "bccd", "shapes")

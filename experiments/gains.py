@@ -19,12 +19,12 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from drfpn.data import open_dataset
-from drfpn.engine.checkpoint import Card
-from drfpn.engine.config import resolve
-from drfpn.engine.interrupt import Interruption
-from drfpn.engine.progress import bar
-from drfpn.engine.run import begin
-from drfpn.engine.train import take_step
+from drfpn.training.checkpoint import Card
+from drfpn.training.config import resolve
+from drfpn.training.interrupt import Interruption
+from drfpn.training.run import start_run
+from drfpn.training.trainer import take_step
+from drfpn.utils.console import bar
 
 CONVENTIONS = ("paper", "bounded")
 SETTINGS = ("lr_per_16=0.04", "workers=0", "first=200")
@@ -40,7 +40,7 @@ def follow(data: str, convention: str, epochs: int, seed: int) -> list[dict[str,
     card = Card(config=config, classes=dataset.classes, category_ids=dataset.category_ids)
     steps: list[dict[str, Any]] = []
     with TemporaryDirectory() as folder, Interruption() as interruption:
-        run = begin(card, dataset, Path(folder), torch.device("cpu"), interruption, resume=False)
+        run = start_run(card, dataset, Path(folder), torch.device("cpu"), interruption, resume=False)
         neck: Any = run.state.model.backbone.neck
         seen: dict[str, Any] = {}
         for i, (srb, crb) in enumerate(zip(neck.top_down.steps, neck.bottom_up.steps, strict=True)):

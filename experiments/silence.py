@@ -16,10 +16,11 @@ import torch
 from torch import nn
 
 from drfpn.data import open_dataset
-from drfpn.engine import detect, load_detector, score
-from drfpn.pyramids.context import PyramidPoolingModule
-from drfpn.pyramids.crb import ChannelRefinement, ChannelRefinementBlock
-from drfpn.pyramids.srb import SpatialRefinementBlock
+from drfpn.evaluation import detect, score
+from drfpn.necks.drfpn.crb import ChannelRefinement, ChannelRefinementBlock
+from drfpn.necks.drfpn.ppm import PyramidPoolingModule
+from drfpn.necks.drfpn.srb import SpatialRefinementBlock
+from drfpn.training import load_detector
 
 Block = TypeVar("Block", bound=nn.Module)
 

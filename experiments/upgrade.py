@@ -11,13 +11,13 @@ Results are lines of ``experiments/upgrade/results.jsonl``; the difference is pr
 import argparse
 from pathlib import Path
 
+from drfpn.ablations.ablation import versions
+from drfpn.ablations.plan import Planned
+from drfpn.ablations.runner import make_runs, places
+from drfpn.ablations.statistics import difference, spread
+from drfpn.ablations.store import Store, digest, read_record
 from drfpn.data import open_dataset
-from drfpn.engine.config import resolve
-from drfpn.experiments.ablation import versions
-from drfpn.experiments.compare import difference, spread
-from drfpn.experiments.plan import Planned
-from drfpn.experiments.runner import make_runs, places
-from drfpn.experiments.store import Store, digest, read_record
+from drfpn.training.config import resolve
 
 HERE = Path(__file__).parent / "upgrade"
 SHARED = ("lr_per_16=0.04", "workers=0", "eval_every=0")

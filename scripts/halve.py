@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from drfpn.engine.checkpoint import find_weights
+from drfpn.training.checkpoint import find_weights
 
 
 def main(run: str, file: str) -> None:

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from typer.main import get_command
 
-from drfpn.engine import RunConfig, resolve
-from drfpn.engine.checkpoint import Card, build, save_detector
 from drfpn.export import metadata_of, to_archive
+from drfpn.training import RunConfig, resolve
+from drfpn.training.checkpoint import Card, build, save_detector
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drfpn.detectors import build_detector, list_models, replace_neck
-    from drfpn.pyramids import DRFPN, FPN, PAFPN, load_release
+    from drfpn.necks import DRFPN, FPN, PAFPN, load_release
 
 __version__ = "0.1.0"
 
 __all__ = ["DRFPN", "FPN", "PAFPN", "build_detector", "list_models", "load_release", "replace_neck"]
 
 _HOME = {
-    "DRFPN": "drfpn.pyramids",
-    "FPN": "drfpn.pyramids",
-    "PAFPN": "drfpn.pyramids",
-    "load_release": "drfpn.pyramids",
+    "DRFPN": "drfpn.necks",
+    "FPN": "drfpn.necks",
+    "PAFPN": "drfpn.necks",
+    "load_release": "drfpn.necks",
     "build_detector": "drfpn.detectors",
     "list_models": "drfpn.detectors",
     "replace_neck": "drfpn.detectors",

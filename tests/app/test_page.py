@@ -21,8 +21,8 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="the page is tested
 
 from drfpn.app.page import MAX_BYTES, Answers, Downloads, make_page, serve  # noqa: E402
 from drfpn.app.viewer import Viewer  # noqa: E402
-from drfpn.errors import UserError  # noqa: E402
-from drfpn.prediction import load_predictor  # noqa: E402
+from drfpn.inference import load_predictor  # noqa: E402
+from drfpn.utils.errors import UserError  # noqa: E402
 from tests.app.test_viewer import small  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -13,10 +13,11 @@ from drfpn.app import SHIPPED
 from drfpn.app.examples import NUMBER, write_examples
 from drfpn.app.viewer import MAX_PIXELS, Viewer, coco, describe, features, gates, offsets, picture, rows
 from drfpn.data import open_dataset
-from drfpn.engine import Card, detect, resolve, score
-from drfpn.engine.checkpoint import build, load_card, load_detector
-from drfpn.errors import UserError
-from drfpn.prediction import Predictor, load_predictor
+from drfpn.evaluation import detect, score
+from drfpn.inference import Predictor, load_predictor
+from drfpn.training import Card, resolve
+from drfpn.training.checkpoint import build, load_card, load_detector
+from drfpn.utils.errors import UserError
 
 
 def small(model: str) -> Predictor:

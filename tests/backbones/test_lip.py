@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from drfpn import build_detector
 from drfpn.backbones import TimmBackbone
 from drfpn.backbones.lip import LIP_BACKBONES, LIPBottleneck, SimplifiedLIP, pool, use_lip
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 from tests.detectors.scenes import SMALL, loss_history
 
 

@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from drfpn.backbones import PlainBackbone, TimmBackbone
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 
 TINY = "vit_tiny_patch16_224"
 

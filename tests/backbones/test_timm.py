@@ -8,8 +8,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from drfpn.backbones import TimmBackbone, pypi_weights_file
-from drfpn.errors import UserError
 from drfpn.ops import fuse
+from drfpn.utils.errors import UserError
 
 CHANNELS = {
     "r18": [64, 128, 256, 512],

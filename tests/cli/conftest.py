@@ -77,7 +77,7 @@ TINY = [
 def trained(tmp_path_factory) -> Path:
     """Train the tiniest run once: its weights are worth nothing, but they are weights."""
     from drfpn.cli.train import run
-    from drfpn.engine import resolve
+    from drfpn.training import resolve
 
     root = tmp_path_factory.mktemp("trained")
     data = write_coco(root / "coco")

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from drfpn.data import convert
-from drfpn.engine import resolve
+from drfpn.training import resolve
 from tests.cli.conftest import TINY
 
 TINY_TRAIN = f"--epochs 1 {' '.join(TINY)} --out run --data"

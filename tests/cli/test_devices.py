@@ -6,7 +6,7 @@ import torchvision
 
 from drfpn.cli.common import choose_device, choose_gpu
 from drfpn.cli.doctor import check_device
-from drfpn.errors import UserError, out_of_memory
+from drfpn.utils.errors import UserError, out_of_memory
 
 
 def test_alone_a_process_takes_the_gpu_that_is_wanted_or_the_first() -> None:

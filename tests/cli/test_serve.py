@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 
 
 def heed_ctrl_c() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from drfpn.data import open_dataset, stats
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 
 
 def test_target_is_torchvisions_without_crowds(folder: Any, coco_dict: Any) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from drfpn.data import DetectionDataset, check_dataset, open_dataset
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 
 SOUND = {
     "images": [

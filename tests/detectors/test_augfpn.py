@@ -5,11 +5,11 @@ from torch.testing import assert_close
 from torchvision.ops import roi_align
 
 from drfpn import build_detector
-from drfpn.analysis.counts import count
-from drfpn.detectors.augfpn import ConsistentSupervision, SoftRegionPool
-from drfpn.detectors.losses import region_losses, smooth_l1
-from drfpn.detectors.regions import RegionPool
-from drfpn.errors import UserError
+from drfpn.detectors.augfpn import ConsistentSupervision, SoftRoIPool
+from drfpn.detectors.losses import roi_losses, smooth_l1
+from drfpn.detectors.roi_heads import RoIPool
+from drfpn.evaluation.flops import count
+from drfpn.utils.errors import UserError
 from tests.detectors.scenes import SMALL, scene
 
 STRIDES = (4, 8, 16, 32)
@@ -48,7 +48,7 @@ def test_what_chooses_between_the_levels_is_counted() -> None:
 
 
 def test_a_region_is_the_sum_of_what_all_levels_show_by_weights() -> None:
-    features, pool = levels(), SoftRegionPool(STRIDES, 7, 6)
+    features, pool = levels(), SoftRoIPool(STRIDES, 7, 6)
     shown = crops(features)
     weights = pool.select(torch.cat(shown, dim=1)).sigmoid()
     expected = sum(weights[:, i : i + 1] * crop for i, crop in enumerate(shown))
@@ -56,7 +56,7 @@ def test_a_region_is_the_sum_of_what_all_levels_show_by_weights() -> None:
 
 
 def test_soft_pooling_of_no_region_is_empty_and_of_no_number_reads_no_foreign_memory() -> None:
-    features, pool = levels(), SoftRegionPool(STRIDES, 7, 6)
+    features, pool = levels(), SoftRoIPool(STRIDES, 7, 6)
     assert pool(features, [torch.zeros(0, 4)] * 2, [(128, 128)] * 2).shape == (0, 6, 7, 7)
     broken = [torch.full((1, 4), torch.nan), BOXES[1]]
     assert_close(pool(features, broken, [(128, 128)] * 2)[1:], pool(features, BOXES, [(128, 128)] * 2)[2:])
@@ -68,12 +68,12 @@ def test_consistent_supervision_is_the_loss_of_the_second_stage_on_every_lateral
             return x[:, :4], x[:, 4:20]
 
     head = nn.Sequential(nn.Flatten(), nn.Linear(6 * 49, 20))
-    auxiliary = ConsistentSupervision(RegionPool(STRIDES, 7), head, Predictor(), 0.25)
+    auxiliary = ConsistentSupervision(RoIPool(STRIDES, 7), head, Predictor(), 0.25)
     features = levels("lateral_")
     labels, wanted = [torch.tensor([0, 3]), torch.tensor([1])], [torch.randn(2, 4), torch.randn(1, 4)]
     losses = auxiliary(features, BOXES, labels, wanted, smooth_l1)
     everywhere = head(torch.cat(crops(features)))  # the mean over four laterals, as one batch
-    expected = region_losses(everywhere[:, :4], everywhere[:, 4:], labels * 4, wanted * 4, smooth_l1)
+    expected = roi_losses(everywhere[:, :4], everywhere[:, 4:], labels * 4, wanted * 4, smooth_l1)
     assert_close((losses["loss_classifier_laterals"], losses["loss_box_reg_laterals"]), expected)
 
 
@@ -103,13 +103,13 @@ def test_detecting_does_not_depend_on_the_auxiliary_head() -> None:
 def test_each_part_can_be_left_out() -> None:
     images, targets = scene((70, 90))
     model = build_detector("faster_rcnn_lite0_augfpn", 3, **SMALL["faster_rcnn"], **PARTS_OFF).train()
-    assert type(model.roi_heads.box_roi_pool) is RegionPool
+    assert type(model.roi_heads.box_roi_pool) is RoIPool
     assert not any("laterals" in key for key in model(images, targets))
 
 
 def test_masks_are_pooled_as_boxes_are_with_weights_of_their_own() -> None:
     heads = build_detector("mask_rcnn_lite0_augfpn", 3, **SMALL["mask_rcnn"]).roi_heads
-    assert isinstance(heads.mask_roi_pool, SoftRegionPool)
+    assert isinstance(heads.mask_roi_pool, SoftRoIPool)
     assert heads.mask_roi_pool.output_size == (14, 14)
     assert heads.mask_roi_pool.select is not heads.box_roi_pool.select
 

@@ -4,7 +4,7 @@ from torch import nn
 from drfpn import FPN, build_detector, list_models
 from drfpn.backbones import BACKBONES, PLAIN_BACKBONES
 from drfpn.detectors import parse_name
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 
 
 def test_every_name_is_listed_once_and_can_be_taken_apart() -> None:

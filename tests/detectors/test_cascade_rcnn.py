@@ -4,7 +4,7 @@ from torch.testing import assert_close
 
 from drfpn import build_detector
 from drfpn.detectors.cascade_rcnn import STAGES, AgnosticBoxPredictor, _contains
-from drfpn.ops import NOTHING
+from drfpn.ops import PADDING_SCORE
 from tests.detectors.scenes import SMALL_REGIONS, loss_history, regions_of_a_blank_scene
 
 SMALL = SMALL_REGIONS
@@ -31,7 +31,7 @@ def test_stages_that_move_nothing_detect_as_one_stage_does() -> None:
         torch.nn.init.zeros_(stage.box_predictor.bbox_pred.bias)
     blank = regions_of_a_blank_scene()
     found = [heads.find(*blank) for heads in (model.roi_heads, stages[-1])]
-    real = found[0].scores > NOTHING
+    real = found[0].scores > PADDING_SCORE
     assert real.any()
     for ours, single in zip(found[0][:3], found[1][:3], strict=True):
         assert_close(ours[real], single[real])

@@ -4,8 +4,8 @@ from torch.testing import assert_close
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 
 from drfpn import build_detector
-from drfpn.detectors.losses import balanced_l1, region_losses, smooth_l1
-from drfpn.errors import UserError
+from drfpn.detectors.losses import balanced_l1, roi_losses, smooth_l1
+from drfpn.utils.errors import UserError
 from tests.detectors.scenes import SMALL, scene
 
 POINTS = [0.01, 0.1, 0.5, 1.0, 2.0]
@@ -29,13 +29,11 @@ def test_regions_have_torchvisions_losses_by_default() -> None:
     logits, deltas = torch.randn(7, 4), torch.randn(7, 16)
     labels = [torch.tensor([0, 3, 1]), torch.tensor([2, 0, 0, 1])]
     wanted = [torch.randn(3, 4), torch.randn(4, 4)]
-    assert_close(
-        region_losses(logits, deltas, labels, wanted, smooth_l1), fastrcnn_loss(logits, deltas, labels, wanted)
-    )
+    assert_close(roi_losses(logits, deltas, labels, wanted, smooth_l1), fastrcnn_loss(logits, deltas, labels, wanted))
 
 
 def test_regions_of_no_object_have_no_box_loss() -> None:
-    _, box = region_losses(
+    _, box = roi_losses(
         torch.randn(3, 4), torch.randn(3, 16), [torch.zeros(3, dtype=int)], [torch.randn(3, 4)], balanced_l1
     )
     assert box == 0

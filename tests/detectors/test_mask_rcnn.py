@@ -4,7 +4,7 @@ from torch.testing import assert_close
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from drfpn import build_detector
-from drfpn.detectors.inference import Found, all_masks
+from drfpn.detectors.postprocess import PaddedDetections, all_masks
 from tests.detectors.scenes import SMALL_REGIONS, all_scores, loss_history, regions_of_a_blank_scene, scene
 
 
@@ -17,7 +17,7 @@ def test_a_mask_is_that_of_its_label(name) -> None:
         stage.mask_predictor.mask_fcn_logits.bias.data = torch.tensor([1.0, 2.0, 3.0])
     features, regions, _, images = regions_of_a_blank_scene()
     labels = torch.tensor([[3, 1, 2]])
-    found = Found(regions, torch.ones(1, 3), labels)
+    found = PaddedDetections(regions, torch.ones(1, 3), labels)
     last = getattr(heads, "stages", [heads])[-1]
     masks = last.masks(features, found, images)
     assert masks.shape == (1, 3, 28, 28)

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from drfpn import build_detector
-from drfpn.analysis.counts import count
-from drfpn.errors import UserError
+from drfpn.evaluation.flops import count
+from drfpn.utils.errors import UserError
 from tests.detectors.scenes import SMALL, scene
 
 CONV = 256 * 256 * 9 + 256

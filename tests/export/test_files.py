@@ -5,7 +5,6 @@ import torch
 
 from drfpn import build_detector
 from drfpn.detectors import DETECTORS
-from drfpn.engine import Card, resolve
 from drfpn.export import (
     Exported,
     load_exported,
@@ -17,6 +16,7 @@ from drfpn.export import (
     to_openvino,
 )
 from drfpn.export.openvino import convert
+from drfpn.training import Card, resolve
 from tests.detectors.scenes import SMALL, all_scores, trained
 
 SIZES = ((64, 64), (97, 131), (33, 500), (240, 271))

@@ -7,7 +7,7 @@ from torchvision.ops import box_iou
 from drfpn import build_detector
 from drfpn.detectors import DETECTORS
 from drfpn.export import WholeDetector, export_program
-from drfpn.ops import NOTHING
+from drfpn.ops import PADDING_SCORE
 from tests.detectors.scenes import SMALL, all_scores, trained
 
 SIZES = ((64, 64), (97, 131), (33, 1000), (480, 270))
@@ -20,7 +20,7 @@ def assert_exported_equals_eager(model: nn.Module) -> None:
         image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
         with torch.no_grad():
             exported, eager = graph(image), whole(image)
-        real = eager["scores"] > NOTHING
+        real = eager["scores"] > PADDING_SCORE
         least = eager["scores"][real].min() * 1.001  # at the end of the list which of two equals is in is chance
         sure = eager["scores"] > least
         assert sure.any()

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from drfpn.errors import UserError
 from drfpn.export import blotches, load_exported, measure_parity
-from drfpn.prediction import load_predictor
+from drfpn.inference import load_predictor
+from drfpn.utils.errors import UserError
 
 
 class Finds:

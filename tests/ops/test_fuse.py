@@ -7,8 +7,8 @@ from torch.testing import assert_close
 
 from drfpn import DRFPN
 from drfpn.backbones import TimmBackbone
+from drfpn.necks import NECKS
 from drfpn.ops import fuse
-from drfpn.pyramids import PYRAMIDS
 
 
 def stir(module: nn.Module) -> nn.Module:
@@ -36,9 +36,9 @@ def test_a_backbone_keeps_its_numbers_and_loses_its_norms(name) -> None:
     assert_close(fused(image), body(image))
 
 
-@pytest.mark.parametrize("name", [name for name in PYRAMIDS if name not in ("simple_fpn", "fpt")])
+@pytest.mark.parametrize("name", [name for name in NECKS if name not in ("simple_fpn", "fpt")])
 def test_every_pyramid_keeps_its_numbers(name, pyramid_maps) -> None:
-    neck = stir(PYRAMIDS[name]((8, 12, 16, 20), 16)).double()
+    neck = stir(NECKS[name]((8, 12, 16, 20), 16)).double()
     maps = pyramid_maps((8, 12, 16, 20), 33, 48, dtype=torch.float64)
     with torch.no_grad():
         assert_close(neck.fuse()(maps), neck(maps))

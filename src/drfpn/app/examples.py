@@ -5,8 +5,8 @@ from pathlib import Path
 from torchvision.transforms.v2.functional import to_pil_image
 
 from drfpn.data import DetectionDataset, open_dataset
-from drfpn.engine.checkpoint import Card
-from drfpn.errors import UserError
+from drfpn.training.checkpoint import Card
+from drfpn.utils.errors import UserError
 
 NUMBER = 6
 

@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from drfpn.analysis.inspect import Inspection
 from drfpn.app.viewer import Viewer, coco, features, gates, offsets, picture, rows
-from drfpn.errors import UserError, out_of_memory
-from drfpn.prediction import Detections
+from drfpn.inference import Detections
+from drfpn.utils.errors import UserError, out_of_memory
+from drfpn.visualization.hooks import Inspection
 
 MAX_BYTES = 20 * 2**20
 """Larger uploads are refused."""

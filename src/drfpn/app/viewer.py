@@ -10,14 +10,14 @@ from typing import Any, BinaryIO
 from PIL import Image
 from torch import Tensor
 
-from drfpn.analysis import maps, side_by_side
-from drfpn.analysis.inspect import Inspection, inspect_pyramid
-from drfpn.analysis.verdicts import Verdict, judge_gates, judge_offsets, judge_weights
 from drfpn.data import load_image
-from drfpn.data.images import image_size
-from drfpn.engine.checkpoint import Card
-from drfpn.errors import UserError
-from drfpn.prediction import Detections, Predictor, compare, draw_comparison
+from drfpn.data.image_io import image_size
+from drfpn.inference import Detections, Predictor, compare, draw_comparison
+from drfpn.training.checkpoint import Card
+from drfpn.utils.errors import UserError
+from drfpn.visualization import feature_maps, side_by_side
+from drfpn.visualization.diagnostics import Verdict, judge_gates, judge_offsets, judge_weights
+from drfpn.visualization.hooks import Inspection, inspect_pyramid
 
 MAX_PIXELS = 25_000_000
 """Larger images are refused before they are decoded."""
@@ -63,7 +63,7 @@ class Viewer:
         """Return what flows inside of the pyramid of the detector called ``name``.
 
         Raises:
-            UserError: as :func:`drfpn.analysis.inspect.inspect_pyramid`.
+            UserError: as :func:`drfpn.visualization.hooks.inspect_pyramid`.
         """
         with self._locks[name]:  # it puts hooks on the model, which another image must not trigger
             return inspect_pyramid(self.predictors[name].model, pixels)
@@ -71,7 +71,7 @@ class Viewer:
 
 def features(found: Mapping[str, Inspection], *, mean: bool) -> Image.Image:
     """Draw each level as it leaves the pyramids: the mean over channels, or the most active one."""
-    return _drawn(lambda file: maps.draw_levels(found, file, mean=mean))
+    return _drawn(lambda file: feature_maps.draw_levels(found, file, mean=mean))
 
 
 def offsets(found: Inspection, pixels: Tensor, name: str) -> tuple[Image.Image | None, list[str]]:
@@ -79,14 +79,14 @@ def offsets(found: Inspection, pixels: Tensor, name: str) -> tuple[Image.Image |
     if not found.offsets and not found.weights:
         return None, [f"{name} has no spatial refinement block: there are no offsets to look at."]
     words = _words("offsets", judge_offsets(found)) + _words("weights", judge_weights(found))
-    return _drawn(lambda file: maps.draw_offsets(found, pixels, file)), words
+    return _drawn(lambda file: feature_maps.draw_offsets(found, pixels, file)), words
 
 
 def gates(found: Inspection, name: str) -> tuple[Image.Image | None, list[str]]:
     """Draw CRB's gates, and tell whether they do anything; no picture where there is no CRB."""
     if not found.gates:
         return None, [f"{name} has no channel refinement block: there are no gates to look at."]
-    return _drawn(lambda file: maps.draw_gates([found], file)), _words("gates", judge_gates([found]))
+    return _drawn(lambda file: feature_maps.draw_gates([found], file)), _words("gates", judge_gates([found]))
 
 
 def picture(pixels: Tensor, found: Mapping[str, Detections], score: float) -> Image.Image:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from drfpn.backbones.timm import BACKBONES, PLAIN_BACKBONES, Weights, create_features, load_features, trained_with
-from drfpn.errors import UserError, nearest
-from drfpn.weights import read_weights
+from drfpn.utils.errors import UserError, did_you_mean
+from drfpn.utils.weights import read_weights
 
 STRIDE = 16
 
@@ -18,7 +18,7 @@ class PlainBackbone(nn.Module):
     """Turns an image into the one map of a ViT, of stride 16, handed on once for each level that is to be made of it.
 
     So names, channels and strides are those that :class:`drfpn.backbones.TimmBackbone` has, and the pyramid
-    (:class:`drfpn.pyramids.SimpleFPN`) gives the levels these strides.
+    (:class:`drfpn.necks.SimpleFPN`) gives the levels these strides.
 
     The map is what the last block returns, before the final norm. Images may have any size: position embeddings
     are interpolated, images padded to whole patches. Attention is global in all blocks (ViTDet's is by windows in
@@ -54,7 +54,7 @@ class PlainBackbone(nn.Module):
         timm_name = PLAIN_BACKBONES.get(name, BACKBONES.get(name, name))
         if not timm.is_model(timm_name) or not _is_plain(timm_name):
             known = [*PLAIN_BACKBONES, *timm.list_models("vit_*patch16*")]
-            hint = "" if timm.is_model(timm_name) else nearest(name, known)
+            hint = "" if timm.is_model(timm_name) else did_you_mean(name, known)
             raise UserError(
                 f"'{name}' is no plain ViT of timm with patches of {STRIDE} pixels, such as vit_s or vit_b, which the "
                 f"pyramid simple_fpn needs: with another backbone take fpn or drfpn.{hint}",

@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from drfpn.backbones.lip import LIP_BACKBONES, use_lip
 from drfpn.backbones.same import use_same_conv2d
-from drfpn.errors import UserError, nearest
-from drfpn.weights import load_exactly, read_weights
+from drfpn.utils.errors import UserError, did_you_mean
+from drfpn.utils.weights import load_exactly, read_weights
 
 BACKBONES = {
     "r18": "resnet18",
@@ -82,7 +82,7 @@ class TimmBackbone(nn.Module):
         if timm_name not in LIP_BACKBONES and not timm.is_model(timm_name):
             raise UserError(
                 f"Unknown backbone '{name}': it is neither one of {', '.join(BACKBONES)} nor a timm model."
-                f"{nearest(name, [*BACKBONES, *timm.list_models()])}",
+                f"{did_you_mean(name, [*BACKBONES, *timm.list_models()])}",
                 exit_code=2,
             )
         if not -1 <= frozen_stages <= len(_STRIDES):

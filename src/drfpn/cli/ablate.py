@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drfpn.cli.common import DATA_HELP, Device, Json, choose_device, counting, print_json
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from drfpn.experiments.summary import Summary
-    from drfpn.experiments.tables import Table
+    from drfpn.ablations.summary import Summary
+    from drfpn.ablations.tables import Table
 
 TURNS = 7
 """Of the timing."""
@@ -52,12 +52,12 @@ def ablate(
 
     Example: drfpn ablate table2 --data path/to/dataset --seeds 3 --jobs 2
     """
+    from drfpn.ablations.ablation import Ablation
+    from drfpn.ablations.plan import plan
+    from drfpn.ablations.runner import places
+    from drfpn.ablations.tables import choose_rows, find_table
     from drfpn.data import open_dataset
-    from drfpn.engine.progress import say
-    from drfpn.experiments.ablation import Ablation
-    from drfpn.experiments.plan import plan
-    from drfpn.experiments.runner import places
-    from drfpn.experiments.tables import choose_rows, find_table
+    from drfpn.utils.console import say
 
     if table is None:
         _print_tables(json)
@@ -99,7 +99,7 @@ def _print(summary: "Summary") -> None:
     from rich.console import Console
     from rich.table import Table as Grid
 
-    from drfpn.experiments.summary import cells, part_cells
+    from drfpn.ablations.summary import cells, part_cells
 
     console = Console(highlight=False)
     console.width = max(console.width, 200)
@@ -116,7 +116,7 @@ def _print(summary: "Summary") -> None:
 
 
 def _print_tables(json: bool) -> None:
-    from drfpn.experiments.tables import TABLES
+    from drfpn.ablations.tables import TABLES
 
     if json:
         print_json({name: {"title": t.title, "rows": [row.key for row in t.rows]} for name, t in TABLES.items()})
@@ -127,10 +127,10 @@ def _print_tables(json: bool) -> None:
 
 
 def _print_rows(table: "Table", json: bool) -> None:
-    from drfpn.experiments.tables import PYRAMIDS
+    from drfpn.ablations.tables import NECK_CONFIGS
 
     if json:
-        rows = [row._asdict() | PYRAMIDS[row.key]._asdict() for row in table.rows]
+        rows = [row._asdict() | NECK_CONFIGS[row.key]._asdict() for row in table.rows]
         print_json({"title": table.title, "rows": rows})
         return
     from rich.console import Console
@@ -140,7 +140,7 @@ def _print_rows(table: "Table", json: bool) -> None:
     for head in ("row", "title", "pyramid", "its keywords", "paper's AP"):
         grid.add_column(head, no_wrap=head != "its keywords")
     for row in table.rows:
-        pyramid = PYRAMIDS[row.key]
+        pyramid = NECK_CONFIGS[row.key]
         options = ", ".join(f"{key}={value!r}" for key, value in pyramid.options.items())
         paper = f"{row.paper[0]:.1f}" if row.paper else "-"
         grid.add_row(row.key, row.title.replace("[", r"\["), pyramid.neck, options, paper)

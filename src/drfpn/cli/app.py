@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from drfpn.cli import ablate, bench, data, doctor, evaluate, export, inspect, predict, report, serve, train, view
-from drfpn.errors import Stopped, UserError, out_of_memory, sentence
+from drfpn.utils.errors import Stopped, UserError, message_of, out_of_memory
 
 app = typer.Typer(
     name="drfpn",
@@ -51,22 +51,22 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"drfpn: {sentence(error)}", file=sys.stderr)
+        print(f"drfpn: {message_of(error)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("drfpn: stopped", file=sys.stderr)
         sys.exit(130)
     except RuntimeError as error:
-        from drfpn import processes
+        from drfpn.utils import distributed
 
         # torch's own, which is imported inside of commands only; MPS has none
         if type(error).__name__ == "OutOfMemoryError" or "backend out of memory" in str(error):
             print(f"drfpn: {out_of_memory(error)}", file=sys.stderr)
             sys.exit(1)
-        if not processes.lost(error):
+        if not distributed.is_peer_failure(error):
             raise
         print("drfpn: another process of this training has ended", file=sys.stderr)
-        sys.exit(processes.ALONE)
+        sys.exit(distributed.ALONE)
     except Stopped as stop:
         print(f"drfpn: {stop}", file=sys.stderr)
         sys.exit(stop.exit_code)

@@ -7,8 +7,8 @@ import typer
 from drfpn.cli.common import Device, Json, choose_device, parse_size, print_json
 
 if TYPE_CHECKING:
-    from drfpn.experiments.runtime import Line
-    from drfpn.experiments.timing import Ratio
+    from drfpn.ablations.runtime import Line
+    from drfpn.ablations.timing import Ratio
 
 
 def bench(
@@ -33,8 +33,8 @@ def bench(
     """
     import torch
 
-    from drfpn.experiments.runtime import measure_table
-    from drfpn.experiments.tables import choose_rows, find_table
+    from drfpn.ablations.runtime import measure_table
+    from drfpn.ablations.tables import choose_rows, find_table
 
     table = choose_rows(find_table(what), [row.strip() for row in rows.split(",")] if rows else [])
     height_width = parse_size(size)
@@ -54,7 +54,7 @@ def _print(lines: "list[Line]", title: str, about: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from drfpn.experiments.tables import PAPER
+    from drfpn.ablations.tables import PAPER
 
     grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     grid.add_column("", no_wrap=True)
@@ -96,7 +96,7 @@ def _cells(line: "Line") -> list[str]:
 
 def _published_cells(line: "Line", first: "Line") -> list[str]:
     """Return the same with the paper's numbers between."""
-    from drfpn.experiments.runtime import INFERENCE_MS
+    from drfpn.ablations.runtime import INFERENCE_MS
 
     counted = f"{line.cost.published_macs / 1e9:.1f}"
     printed = ["-"] * 4

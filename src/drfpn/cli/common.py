@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from drfpn.engine import Metrics
+    from drfpn.evaluation import Metrics
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 DATA_HELP = "Folder in COCO, VOC or YOLO layout, YOLO's YAML file, or 'shapes' (synthetic)."
@@ -30,7 +30,7 @@ def print_json(value: Any) -> None:
 @contextmanager
 def counting(title: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar called ``title`` and give what advances it: how many are done, and of how many."""
-    from drfpn.engine.progress import bar
+    from drfpn.utils.console import bar
 
     with bar(title, 1) as progress:
 
@@ -46,14 +46,14 @@ def choose_device(name: str) -> "torch.device":
     """Return the device called ``name``; ``auto`` is the GPU where there is one, of several this process's own."""
     import torch
 
-    from drfpn import processes
+    from drfpn.utils import distributed
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         if device.type == "cuda" and torch.cuda.is_available():
-            here = torch.cuda.device_count(), processes.local_rank(), processes.on_this_machine()
+            here = torch.cuda.device_count(), distributed.local_rank(), distributed.local_world_size()
             device = torch.device("cuda", choose_gpu(device.index, *here))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:

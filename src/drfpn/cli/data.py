@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drfpn.cli.common import Json, counting, percent, print_json, print_rows
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from drfpn.analysis.recall import Recall
     from drfpn.data import Finding
     from drfpn.data.stats import Objects
+    from drfpn.evaluation.anchor_recall import Recall
 
 app = typer.Typer(
     help="Look into a data set before training on it, or write it in another format.", no_args_is_help=True
@@ -90,9 +90,9 @@ def _unmatched(model: str, data: str, scale: str | None, override: list[str] | N
 
 
 def _recall(model: str, data: str, scale: str | None, override: list[str] | None, objects: "Objects") -> "Recall":
-    from drfpn.analysis.recall import best_possible_recall
-    from drfpn.engine import resolve
-    from drfpn.engine.checkpoint import Card, build
+    from drfpn.evaluation.anchor_recall import best_possible_recall
+    from drfpn.training import resolve
+    from drfpn.training.checkpoint import Card, build
 
     config = resolve(model, data, scale=scale, overrides=override or ())
     classes = objects.classes
@@ -110,11 +110,11 @@ def stats(
     json: Json = False,
 ) -> None:
     """Count images and objects by class, size and shape."""
-    from drfpn.analysis.distribution import save_distribution
     from drfpn.data import open_dataset
     from drfpn.data import stats as count
     from drfpn.data.stats import objects_of
-    from drfpn.engine.checkpoint import replaced
+    from drfpn.utils.io import replaced
+    from drfpn.visualization.dataset import save_distribution
 
     forms = (".png", ".pdf", ".svg")
     if out is not None and out.suffix not in forms:
@@ -188,12 +188,12 @@ def show(
     ] = None,
 ) -> None:
     """Draw a batch with its boxes and masks as the model sees it: transformed, resized and padded."""
-    from drfpn.analysis import contact_sheet, draw
     from drfpn.data import open_dataset
-    from drfpn.data.presets import PRESETS
-    from drfpn.engine import resolve
-    from drfpn.engine.progress import say
-    from drfpn.engine.run import first_batch
+    from drfpn.data.augment.presets import PRESETS
+    from drfpn.training import resolve
+    from drfpn.training.run import first_batch
+    from drfpn.utils.console import say
+    from drfpn.visualization import contact_sheet, draw
 
     config = resolve(model, data, overrides=[f"batch_size={images}", *(override or ())], seed=seed, on_bad="skip")
     masks = True if PRESETS[config.transforms].pastes else None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from drfpn.cli.common import Json, print_json, print_rows
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ def _operators() -> str:
 
 
 def _metric() -> str:
-    from drfpn.engine import score
+    from drfpn.evaluation import score
 
     truth = {
         "images": [{"id": 1, "width": 32, "height": 32, "file_name": "1.png"}],
@@ -92,7 +92,7 @@ def check_device(device: "torch.device") -> None:
     from torchvision.ops import nms, roi_align
 
     from drfpn import build_detector
-    from drfpn.analysis.step import random_target
+    from drfpn.training.trial_step import random_target
 
     torch.manual_seed(0)
     # RetinaNet, since its losses draw no random numbers

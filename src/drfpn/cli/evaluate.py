@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from drfpn.cli.common import Data, Device, Json, choose_device, print_json, print_metrics, reading_processes
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 
 
 def evaluate(
@@ -37,10 +37,10 @@ def evaluate(
 ) -> None:
     """Measure a trained detector, or a file of detections, with COCO's numbers."""
     from drfpn.data import open_dataset
-    from drfpn.engine import detect, score
-    from drfpn.engine.checkpoint import write_json
-    from drfpn.engine.progress import say
-    from drfpn.engine.results import check_results, read_results
+    from drfpn.evaluation import detect, score
+    from drfpn.evaluation.results import check_results, read_results
+    from drfpn.utils.console import say
+    from drfpn.utils.io import write_json
 
     if format_only and out is None:
         raise UserError("--format-only needs --out FOLDER for the zip.", exit_code=2)
@@ -83,8 +83,8 @@ def evaluate(
 
 def _load(run: Path, device: Any) -> tuple[Any, tuple[str, ...], bool]:
     """Return a detector or an exported one, the classes it knows, and whether it gives masks."""
-    from drfpn.engine import load_detector
     from drfpn.export import is_exported, load_exported
+    from drfpn.training import load_detector
 
     if is_exported(run):
         exported = load_exported(run)
@@ -102,11 +102,11 @@ def write_analysis(
     resamples: int = 200,
 ) -> None:
     """Add what lies behind AP to ``metrics.json`` of a folder, under "analysis", and draw it into ``analysis/``."""
-    from drfpn.analysis import save_evaluation
-    from drfpn.engine import analyse
-    from drfpn.engine.checkpoint import write_json
+    from drfpn.evaluation import analyze
+    from drfpn.utils.io import write_json
+    from drfpn.visualization import save_evaluation
 
-    analysis = analyse(truth, results, masks=masks, resamples=resamples)
+    analysis = analyze(truth, results, masks=masks, resamples=resamples)
     file = folder / "metrics.json"
     metrics = json_module.loads(file.read_text(encoding="utf-8"))
     write_json(file, metrics | {"analysis": analysis.model_dump()})
@@ -116,8 +116,8 @@ def write_analysis(
 def _format(
     folder: Path, results: list[dict[str, Any]], truth: Mapping[str, Any], split: str, name: str, *, json: bool
 ) -> None:
-    from drfpn.engine.progress import say
-    from drfpn.engine.submission import write_submission
+    from drfpn.evaluation.submission import write_submission
+    from drfpn.utils.console import say
 
     images = {image["id"] for image in truth["images"]}
     without = len(images - {row["image_id"] for row in results})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drfpn.cli.common import DATA_HELP, Json, print_json
-from drfpn.errors import UserError, nearest
+from drfpn.utils.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from drfpn.export import Parity
@@ -36,11 +36,11 @@ def export(
     The comparison is printed and written beside the file as FILE.parity.json.
     """
     from drfpn.data import open_dataset
-    from drfpn.engine import load_detector
-    from drfpn.engine.checkpoint import write_json
-    from drfpn.engine.progress import say
     from drfpn.export import blotches, load_exported, measure_parity, metadata_of
-    from drfpn.runs import find_weights
+    from drfpn.training import load_detector
+    from drfpn.utils.console import say
+    from drfpn.utils.io import write_json
+    from drfpn.utils.runs import find_weights
 
     suffix = _check(format_, out, data, int8)
     model, card = load_detector(run)
@@ -76,8 +76,10 @@ def _check(format_: str, out: Path | None, data: str | None, int8: bool) -> str:
     from drfpn.export import require
 
     if format_ not in _SUFFIX:
+        known = ", ".join(_SUFFIX)
         raise UserError(
-            f"--format must be one of {', '.join(_SUFFIX)}, not '{format_}'.{nearest(format_, _SUFFIX)}", exit_code=2
+            f"--format must be one of {known}, not '{format_}'.{did_you_mean(format_, _SUFFIX)}",
+            exit_code=2,
         )
     suffix = _SUFFIX[format_]
     if out is not None and out.suffix != suffix:
@@ -113,7 +115,7 @@ def _write(model: Any, file: Path, metadata: dict[str, str], format_: str, calib
 
 def _ap(model: Any, exported: Any, dataset: Any, split: str, *, masks: bool) -> dict[str, tuple[float, float]]:
     """Return AP of boxes, and of masks where there are some: of the detector and of the exported one."""
-    from drfpn.engine import detect, score
+    from drfpn.evaluation import detect, score
 
     truth, options = dataset.ground_truth(), {"category_ids": dataset.category_ids}
     first, second = (

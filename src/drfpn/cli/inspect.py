@@ -7,7 +7,7 @@ import typer
 from drfpn.cli.common import Device, Json, choose_device, parse_size, print_json, print_rows
 
 if TYPE_CHECKING:
-    from drfpn.analysis.step import Step
+    from drfpn.training.trial_step import Step
 
 
 def info(
@@ -22,8 +22,8 @@ def info(
 ) -> None:
     """Count a model's parameters and multiply-adds, without running it unless --step asks for it."""
     from drfpn import build_detector
-    from drfpn.analysis import count
-    from drfpn.analysis.counts import PROPOSALS
+    from drfpn.evaluation import count
+    from drfpn.evaluation.flops import PROPOSALS
 
     height, image_width = parse_size(size)
     options = {} if convention is None else {"convention": convention}
@@ -51,7 +51,7 @@ def info(
 def _step(model: str, classes: int, width: int, options: dict[str, Any], size: tuple[int, int], device: str) -> "Step":
     """Train one step; BatchNorm of the random backbone takes the image's statistics, else nothing stays finite."""
     from drfpn import build_detector
-    from drfpn.analysis.step import step
+    from drfpn.training.trial_step import step
 
     sides: dict[str, Any] = {"min_size": min(size), "max_size": max(size)}
     detector = build_detector(model, classes, width=width, neck_options=options, norm_eval=False, **sides)
@@ -99,7 +99,7 @@ def _print_paper(json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from drfpn.experiments.table1 import TABLE, trainable_parameters
+    from drfpn.ablations.table1 import TABLE, trainable_parameters
 
     counts = trainable_parameters()
     if json:

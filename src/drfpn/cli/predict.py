@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drfpn.cli.common import Device, Json, choose_device, print_json
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from drfpn.prediction import Done
+    from drfpn.inference import Done
 
 _NAMED = 5
 """So many bad files are named again at the end."""
@@ -41,7 +41,7 @@ def predict(
     With --compare, what both detectors found (same class, IoU at least 0.5) is grey, and what only one found is
     coloured; compare.json has the counts of each image.
     """
-    from drfpn.prediction import find_inputs, load_predictor, predict_files
+    from drfpn.inference import find_inputs, load_predictor, predict_files
 
     files = find_inputs(inputs)
     where = choose_device(device)

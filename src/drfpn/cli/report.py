@@ -16,7 +16,7 @@ def report(
     json: Json = False,
 ) -> None:
     """Write a run's report again, or one page that compares several runs."""
-    from drfpn.analysis import write_comparison, write_report
+    from drfpn.visualization import write_comparison, write_report
 
     if len(runs) == 1:
         page = write_report(runs[0])

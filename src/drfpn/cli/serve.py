@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from drfpn.cli.common import Device, choose_device
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 
 
 def serve(
@@ -35,10 +35,10 @@ def serve(
     from drfpn.app import SHIPPED
     from drfpn.app.examples import write_examples
     from drfpn.app.viewer import Viewer, describe
-    from drfpn.engine.checkpoint import load_card
-    from drfpn.engine.progress import say
-    from drfpn.prediction import load_predictor
-    from drfpn.runs import name_runs
+    from drfpn.inference import load_predictor
+    from drfpn.training.checkpoint import load_card
+    from drfpn.utils.console import say
+    from drfpn.utils.runs import name_runs
 
     files = runs or [SHIPPED]
     where = choose_device(device)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drfpn.cli.common import DATA_HELP, Device, Json, choose_device, counting, print_json, print_metrics
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 
 if TYPE_CHECKING:
     from drfpn.data import DetectionDataset
-    from drfpn.engine import Metrics, RunConfig
+    from drfpn.evaluation import Metrics
+    from drfpn.training import RunConfig
 
 PICTURES = 8
 """Validation images that a run draws: where it does best, and where worst."""
@@ -61,12 +62,12 @@ def train(
 
     Example: drfpn train faster_rcnn_lite0_drfpn --data path/to/dataset --epochs 10
     """
-    from drfpn import processes
-    from drfpn.engine import resolve
-    from drfpn.engine.config import check_weights
+    from drfpn.training import resolve
+    from drfpn.training.config import check_weights
+    from drfpn.utils import distributed
 
-    if nproc > 1 and processes.started_together() == 1:
-        from drfpn.engine.launch import launch
+    if nproc > 1 and distributed.launched_world_size() == 1:
+        from drfpn.training.launch import launch
 
         raise typer.Exit(launch(sys.argv[1:], nproc))
     given: dict[str, Any] = {
@@ -93,13 +94,13 @@ def train(
     if not resume:
         check_weights(settings.weights)
     metrics, folder = run(settings, out, resume=resume, device=device)
-    if processes.started_as_first():
+    if distributed.launched_as_main():
         _tell(metrics, folder, json)
 
 
 def _settings_of(file: Path, given: Mapping[str, Any], overrides: Sequence[str]) -> "RunConfig":
     """Read the settings of another run; nothing but ``-o`` may be said beside them."""
-    from drfpn.engine.config import read_config
+    from drfpn.training.config import read_config
 
     for name in [name for name, value in given.items() if value is not None][:1]:
         option = name if name in ("MODEL", "--data") else f"--{name.replace('_', '-')}"
@@ -130,8 +131,8 @@ def demo(
 ) -> None:
     """Train a small DRFPN detector on synthetic shapes in minutes, measure it and draw what it finds."""
     from drfpn.backbones import pypi_weights_file
-    from drfpn.engine import resolve
-    from drfpn.engine.progress import say
+    from drfpn.training import resolve
+    from drfpn.utils.console import say
 
     if out.exists():
         if not (out / "config.yaml").is_file():
@@ -157,13 +158,13 @@ def demo(
 
 def run(config: "RunConfig", out: Path | None, *, resume: bool = False, device: str = "auto") -> tuple["Metrics", Path]:
     """Open the data, train, draw and report; a run that fails before it has saved a state leaves nothing behind."""
-    from drfpn import processes
     from drfpn.data import open_dataset
-    from drfpn.engine import Interrupted, train
-    from drfpn.engine.progress import say
+    from drfpn.training import Interrupted, train
+    from drfpn.utils import distributed
+    from drfpn.utils.console import say
 
     where = choose_device(device)
-    with processes.group(where):
+    with distributed.process_group(where):
         opened: dict[str, Any] = {"on_bad": config.on_bad, "warn": say}
         with counting(f"reading {config.train_split}") as progress:
             opened |= {"first": config.first, "masks": config.needs_masks, "progress": progress}
@@ -172,11 +173,11 @@ def run(config: "RunConfig", out: Path | None, *, resume: bool = False, device: 
         with counting(f"reading {config.val_split}") as progress:
             opened |= {"first": first, "masks": config.masks, "progress": progress}
             val_set = open_dataset(config.data, config.val_split, **opened)
-        folder = _resumed_folder(config, out) if resume else processes.from_first(_new_folder(config, out))
+        folder = _resumed_folder(config, out) if resume else distributed.broadcast_object(_new_folder(config, out))
         images = f"{len(train_set)} images, measured on {len(val_set)}"
         say(f"{config.model} ({config.scale} scale) on {config.data}: {images}")
         say(_where_weights_come_from(config))
-        fresh = processes.rank() == 0 and not folder.exists()
+        fresh = distributed.rank() == 0 and not folder.exists()
         try:
             metrics = train(config, train_set, val_set, folder, device=where, resume=resume)
         except (KeyboardInterrupt, Interrupted):
@@ -188,7 +189,7 @@ def run(config: "RunConfig", out: Path | None, *, resume: bool = False, device: 
                 shutil.rmtree(folder)
                 with suppress(OSError):  # not empty: other runs are in it
                     folder.parent.rmdir()
-        if processes.rank() == 0:
+        if distributed.rank() == 0:
             _finish(folder, train_set, val_set, device)
     return metrics, folder
 
@@ -204,7 +205,7 @@ def _where_weights_come_from(config: "RunConfig") -> str:
 
 
 def _default_name(config: "RunConfig") -> str:
-    from drfpn.data.yolo_config import is_yolo_yaml
+    from drfpn.data.formats.yolo_yaml import is_yolo_yaml
 
     data = Path(config.data)
     if is_yolo_yaml(data):  # of all the files called data.yaml, the folder tells which it is
@@ -224,7 +225,7 @@ def _new_folder(config: "RunConfig", out: Path | None) -> Path:
 
 
 def _saved_config(folder: Path) -> "RunConfig":
-    from drfpn.engine.config import read_config
+    from drfpn.training.config import read_config
 
     if not (folder / "state.pt").is_file():
         raise UserError(f"There is no run to resume in {folder}: state.pt is missing.")
@@ -253,13 +254,14 @@ def _resumed_folder(config: "RunConfig", out: Path | None) -> Path:
 
 def _finish(folder: Path, train_set: "DetectionDataset", val_set: "DetectionDataset", device: str) -> None:
     """Add to the numbers what lies behind them, draw, and write the report."""
-    from drfpn.analysis import count, draw_examples, draw_panels, save_curves, write_report
     from drfpn.cli.evaluate import write_analysis
     from drfpn.data.stats import objects_of
-    from drfpn.engine import load_detector
-    from drfpn.engine.checkpoint import write_json
-    from drfpn.engine.cocoapi import choose_engine
-    from drfpn.engine.matches import count_images, find_matches
+    from drfpn.evaluation import count
+    from drfpn.evaluation.backend import choose_backend
+    from drfpn.evaluation.matching import count_images, find_matches
+    from drfpn.training import load_detector
+    from drfpn.utils.io import write_json
+    from drfpn.visualization import draw_examples, draw_panels, save_curves, write_report
 
     model, card = load_detector(folder)
     save_curves(folder / "log.jsonl", folder / "curves.png")
@@ -273,7 +275,7 @@ def _finish(folder: Path, train_set: "DetectionDataset", val_set: "DetectionData
     detections = folder / "detections.json"
     if detections.is_file():
         truth, results = val_set.ground_truth(), json_module.loads(detections.read_text(encoding="utf-8"))
-        counts = count_images(find_matches(choose_engine(), truth, results, "bbox"))
+        counts = count_images(find_matches(choose_backend(), truth, results, "bbox"))
         examples = draw_examples(model.to(choose_device(device)), val_set, counts, folder / "pictures", PICTURES)
         more["examples"] = [example.model_dump() for example in examples]
         panels = draw_panels(model, val_set, [example.index for example in examples], folder / "analysis")

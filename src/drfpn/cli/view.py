@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drfpn.cli.common import DATA_HELP, Device, Json, choose_device, print_json
-from drfpn.errors import UserError
+from drfpn.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from drfpn.analysis.inspect import Inspection
+    from drfpn.visualization.hooks import Inspection
 
 app = typer.Typer(help="Look into a pyramid: features, sampling offsets, channel gates.", no_args_is_help=True)
 
@@ -35,10 +35,10 @@ def features(
 
     Channels are those of the same number in every run. The runs learned them apart, so they mean other things.
     """
-    from drfpn.analysis import maps
-    from drfpn.analysis.inspect import inspect_pyramid
-    from drfpn.prediction import load_predictor
-    from drfpn.runs import name_runs
+    from drfpn.inference import load_predictor
+    from drfpn.utils.runs import name_runs
+    from drfpn.visualization import feature_maps
+    from drfpn.visualization.hooks import inspect_pyramid
 
     *runs, image = arguments
     if not runs:
@@ -60,18 +60,18 @@ def features(
     files = []
     for name, one in found.items():
         file = out / f"before-{name.replace('/', '-')}.png"
-        maps.draw_features_before(one, level, chosen, file)
+        feature_maps.draw_features_before(one, level, chosen, file)
         files.append(file)
     files.append(out / "after.png")
-    maps.draw_features_after(found, level, chosen, detections, files[-1])
+    feature_maps.draw_features_after(found, level, chosen, detections, files[-1])
     _tell({"files": [str(file) for file in files], "channels": chosen, "level": first.levels[level]}, files, json)
 
 
 @app.command()
 def offsets(run: Run, image: Path, out: Out, device: Device = "auto", json: Json = False) -> None:
     """Draw where SRB samples, how far from the plain grid, and how much it counts; tell dead from working blocks."""
-    from drfpn.analysis import maps
-    from drfpn.analysis.verdicts import judge_offsets, judge_weights
+    from drfpn.visualization import feature_maps
+    from drfpn.visualization.diagnostics import judge_offsets, judge_weights
 
     pixels = _image(image)
     (found,) = _inspect(run, [pixels], device)
@@ -79,7 +79,7 @@ def offsets(run: Run, image: Path, out: Out, device: Device = "auto", json: Json
         raise UserError(f"The pyramid of {run} has no spatial refinement block: there are no offsets to look at.")
     verdicts = {"offsets": judge_offsets(found), "weights": judge_weights(found)}
     out.mkdir(parents=True, exist_ok=True)
-    maps.draw_offsets(found, pixels, out / "offsets.png")
+    feature_maps.draw_offsets(found, pixels, out / "offsets.png")
     _judged(verdicts, out / "offsets.png", json)
 
 
@@ -94,9 +94,9 @@ def gates(
     json: Json = False,
 ) -> None:
     """Draw how CRB weighs the channels of each level, sorted; tell dead blocks from working ones."""
-    from drfpn.analysis import maps
-    from drfpn.analysis.verdicts import judge_gates
     from drfpn.data import open_dataset
+    from drfpn.visualization import feature_maps
+    from drfpn.visualization.diagnostics import judge_gates
 
     if (image is None) == (data is None):
         raise UserError("Give either an image or --data.", exit_code=2)
@@ -110,7 +110,7 @@ def gates(
     if not found[0].gates:
         raise UserError(f"The pyramid of {run} has no channel refinement block: there are no gates to look at.")
     out.mkdir(parents=True, exist_ok=True)
-    maps.draw_gates(found, out / "gates.png")
+    feature_maps.draw_gates(found, out / "gates.png")
     _judged({"gates": judge_gates(found)}, out / "gates.png", json)
 
 
@@ -121,9 +121,9 @@ def _image(file: Path) -> Any:
 
 
 def _inspect(run: Path, images: Sequence[Any], device: str) -> "list[Inspection]":
-    from drfpn.analysis.inspect import inspect_pyramid
-    from drfpn.engine import load_detector
-    from drfpn.engine.progress import bar
+    from drfpn.training import load_detector
+    from drfpn.utils.console import bar
+    from drfpn.visualization.hooks import inspect_pyramid
 
     model, _ = load_detector(run)
     model = model.to(choose_device(device))
@@ -136,7 +136,7 @@ def _inspect(run: Path, images: Sequence[Any], device: str) -> "list[Inspection]
 
 
 def _channels(text: str, found: "Inspection", level: int, width: int) -> list[int | None]:
-    from drfpn.analysis.maps import most_active
+    from drfpn.visualization.feature_maps import most_active
 
     if text == "mean":
         return [None]
@@ -152,7 +152,7 @@ def _channels(text: str, found: "Inspection", level: int, width: int) -> list[in
 
 
 def _judged(verdicts: dict[str, Any], file: Path, json: bool) -> None:
-    from drfpn.engine.checkpoint import write_json
+    from drfpn.utils.io import write_json
 
     numbers = {name: [verdict.model_dump() for verdict in of] for name, of in verdicts.items()}
     write_json(file.with_suffix(".json"), numbers)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drfpn.data.segmentations import Segmentations
+from drfpn.data.masks.segmentations import Segmentations
 
 
 @dataclass(frozen=True)

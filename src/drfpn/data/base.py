@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from drfpn.data.problems import Problem
+from drfpn.data.validation.problems import Problem
 
 Target = dict[str, Tensor]
 """Of one image with N objects:

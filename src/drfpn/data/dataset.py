@@ -12,15 +12,15 @@ from torch import Tensor
 
 from drfpn.data.annotations import Annotations
 from drfpn.data.base import DetectionDataset, Target
-from drfpn.data.boxes import OnBad, clean, clip_xywh
-from drfpn.data.files import size_problem
-from drfpn.data.images import image_size, load_image
-from drfpn.data.layouts import find_layout
-from drfpn.data.masks import clean_masks
-from drfpn.data.problems import LenientReport, Problem, Progress, Report, StrictReport, raise_problem
-from drfpn.data.rle import decode
-from drfpn.data.shapes import ShapesDataset
-from drfpn.errors import UserError, sentence
+from drfpn.data.formats.layouts import find_layout
+from drfpn.data.image_io import image_size, load_image
+from drfpn.data.masks.rle import decode
+from drfpn.data.synthetic.shapes import ShapesDataset
+from drfpn.data.validation.boxes import OnBad, clean, clip_xywh
+from drfpn.data.validation.image_files import size_problem
+from drfpn.data.validation.masks import clean_masks
+from drfpn.data.validation.problems import LenientReport, Problem, Progress, Report, StrictReport, raise_problem
+from drfpn.utils.errors import UserError, message_of
 
 __all__ = ["AnnotatedDataset", "DetectionDataset", "Target", "open_dataset"]
 
@@ -192,7 +192,7 @@ def fill_sizes(annotations: Annotations, report: Report = raise_problem) -> Anno
             sizes[index] = image_size(annotations.path(index))
         except UserError as error:
             path = str(annotations.path(index))
-            reason = sentence(error).removeprefix(f"{path} ").partition(", expected")[0].removesuffix(".")
+            reason = message_of(error).removeprefix(f"{path} ").partition(", expected")[0].removesuffix(".")
             report(Problem("image-undecodable", path, f"it {reason}", "an image that can be decoded"))
     return replace(annotations, sizes=sizes)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from drfpn.data.annotations import Annotations
 from drfpn.data.base import DetectionDataset
 from drfpn.data.dataset import AnnotatedDataset
-from drfpn.data.segmentations import Segmentations
+from drfpn.data.masks.segmentations import Segmentations
 
 SMALL_BELOW, MEDIUM_BELOW = 32**2, 96**2
 """COCO's bounds of areas in pixels."""

@@ -1,11 +1,11 @@
-"""Detectors: a backbone, a pyramid and heads, by name."""
+"""Detectors: a backbone, a neck and heads, by name."""
 
 from drfpn.detectors.build import DETECTORS, build_detector, list_models, parse_name
 from drfpn.detectors.cascade_rcnn import cascade_mask_rcnn, cascade_rcnn
 from drfpn.detectors.faster_rcnn import faster_rcnn
 from drfpn.detectors.fcos import fcos
 from drfpn.detectors.mask_rcnn import mask_rcnn
-from drfpn.detectors.replace import replace_neck
+from drfpn.detectors.replace_neck import replace_neck
 from drfpn.detectors.retinanet import retinanet
 
 __all__ = [

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops._utils import convert_boxes_to_roi_format
 
-from drfpn.detectors.losses import BoxLoss, region_losses
-from drfpn.detectors.regions import RegionPool
+from drfpn.detectors.losses import BoxLoss, roi_losses
+from drfpn.detectors.roi_heads import RoIPool
+from drfpn.necks.augfpn import LATERAL
+from drfpn.necks.base import init_convs
 from drfpn.ops import roi_align
-from drfpn.pyramids.augfpn import LATERAL
-from drfpn.pyramids.base import init_convs
 
 
-class SoftRegionPool(RegionPool):
+class SoftRoIPool(RoIPool):
     """RoIAlign on all levels for every region: at each point they are added with weights between 0 and 1.
 
     The weights are predicted from what all levels show, so that no rule binds a region to a level by its size (soft
@@ -33,9 +33,9 @@ class SoftRegionPool(RegionPool):
         )
         init_convs(self.select)
 
-    def resized(self, output_size: int) -> "SoftRegionPool":
+    def resized(self, output_size: int) -> "SoftRoIPool":
         """Return a pool of the same kind with weights of its own."""
-        return SoftRegionPool(self.strides, output_size, self.channels)
+        return SoftRoIPool(self.strides, output_size, self.channels)
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Return (R, channels, output_size, output_size) of the boxes (R, 4) of all images, in pixels of the batch."""
@@ -46,16 +46,16 @@ class SoftRegionPool(RegionPool):
         return sum(weights[:, i, None] * crop for i, crop in enumerate(crops))
 
 
-def _crops(level: Tensor, boxes: list[Tensor], scale: float, like: RegionPool) -> Tensor:
+def _crops(level: Tensor, boxes: list[Tensor], scale: float, like: RoIPool) -> Tensor:
     """Return what all boxes show of a level."""
     # as in RegionPool: half precision would move them, and a position that is no number leaves the memory
     regions = convert_boxes_to_roi_format(boxes).nan_to_num()
     return roi_align(level, regions, like.output_size[0], scale, like.sampling_ratio).to(level.dtype)
 
 
-REGION_POOLS: dict[str, Callable[[tuple[int, ...], int, int], RegionPool]] = {
-    "level": lambda strides, size, _: RegionPool(strides, size),
-    "soft": SoftRegionPool,
+REGION_POOLS: dict[str, Callable[[tuple[int, ...], int, int], RoIPool]] = {
+    "level": lambda strides, size, _: RoIPool(strides, size),
+    "soft": SoftRoIPool,
 }
 """By name, (strides, side, channels) -> pool: from the level of a region's size, or softly from all."""
 
@@ -73,9 +73,9 @@ class ConsistentSupervision(nn.Module):
         weight: of the losses of each lateral (alpha).
     """
 
-    def __init__(self, pool: RegionPool, head: nn.Module, predictor: nn.Module, weight: float) -> None:
+    def __init__(self, pool: RoIPool, head: nn.Module, predictor: nn.Module, weight: float) -> None:
         super().__init__()
-        self.pool = RegionPool(pool.strides, *pool.output_size[:1])
+        self.pool = RoIPool(pool.strides, *pool.output_size[:1])
         self.head = head
         self.predictor = predictor
         self.weight = weight
@@ -93,6 +93,6 @@ class ConsistentSupervision(nn.Module):
         for name, scale in zip(self.pool.featmap_names, self.pool.scales, strict=True):
             crops = _crops(features[LATERAL + name], regions, scale, self.pool)
             logits, deltas = self.predictor(self.head(crops))
-            terms.append(torch.stack(region_losses(logits.float(), deltas.float(), labels, wanted, box_loss)))
+            terms.append(torch.stack(roi_losses(logits.float(), deltas.float(), labels, wanted, box_loss)))
         classifier, box_reg = self.weight * torch.stack(terms).sum(dim=0)
         return {"loss_classifier_laterals": classifier, "loss_box_reg_laterals": box_reg}

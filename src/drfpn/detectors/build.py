@@ -10,19 +10,19 @@ from torchvision.models import detection
 
 from drfpn.backbones import BACKBONES, PLAIN_BACKBONES, PlainBackbone, TimmBackbone
 from drfpn.backbones.timm import Weights
-from drfpn.detectors.adopt import adopt
 from drfpn.detectors.cascade_rcnn import cascade_mask_rcnn, cascade_rcnn
 from drfpn.detectors.faster_rcnn import faster_rcnn, pooled_level
 from drfpn.detectors.fcos import fcos, p6_p7_from_n5
 from drfpn.detectors.mask_rcnn import mask_rcnn
 from drfpn.detectors.options import check_keywords
-from drfpn.detectors.published import check_published
+from drfpn.detectors.published_weights import check_published
 from drfpn.detectors.retinanet import p6_p7_from_c5, retinanet
-from drfpn.errors import UserError, nearest
-from drfpn.pyramids import PYRAMIDS
+from drfpn.detectors.torchvision_weights import adopt
+from drfpn.necks import NECKS
+from drfpn.utils.errors import UserError, did_you_mean
 
 
-class Detector(NamedTuple):
+class DetectorSpec(NamedTuple):
     """How a detector is put together."""
 
     assemble: Callable[..., nn.Module]
@@ -39,15 +39,15 @@ class Detector(NamedTuple):
     """``extra_levels`` of torchvision's detector where they are others."""
 
 
-DETECTORS: dict[str, Detector] = {
-    "faster_rcnn": Detector(faster_rcnn, pooled_level, (detection.FasterRCNN,), 2),
-    "mask_rcnn": Detector(mask_rcnn, pooled_level, (faster_rcnn, detection.FasterRCNN), 2, masks=True),
-    "cascade_rcnn": Detector(cascade_rcnn, pooled_level, (faster_rcnn, detection.FasterRCNN), 2),
-    "cascade_mask_rcnn": Detector(
+DETECTORS: dict[str, DetectorSpec] = {
+    "faster_rcnn": DetectorSpec(faster_rcnn, pooled_level, (detection.FasterRCNN,), 2),
+    "mask_rcnn": DetectorSpec(mask_rcnn, pooled_level, (faster_rcnn, detection.FasterRCNN), 2, masks=True),
+    "cascade_rcnn": DetectorSpec(cascade_rcnn, pooled_level, (faster_rcnn, detection.FasterRCNN), 2),
+    "cascade_mask_rcnn": DetectorSpec(
         cascade_mask_rcnn, pooled_level, (cascade_rcnn, faster_rcnn, detection.FasterRCNN), 2, masks=True
     ),
-    "retinanet": Detector(retinanet, p6_p7_from_c5, (detection.RetinaNet,), 3, torchvision_levels=p6_p7_from_n5),
-    "fcos": Detector(fcos, p6_p7_from_n5, (detection.FCOS,), 3),
+    "retinanet": DetectorSpec(retinanet, p6_p7_from_c5, (detection.RetinaNet,), 3, torchvision_levels=p6_p7_from_n5),
+    "fcos": DetectorSpec(fcos, p6_p7_from_n5, (detection.FCOS,), 3),
 }
 
 
@@ -68,8 +68,8 @@ def list_models() -> list[str]:
         for detector in DETECTORS
         for plain in (False, True)
         for body in bodies[plain]
-        for neck in PYRAMIDS
-        if getattr(PYRAMIDS[neck], "plain", False) is plain
+        for neck in NECKS
+        if getattr(NECKS[neck], "plain", False) is plain
     ]
 
 
@@ -80,12 +80,12 @@ def parse_name(name: str) -> tuple[str, str, str]:
         UserError: a part that is not known, with the nearest name.
     """
     detector = next((key for key in sorted(DETECTORS, key=len, reverse=True) if name.startswith(key + "_")), None)
-    neck = next((key for key in sorted(PYRAMIDS, key=len, reverse=True) if name.endswith("_" + key)), None)
+    neck = next((key for key in sorted(NECKS, key=len, reverse=True) if name.endswith("_" + key)), None)
     body = name[len(detector) + 1 : -len(neck) - 1] if detector and neck else ""
     if detector is None or neck is None or not body:
         raise UserError(
             f"Unknown model '{name}': a name is DETECTOR_BACKBONE_PYRAMID with DETECTOR one of "
-            f"{', '.join(DETECTORS)} and PYRAMID one of {', '.join(PYRAMIDS)}.{nearest(name, list_models())}",
+            f"{', '.join(DETECTORS)} and PYRAMID one of {', '.join(NECKS)}.{did_you_mean(name, list_models())}",
             exit_code=2,
         )
     return detector, body, neck
@@ -135,7 +135,7 @@ def build_detector(
     if num_classes < 1:
         raise UserError(f"num_classes counts foreground classes and must be at least 1, not {num_classes}.")
     if neck is None:
-        neck = PYRAMIDS[neck_name]
+        neck = NECKS[neck_name]
         overrides = METHODS.get((detector, neck_name), {}) | overrides
     neck_options = dict(neck_options or {})
     check_keywords(neck_options, f"option of the pyramid '{neck_name}'", neck)

@@ -9,14 +9,14 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image
 
 from drfpn.backbones import TimmBackbone
-from drfpn.detectors.faster_rcnn import FasterRCNN, faster_rcnn, region_heads
-from drfpn.detectors.inference import Found
+from drfpn.detectors.faster_rcnn import FasterRCNN, faster_rcnn, make_roi_heads
 from drfpn.detectors.mask_rcnn import add_masks
-from drfpn.detectors.proposals import decode
-from drfpn.detectors.regions import RegionHeads
-from drfpn.errors import UserError
-from drfpn.ops import NOTHING
-from drfpn.pyramids import Neck
+from drfpn.detectors.postprocess import PaddedDetections
+from drfpn.detectors.roi_heads import RoIHeads
+from drfpn.detectors.rpn import decode
+from drfpn.necks import Neck
+from drfpn.ops import PADDING_SCORE
+from drfpn.utils.errors import UserError
 
 
 class Stage(NamedTuple):
@@ -71,7 +71,7 @@ class CascadeHeads(nn.Module):
         weights: of each stage's losses.
     """
 
-    def __init__(self, stages: list[RegionHeads], weights: list[float]) -> None:
+    def __init__(self, stages: list[RoIHeads], weights: list[float]) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.weights = weights
@@ -97,7 +97,7 @@ class CascadeHeads(nn.Module):
             ]
         return [], losses
 
-    def find(self, features: dict[str, Tensor], regions: Tensor, real: Tensor, images: ImageList) -> Found:
+    def find(self, features: dict[str, Tensor], regions: Tensor, real: Tensor, images: ImageList) -> PaddedDetections:
         """Return what the regions (N, R, 4) show; ``real`` (N, R) says which of them do not only fill up."""
         stages: Any = self.stages
         scores = []
@@ -109,15 +109,15 @@ class CascadeHeads(nn.Module):
             scores.append(logits.softmax(-1).view(*real.shape, -1)[..., 1:])
             moved = zip(deltas, regions, images.image_sizes, strict=True)
             refined = torch.stack([refine(stage, *image) for image in moved])
-        mean = torch.where(real[..., None], torch.stack(scores).mean(0), NOTHING)
-        found: Found = stage.choose(mean, deltas[:, :, None].expand(*mean.shape, 4), regions, images)
+        mean = torch.where(real[..., None], torch.stack(scores).mean(0), PADDING_SCORE)
+        found: PaddedDetections = stage.choose(mean, deltas[:, :, None].expand(*mean.shape, 4), regions, images)
         if not stage.has_mask():
             return found
         masks = [stage.masks(features, found, images) for stage in stages]
         return found._replace(masks=torch.stack(masks).mean(0))
 
 
-def refine(stage: RegionHeads, deltas: Tensor, regions: Tensor, shape: tuple[int, int]) -> Tensor:
+def refine(stage: RoIHeads, deltas: Tensor, regions: Tensor, shape: tuple[int, int]) -> Tensor:
     """Apply a stage's deltas (R, 4) to its regions (R, 4) of an image of ``shape``."""
     return clip_boxes_to_image(decode(stage.box_coder, deltas, regions), shape)
 
@@ -143,7 +143,7 @@ def cascade_rcnn(
     model = faster_rcnn(body, neck, num_classes, representation_size=representation_size, **options)
     first = model.roi_heads
     stages = [
-        region_heads(
+        make_roi_heads(
             first,
             box_roi_pool=first.box_roi_pool.resized(7),
             box_head=TwoMLPHead(first.box_head.fc6.in_features, representation_size),

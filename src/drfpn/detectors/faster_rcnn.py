@@ -5,24 +5,24 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import detection
+from torchvision.models.detection import roi_heads as torchvision_roi_heads
+from torchvision.models.detection import rpn as torchvision_rpn
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
 
 from drfpn.backbones import TimmBackbone
 from drfpn.detectors.anchors import AnchorGenerator
 from drfpn.detectors.augfpn import REGION_POOLS, ConsistentSupervision
-from drfpn.detectors.backbone import PyramidBackbone
-from drfpn.detectors.inference import FixedSizeInference, Found
+from drfpn.detectors.backbone_with_neck import PyramidBackbone
 from drfpn.detectors.losses import BOX_LOSSES
 from drfpn.detectors.options import choose
-from drfpn.detectors.proposals import FloatRPNHead, ProposalNetwork, propose
-from drfpn.detectors.regions import RegionHeads
-from drfpn.detectors.sampling import SAMPLERS
-from drfpn.errors import UserError
-from drfpn.pyramids import AugFPN, Neck
+from drfpn.detectors.postprocess import PaddedDetections, PaddedInference
+from drfpn.detectors.roi_heads import RoIHeads
+from drfpn.detectors.rpn import FloatRPNHead, RegionProposalNetwork, propose
+from drfpn.detectors.samplers import SAMPLERS
+from drfpn.necks import AugFPN, Neck
+from drfpn.utils.errors import UserError
 
 
 class BoxPredictor(nn.Module):
@@ -47,28 +47,28 @@ class BoxPredictor(nn.Module):
         return self.cls_score(x), F.pad(self.bbox_pred(x), (4, 0))
 
 
-class FasterRCNN(FixedSizeInference, detection.FasterRCNN):
-    """torchvision's Faster R-CNN with ``ProposalNetwork``, ``RegionHeads`` and an evaluation of fixed size."""
+class FasterRCNN(PaddedInference, detection.FasterRCNN):
+    """torchvision's Faster R-CNN with ``RegionProposalNetwork``, ``RoIHeads`` and an evaluation of fixed size."""
 
     rpn: Any
     roi_heads: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.rpn = proposal_network(self.rpn)
-        self.roi_heads = region_heads(self.roi_heads)
+        self.rpn = make_rpn(self.rpn)
+        self.roi_heads = make_roi_heads(self.roi_heads)
 
-    def find(self, features: dict[str, Tensor], images: ImageList) -> Found:
+    def find(self, features: dict[str, Tensor], images: ImageList) -> PaddedDetections:
         """Return what the levels of a batch show, in pixels of the batch."""
         regions, real = propose(self.rpn, features, images)
-        found: Found = self.roi_heads.find(features, regions, real, images)
+        found: PaddedDetections = self.roi_heads.find(features, regions, real, images)
         return found
 
 
-def proposal_network(given: RegionProposalNetwork) -> ProposalNetwork:
-    """Return a ``ProposalNetwork`` with the parts and settings of torchvision's."""
+def make_rpn(given: torchvision_rpn.RegionProposalNetwork) -> RegionProposalNetwork:
+    """Return a ``RegionProposalNetwork`` with the parts and settings of torchvision's."""
     settings: Any = given
-    return ProposalNetwork(
+    return RegionProposalNetwork(
         settings.anchor_generator,
         settings.head,
         fg_iou_thresh=settings.proposal_matcher.high_threshold,
@@ -82,8 +82,8 @@ def proposal_network(given: RegionProposalNetwork) -> ProposalNetwork:
     )
 
 
-def region_heads(given: RoIHeads, **changes: Any) -> RegionHeads:
-    """Return ``RegionHeads`` with the parts and settings of torchvision's heads, or of ours, but for ``changes``."""
+def make_roi_heads(given: torchvision_roi_heads.RoIHeads, **changes: Any) -> RoIHeads:
+    """Return ``RoIHeads`` with the parts and settings of torchvision's heads, or of ours, but for ``changes``."""
     settings = {
         "box_roi_pool": given.box_roi_pool,
         "box_head": given.box_head,
@@ -97,9 +97,9 @@ def region_heads(given: RoIHeads, **changes: Any) -> RegionHeads:
         "nms_thresh": given.nms_thresh,
         "detections_per_img": given.detections_per_img,
     }
-    if isinstance(given, RegionHeads):
+    if isinstance(given, RoIHeads):
         settings |= {"sampler": given.sampler, "box_loss": given.box_loss}
-    return RegionHeads(**settings | changes)
+    return RoIHeads(**settings | changes)
 
 
 def pooled_level(body: TimmBackbone, width: int) -> ExtraFPNBlock:
@@ -163,7 +163,7 @@ def faster_rcnn(
         head = TwoMLPHead(width * 7 * 7, representation_size)
         predictor = BoxPredictor(representation_size, num_classes)
         auxiliary = ConsistentSupervision(pool, head, predictor, consistent_supervision)
-    model.roi_heads = region_heads(model.roi_heads, auxiliary=auxiliary, **changes)
+    model.roi_heads = make_roi_heads(model.roi_heads, auxiliary=auxiliary, **changes)
     return model
 
 

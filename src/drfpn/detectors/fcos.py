@@ -10,25 +10,25 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from drfpn import processes
 from drfpn.backbones import TimmBackbone
 from drfpn.detectors.anchors import AnchorGenerator
-from drfpn.detectors.backbone import PyramidBackbone
-from drfpn.detectors.dense import find_dense
-from drfpn.detectors.inference import FixedSizeInference, Found
+from drfpn.detectors.backbone_with_neck import PyramidBackbone
 from drfpn.detectors.labels import LabelsFromOne
+from drfpn.detectors.one_stage import postprocess_dense
+from drfpn.detectors.postprocess import PaddedDetections, PaddedInference
 from drfpn.detectors.towers import set_towers
-from drfpn.pyramids import ExtraConvs, Neck
+from drfpn.necks import ExtraConvs, Neck
+from drfpn.utils import distributed
 
 
-class FCOS(LabelsFromOne, FixedSizeInference, detection.FCOS):
+class FCOS(LabelsFromOne, PaddedInference, detection.FCOS):
     """torchvision's FCOS with labels 1..K and an evaluation of fixed size."""
 
-    def find(self, features: dict[str, Tensor], images: ImageList) -> Found:
+    def find(self, features: dict[str, Tensor], images: ImageList) -> PaddedDetections:
         """Return what the levels of a batch show, in pixels of the batch."""
         outputs = self.head(list(features.values()))
         scores = (outputs["cls_logits"].sigmoid() * outputs["bbox_ctrness"].sigmoid()).sqrt()
-        return find_dense(self, features, images, scores, outputs["bbox_regression"])
+        return postprocess_dense(self, features, images, scores, outputs["bbox_regression"])
 
     def decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
         """Apply deltas (..., 4) to anchors (..., 4)."""
@@ -53,7 +53,7 @@ class GIoUHead(FCOSHead):
         matched_idxs: list[Tensor],
     ) -> dict[str, Tensor]:
         """Return the three loss terms; ``matched_idxs`` (points,) an image name an object or are negative."""
-        part = processes.share((torch.stack(matched_idxs) >= 0).sum())
+        part = distributed.loss_scale((torch.stack(matched_idxs) >= 0).sum())
         losses = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
         return {name: value * part for name, value in losses.items()}
 
@@ -81,7 +81,7 @@ class IoUHead(GIoUHead):
         weight = centreness(around[foreground], wanted[foreground])
         total = weight.sum()
         mean = (iou_loss(found, wanted[foreground]) * weight).sum() / total.clamp(min=1e-6)
-        losses["bbox_regression"] = mean * processes.share(total, least=1e-6)
+        losses["bbox_regression"] = mean * distributed.loss_scale(total, least=1e-6)
         return losses
 
 

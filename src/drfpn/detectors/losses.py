@@ -39,7 +39,7 @@ BOX_LOSSES: dict[str, BoxLoss] = {"smooth_l1": smooth_l1, "balanced_l1": balance
 """Box losses of the second stage by name."""
 
 
-def region_losses(
+def roi_losses(
     logits: Tensor, deltas: Tensor, labels: Sequence[Tensor], wanted: Sequence[Tensor], box_loss: BoxLoss
 ) -> tuple[Tensor, Tensor]:
     """Return the losses of classes and of boxes, both divided by the number of regions.

@@ -6,11 +6,11 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from drfpn.backbones import TimmBackbone
 from drfpn.detectors.faster_rcnn import FasterRCNN, faster_rcnn
-from drfpn.detectors.regions import RegionHeads
-from drfpn.pyramids import Neck
+from drfpn.detectors.roi_heads import RoIHeads
+from drfpn.necks import Neck
 
 
-def add_masks(heads: RegionHeads, width: int, num_classes: int) -> None:
+def add_masks(heads: RoIHeads, width: int, num_classes: int) -> None:
     """Give heads a mask branch: RoIAlign to 14, four 3x3 convolutions, a transposed one to 28, a 1x1 to classes.
 
     torchvision's and the paper's, but without a channel for the background, which no loss ever reaches.

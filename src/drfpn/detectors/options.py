@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from drfpn.errors import UserError, nearest
+from drfpn.utils.errors import UserError, did_you_mean
 
 Part = TypeVar("Part")
 
@@ -29,7 +29,7 @@ def check_keywords(given: Mapping[str, Any], what: str, *accepting: Callable[...
     } - _DECIDED
     for key in given:
         if key not in known:
-            raise UserError(f"'{key}' is not an {what}.{nearest(key, known)}", exit_code=2)
+            raise UserError(f"'{key}' is not an {what}.{did_you_mean(key, known)}", exit_code=2)
 
 
 def choose(key: str, name: str, parts: Mapping[str, Part]) -> Part:
@@ -40,6 +40,6 @@ def choose(key: str, name: str, parts: Mapping[str, Part]) -> Part:
     """
     if not isinstance(name, str) or name not in parts:
         *first, last = (repr(part) for part in parts)
-        said = f"{key} must be {', '.join(first)} or {last}, not {name!r}.{nearest(str(name), parts)}"
+        said = f"{key} must be {', '.join(first)} or {last}, not {name!r}.{did_you_mean(str(name), parts)}"
         raise UserError(said, exit_code=2)
     return parts[name]

@@ -10,13 +10,13 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from drfpn.backbones import TimmBackbone
 from drfpn.detectors.anchors import AnchorGenerator
-from drfpn.detectors.backbone import PyramidBackbone
-from drfpn.detectors.dense import find_dense
-from drfpn.detectors.inference import FixedSizeInference, Found
+from drfpn.detectors.backbone_with_neck import PyramidBackbone
 from drfpn.detectors.labels import LabelsFromOne
-from drfpn.detectors.proposals import decode
+from drfpn.detectors.one_stage import postprocess_dense
+from drfpn.detectors.postprocess import PaddedDetections, PaddedInference
+from drfpn.detectors.rpn import decode
 from drfpn.detectors.towers import set_towers
-from drfpn.pyramids import ExtraConvs, Neck
+from drfpn.necks import ExtraConvs, Neck
 
 
 class FloatRetinaNetHead(RetinaNetHead):
@@ -30,13 +30,13 @@ class FloatRetinaNetHead(RetinaNetHead):
         return {name: value.float() for name, value in super().forward(x).items()}
 
 
-class RetinaNet(LabelsFromOne, FixedSizeInference, detection.RetinaNet):
+class RetinaNet(LabelsFromOne, PaddedInference, detection.RetinaNet):
     """torchvision's RetinaNet with labels 1..K and an evaluation of fixed size."""
 
-    def find(self, features: dict[str, Tensor], images: ImageList) -> Found:
+    def find(self, features: dict[str, Tensor], images: ImageList) -> PaddedDetections:
         """Return what the levels of a batch show, in pixels of the batch."""
         outputs = self.head(list(features.values()))
-        return find_dense(self, features, images, outputs["cls_logits"].sigmoid(), outputs["bbox_regression"])
+        return postprocess_dense(self, features, images, outputs["cls_logits"].sigmoid(), outputs["bbox_regression"])
 
     def decode(self, deltas: Tensor, anchors: Tensor) -> Tensor:
         """Apply deltas (..., 4) to anchors (..., 4)."""

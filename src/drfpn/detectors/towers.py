@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from drfpn.detectors.options import choose
-from drfpn.pyramids.pconv import SharedLayer
+from drfpn.necks.pconv import SharedLayer
 
 Layer = Callable[[int], nn.Module]
 """Makes, for a number of channels, what maps the list of all levels to one of the same shapes."""

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from drfpn import processes
 from drfpn.ops import opaque
+from drfpn.utils import distributed
 
 
 class Transform(GeneralizedRCNNTransform):
@@ -52,7 +52,7 @@ class Transform(GeneralizedRCNNTransform):
             functools.reduce(torch.sym_max, sides) for sides in zip(*(i.shape[-2:] for i in images), strict=True)
         ]
         if self.training:
-            largest = processes.largest(largest)
+            largest = distributed.all_reduce_max(largest)
         height, width = (
             opaque((side + size_divisible - 1) // size_divisible, 256) * size_divisible for side in largest
         )

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from drfpn.engine.checkpoint import write_atomically
 from drfpn.export.program import export_program
+from drfpn.utils.io import write_atomically
 
 METADATA = "drfpn.json"
 """Name of the extra file in the archive: what travels with it."""

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 import drfpn
-from drfpn.engine import Card
-from drfpn.engine.checkpoint import write_atomically
-from drfpn.errors import UserError
 from drfpn.export.program import export_program
+from drfpn.training import Card
+from drfpn.utils.errors import UserError
+from drfpn.utils.io import write_atomically
 
 OPSET = 20
 """Of ONNX: the first whose GridSample is the one that runtimes have today."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from drfpn.errors import UserError
 from drfpn.export.onnx import require, to_onnx
+from drfpn.utils.errors import UserError
 
 SECTION = "drfpn"
 """Of the file's runtime information: what travels with it."""

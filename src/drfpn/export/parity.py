@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from drfpn.engine.progress import bar
+from drfpn.utils.console import bar
 
 SIZES = ((97, 131), (131, 98), (75, 333), (480, 271))
 """Height and width of the images compared, none of them the one traced."""

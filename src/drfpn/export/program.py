@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from drfpn.detectors.inference import FixedSizeInference
+from drfpn.detectors.postprocess import PaddedInference
 
 LARGEST = 8192
 """Longest side of an image that an exported graph takes, pixels."""
@@ -45,7 +45,7 @@ def export_program(model: nn.Module, example: Tensor | None = None) -> ExportedP
     Returns:
         A program whose ``module()`` is called as ``WholeDetector`` is, with images of 32 px to ``LARGEST`` px.
     """
-    assert isinstance(model, FixedSizeInference)
+    assert isinstance(model, PaddedInference)
     if example is None:
         device = next(model.parameters()).device
         example = torch.randint(0, 256, (3, 211, 300), dtype=torch.uint8, device=device)

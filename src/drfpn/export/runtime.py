@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drfpn.errors import UserError
 from drfpn.export.archive import METADATA
 from drfpn.export.onnx import OUTPUTS, require
 from drfpn.export.openvino import SECTION
-from drfpn.ops import NOTHING
+from drfpn.ops import PADDING_SCORE
+from drfpn.utils.errors import UserError
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -45,7 +45,7 @@ class Exported:
         outputs = []
         for image in images:
             found = {name: torch.from_numpy(value) for name, value in self.run(image.cpu().numpy()).items()}
-            real = found["scores"] > NOTHING
+            real = found["scores"] > PADDING_SCORE
             output = {name: found[name][real] for name in ("boxes", "labels", "scores")}
             if "masks" in found:
                 output["crops"] = found["masks"][real][:, None]

@@ -1,14 +1,11 @@
-"""Pure functions on tensors: sampling positions, bilinear sampling, adaptive pooling, RoIAlign, choosing boxes."""
+"""Pure functions on tensors: grid sampling, adaptive pooling, RoIAlign, non-maximum suppression."""
 
-from drfpn.ops.align import roi_align
-from drfpn.ops.deform import deform_conv
+from drfpn.ops.add_warped import add_warped
+from drfpn.ops.cpu.taps import sum_taps, to_taps
+from drfpn.ops.deform_conv import deform_conv
+from drfpn.ops.dispatch import layers_one_by_one, may_compose, opaque
 from drfpn.ops.fuse import fuse
-from drfpn.ops.merging import add_warped
-from drfpn.ops.normalize import root_mean_square
-from drfpn.ops.pooling import adaptive_average_pool, adaptive_max_pool
-from drfpn.ops.precision import full_precision
-from drfpn.ops.resize import upsample_corners
-from drfpn.ops.sampling import (
+from drfpn.ops.grid_sample import (
     Warp,
     at_least_float32,
     corner_grid,
@@ -19,17 +16,21 @@ from drfpn.ops.sampling import (
     warp,
     warp_released,
 )
-from drfpn.ops.select import NOTHING, suppress, suppress_batch, top
-from drfpn.ops.taps import sum_taps, to_taps
-from drfpn.ops.tracing import layers_one_by_one, may_compose, opaque
+from drfpn.ops.nms import PADDING_SCORE, batched_padded_nms, padded_nms, padded_topk
+from drfpn.ops.normalize import root_mean_square
+from drfpn.ops.pooling import adaptive_average_pool, adaptive_max_pool
+from drfpn.ops.precision import full_precision
+from drfpn.ops.resize import upsample_corners
+from drfpn.ops.roi_align import roi_align
 
 __all__ = [
-    "NOTHING",
+    "PADDING_SCORE",
     "Warp",
     "adaptive_average_pool",
     "adaptive_max_pool",
     "add_warped",
     "at_least_float32",
+    "batched_padded_nms",
     "corner_grid",
     "deform_conv",
     "full_precision",
@@ -37,6 +38,8 @@ __all__ = [
     "layers_one_by_one",
     "may_compose",
     "opaque",
+    "padded_nms",
+    "padded_topk",
     "pixel_grid",
     "roi_align",
     "root_mean_square",
@@ -44,10 +47,7 @@ __all__ = [
     "sample_by_gathers",
     "sample_by_rows",
     "sum_taps",
-    "suppress",
-    "suppress_batch",
     "to_taps",
-    "top",
     "upsample_corners",
     "warp",
     "warp_released",

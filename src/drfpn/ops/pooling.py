@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drfpn.ops.tracing import must_repeat
+from drfpn.ops.dispatch import must_repeat
 
 
 def _starts_and_ends(size: int, bins: int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,1 @@
+"""Annotation formats: a reader and a writer for each."""

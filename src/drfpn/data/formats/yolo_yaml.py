@@ -1,0 +1,225 @@
+"""The YAML file of a YOLO data set: its classes, and where its images and labels are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from drfpn.data.image_io import IMAGE_SUFFIXES
+from drfpn.utils.errors import UserError, did_you_mean
+
+SPLITS = ("train", "val", "test")
+
+_NO_SPLITS = ("path", "names", "nc", "download")
+_NOTHING = ("", "~", "null", "Null", "NULL")
+
+
+@dataclass(frozen=True)
+class YoloConfig:
+    """What a YAML file says."""
+
+    file: Path
+    root: Path
+    """Folder that the splits are relative to."""
+    classes: tuple[str, ...]
+    sources: dict[str, tuple[Path, ...]]
+    """For each split its folders of images and its .txt files that list images, as they are on disk."""
+
+
+def read_yolo_config(file: Path) -> YoloConfig:
+    """Read the YAML file of a data set as Ultralytics' tools write it.
+
+    - ``path`` may be absolute, relative to the file (else to the working folder), or missing: the file's own folder.
+    - ``train``, ``val`` and ``test`` are each a folder, a .txt file or a list of them. ``../train/images`` is also
+      looked for as ``train/images``, since exports of labelling services are written so.
+    - ``names`` is a list, or a dict with keys 0..K-1; without it there must be ``nc``, and the names are class_0, ...
+    - Any other key whose value is such a folder or .txt file on disk is a split too.
+    - ``download`` is never followed.
+
+    Raises:
+        UserError: The file is not such a YAML file, or a key contradicts another one.
+    """
+    data = _load(file)
+    classes = _classes(file, data)
+    root = _root(file, data.get("path"))
+    sources = {split: _sources(root, data[split], f"{file}: {split}") for split in SPLITS if _given(data.get(split))}
+    sources |= _other_splits(root, data)
+    if not sources:
+        raise UserError(f"{file} names no images, expected a folder or a .txt file at 'train', 'val' or 'test'.")
+    return YoloConfig(file, root, classes, sources)
+
+
+def is_yolo_yaml(path: Path) -> bool:
+    """Tell by its name whether a path is a YAML file."""
+    return path.suffix.lower() in (".yaml", ".yml")
+
+
+def list_images(config: YoloConfig, split: str) -> tuple[Path, list[Path]]:
+    """Return the folder that holds all images of a split, and their paths: sorted by folder, or as a .txt lists them.
+
+    Raises:
+        UserError: A folder or .txt file is not there.
+    """
+    images: list[Path] = []
+    folders = []
+    for source in config.sources[split]:
+        if source.is_dir():
+            folders.append(source)
+            found = (path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+            images += sorted(found)
+        elif source.is_file():
+            listed = _listed(source, config.root)
+            folders += dict.fromkeys(path.parent for path in listed)
+            images += listed
+        else:
+            raise UserError(
+                f"{config.file}: {split} is '{source}', which does not exist, expected a folder of images or a .txt "
+                "file that lists them ('download' is never followed)."
+            )
+    return _common(folders), images
+
+
+def find_labels(config: YoloConfig, images: list[Path]) -> list[Path]:
+    """Return where the label file of each image is or would be, by the first rule that finds one at all.
+
+    Of ``a/images/b/c.jpg`` that is ``a/labels/b/c.txt`` (the last folder called images counts). Images below no such
+    folder have theirs in ``labels/`` of the data set at the same place as the images, or beside them.
+    """
+    rules = (label_beside_images, lambda image: _mirrored(image, config.root), lambda image: image.with_suffix(".txt"))
+    first: list[Path] = []
+    for rule in rules:
+        labels = [label for image in images if (label := rule(image)) is not None]
+        if len(labels) != len(images):
+            continue
+        first = first or labels
+        if any(label.is_file() for label in labels):
+            return labels
+    return first
+
+
+def label_beside_images(image: Path) -> Path | None:
+    """Return the path of an image with its last folder ``images`` called ``labels``; ``None`` without such a folder."""
+    parts = list(image.parts)
+    places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
+    if not places:
+        return None
+    parts[places[-1]] = "labels"
+    return Path(*parts).with_suffix(".txt")
+
+
+def _mirrored(image: Path, root: Path) -> Path | None:
+    return (root / "labels" / image.relative_to(root)).with_suffix(".txt") if image.is_relative_to(root) else None
+
+
+def _load(file: Path) -> dict[str, Any]:
+    expected = "the YAML file of a YOLO data set, with 'train', 'val' and 'names'"
+    try:
+        # All values as text: with YAML's types a class called no would be False.
+        data = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except FileNotFoundError as error:
+        there = [path.name for path in file.parent.iterdir()] if file.parent.is_dir() else []
+        raise UserError(f"{file} does not exist, expected {expected}.{did_you_mean(file.name, there)}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file} cannot be read as YAML ({reason}), expected {expected}.") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{file} does not hold keys and values, expected {expected}.")
+    return data
+
+
+def _classes(file: Path, data: dict[str, Any]) -> tuple[str, ...]:
+    names, count = data.get("names"), _count(file, data.get("nc"))
+    if not _given(names):
+        if count is None:
+            raise UserError(f"{file} has neither 'names' nor 'nc', expected the names of the classes.")
+        return tuple(f"class_{number}" for number in range(count))
+    if isinstance(names, dict):
+        numbered = {int(key) if str(key).isdecimal() else key: name for key, name in names.items()}
+        missing = [number for number in range(len(names)) if number not in numbered]
+        if missing:
+            keys = ", ".join(list(names)[:8])
+            raise UserError(f"{file}: the keys of 'names' lack {missing[0]} (they are {keys}), expected 0, 1, 2, ...")
+        names = [numbered[number] for number in range(len(names))]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"{file}: 'names' is {names!r:.60}, expected a list of names or a dict from 0, 1, ... to names."
+        )
+    if count is not None and count != len(names):
+        raise UserError(f"{file}: 'nc' is {count} but 'names' has {len(names)} classes, expected the same count.")
+    return tuple(names)
+
+
+def _count(file: Path, value: Any) -> int | None:
+    if not _given(value):
+        return None
+    if not isinstance(value, str) or not value.isdecimal() or not int(value):
+        raise UserError(f"{file}: 'nc' is {value!r:.60}, expected the number of classes.")
+    return int(value)
+
+
+def _root(file: Path, value: Any) -> Path:
+    if not _given(value):
+        return file.parent
+    if not isinstance(value, str):
+        raise UserError(f"{file}: 'path' is {value!r:.60}, expected the folder of the data set.")
+    beside = file.parent / Path(value).expanduser()
+    for folder in (beside, Path(value)):
+        if folder.is_dir():
+            return folder
+    raise UserError(
+        f"{file}: 'path' is '{value}', and there is no such folder (a relative one is looked for beside the file), "
+        "expected the folder of the data set ('download' is never followed)."
+    )
+
+
+def _sources(root: Path, value: Any, where: str) -> tuple[Path, ...]:
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(isinstance(part, str) and part for part in values):
+        raise UserError(f"{where} is {value!r:.60}, expected a folder, a .txt file or a list of them.")
+    return tuple(_source(root, part) for part in values)
+
+
+def _other_splits(root: Path, data: dict[str, Any]) -> dict[str, tuple[Path, ...]]:
+    """Return what other keys name that is there, "trainval" for example."""
+    splits = {}
+    for key, value in data.items():
+        values = value if isinstance(value, list) else [value]
+        if key in (*SPLITS, *_NO_SPLITS) or not all(isinstance(part, str) and part for part in values):
+            continue
+        sources = tuple(_source(root, part) for part in values)
+        if sources and all(source.is_dir() or (source.suffix == ".txt" and source.is_file()) for source in sources):
+            splits[key] = sources
+    return splits
+
+
+def _source(root: Path, value: str) -> Path:
+    path = root / Path(value).expanduser()
+    inside = root / value.removeprefix("../")
+    return inside if not path.exists() and inside.exists() else path
+
+
+def _listed(file: Path, root: Path) -> list[Path]:
+    """Return the images in a .txt file; relative ones are relative to it, or else to the data set."""
+    lines = (line.strip() for line in file.read_text(encoding="utf-8", errors="replace").splitlines())
+    paths = []
+    for line in filter(None, lines):
+        beside = file.parent / line
+        below = root / line
+        paths.append(below if not beside.exists() and below.exists() else beside)
+    return paths
+
+
+def _common(folders: list[Path]) -> Path:
+    """Return the deepest folder that holds all of ``folders``."""
+    if not folders:
+        return Path()
+    first, *others = folders
+    for folder in (first, *first.parents):
+        if all(other.is_relative_to(folder) for other in others):
+            return folder
+    return Path(first.anchor)
+
+
+def _given(value: Any) -> bool:
+    return value is not None and not (isinstance(value, str) and value in _NOTHING)

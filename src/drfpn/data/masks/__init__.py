@@ -1,0 +1,1 @@
+"""Instance masks: run lengths, polygons, packed arrays."""

@@ -1,0 +1,1 @@
+"""Synthetic images of shapes, drawn on the fly."""

@@ -1,0 +1,1 @@
+"""Checks of a data set: images, boxes, masks, duplicates."""

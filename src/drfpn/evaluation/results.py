@@ -1,0 +1,106 @@
+"""Reading and checking COCO results that any tool may have written."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from drfpn.data.masks.rle import box, rle_fault, to_rle
+from drfpn.evaluation.coco import Result
+from drfpn.utils.errors import UserError
+
+
+def read_results(file: Path) -> list[Any]:
+    """Read a COCO results file as it is.
+
+    Raises:
+        UserError: It is missing, is not JSON, or holds no list.
+    """
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"There is no file {file}.") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{file} is not JSON that can be read ({type(error).__name__}).") from error
+    if isinstance(results, dict):
+        lists = [key for key, value in results.items() if isinstance(value, list)]
+        hint = f": its '{lists[0]}' may be that list" if lists else ""
+        raise UserError(f"{file} must hold a list of detections as COCO's results do, not a dict{hint}.")
+    if not isinstance(results, list):
+        raise UserError(f"{file} must hold a list of detections as COCO's results do, not {type(results).__name__}.")
+    return results
+
+
+def check_results(file: Path, results: list[Any], truth: Mapping[str, Any], *, masks: bool) -> list[Result]:
+    """Return the detections with whole ids, float scores and a box each; keys that are not COCO's are left out.
+
+    A detection with a mask only gets the box around it.
+
+    Args:
+        file: What messages call the results.
+        results: As read.
+        truth: COCO dict of the images and categories.
+        masks: Whether all of them must have a mask.
+
+    Raises:
+        UserError: One of them is not about these images and classes, is not finite, or its mask does not fit.
+    """
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    categories = {category["id"] for category in truth["categories"]}
+    checked = [_checked(file, i, row) for i, row in enumerate(results)]
+    for key, noun, known in (("image_id", "image", set(sizes)), ("category_id", "category", categories)):
+        unknown = [i for i, row in enumerate(checked) if row[key] not in known]
+        if unknown:
+            i = unknown[0]
+            about = "about image" if key == "image_id" else "of category"
+            has = "which this split does not have" if key == "image_id" else "which this data does not have"
+            raise UserError(
+                f"{file}: entry {i} is {about} {checked[i][key]}, {has}; so are {len(unknown)} of {len(checked)} "
+                f"entries, with {len({checked[i][key] for i in unknown})} unknown ids of {noun}."
+            )
+    for i, row in enumerate(checked):
+        if not masks:
+            row.pop("segmentation", None)
+            continue
+        height, width = sizes[row["image_id"]]
+        mask = row.get("segmentation")
+        found = rle_fault(mask, height, width) if isinstance(mask, dict) else f"its segmentation is {mask!r:.60}"
+        if found is not None:
+            raise UserError(f"{file}: entry {i} must have RLE of size [{height}, {width}] as mask, but {found}.")
+        if "bbox" not in row:
+            assert isinstance(mask, dict)
+            row["bbox"] = box(to_rle(mask, height, width) if isinstance(mask["counts"], list) else mask)
+    return checked
+
+
+def _checked(file: Path, i: int, row: Any) -> Result:
+    if not isinstance(row, dict) or not {"image_id", "category_id", "score"} <= row.keys():
+        raise UserError(f"{file}: entry {i} must have image_id, category_id, bbox and score.")
+    if "bbox" not in row and "segmentation" not in row:
+        raise UserError(
+            f"{file}: entry {i} must have image_id, category_id, bbox and score, or a mask instead of bbox."
+        )
+    result: Result = {}
+    for key in ("image_id", "category_id"):
+        value = row[key]
+        if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
+            raise UserError(f"{file}: the {key} of entry {i} must be a whole number, not {value!r:.60}.")
+        result[key] = int(value)
+    if "bbox" in row:
+        numbers = row["bbox"]
+        if not isinstance(numbers, list) or len(numbers) != 4 or not all(map(_is_finite, numbers)):
+            raise UserError(
+                f"{file}: the bbox of entry {i} must be 4 numbers (x, y, width, height), not {numbers!r:.80}."
+            )
+        result["bbox"] = [float(value) for value in numbers]
+    if not _is_finite(row["score"]):
+        raise UserError(f"{file}: the score of entry {i} must be a finite number, not {row['score']!r:.60}.")
+    result["score"] = float(row["score"])
+    if "segmentation" in row:
+        result["segmentation"] = row["segmentation"]
+    return result
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,1 @@
+"""Implementations of operators for CPUs, where those of PyTorch and torchvision are slow."""

@@ -1,0 +1,109 @@
+"""Weights with their card (safetensors) and training state (tensors and numbers only)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from drfpn.detectors import build_detector
+from drfpn.training.config import SAVED, RunConfig
+from drfpn.utils.errors import UserError
+from drfpn.utils.io import replaced, write_atomically
+from drfpn.utils.runs import find_weights
+from drfpn.utils.weights import load_exactly
+
+
+class Card(BaseModel):
+    """What travels with the weights, so that they can be used without the run they come from."""
+
+    config: RunConfig
+    classes: tuple[str, ...]
+    """Class names; label k is ``classes[k - 1]``."""
+    category_ids: tuple[int, ...]
+    """The data set's own id of each class, for result files."""
+    epoch: int = 0
+    metrics: dict[str, float] = {}
+    """COCO's numbers on the validation split, 0..1; those of masks begin with ``mask_``."""
+    versions: dict[str, str] = {}
+
+
+def build(card: Card, *, pretrained: bool = False) -> nn.Module:
+    """Build the detector of a card; ``pretrained`` also gives it the weights that the run begins with."""
+    config = card.config
+    return build_detector(
+        config.model,
+        len(card.classes),
+        weights=config.weights if pretrained else None,
+        weights_backbone=config.weights_backbone if pretrained else None,
+        neck_options=config.neck_options,
+        width=config.width,
+        frozen_stages=config.frozen_stages,
+        norm_eval=config.norm_eval,
+        torchvision_levels=config.has_torchvision_levels,
+        min_size=config.min_size,
+        max_size=config.max_size,
+        **config.detector_options,
+    )
+
+
+def save_detector(file: Path, model: nn.Module, card: Card) -> None:
+    """Write the weights of ``model`` and its card to a .safetensors file."""
+    tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+    write_atomically(file, save(tensors, metadata={"drfpn": card.model_dump_json()}))
+
+
+def load_detector(run_or_file: str | Path) -> tuple[nn.Module, Card]:
+    """Load a trained detector in evaluation mode.
+
+    Args:
+        run_or_file: a run folder or a .safetensors file that a run wrote.
+
+    Raises:
+        UserError: no such file, a file of another kind (nothing in it is ever run), or weights that do not fit.
+    """
+    file = find_weights(Path(run_or_file))
+    card, tensors = _read_weights(file, card_only=False)
+    model = build(card)
+    load_exactly(model, tensors, "the detector of its card", file)
+    return model.eval().to(memory_format=torch.channels_last), card
+
+
+def load_card(run_or_file: str | Path) -> Card:
+    """Return the card of a trained detector, without its weights; the arguments are :func:`load_detector`'s."""
+    return _read_weights(find_weights(Path(run_or_file)), card_only=True)[0]
+
+
+def _read_weights(file: Path, *, card_only: bool) -> tuple[Card, dict[str, Tensor]]:
+    try:
+        with safe_open(file, "pt") as stream:
+            metadata = stream.metadata() or {}
+            names = [] if card_only else list(stream.keys())
+            tensors = {name: stream.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is not a safetensors file that can be read: {error}.") from error
+    try:
+        return Card.model_validate_json(metadata["drfpn"], context=SAVED), tensors
+    except (KeyError, ValidationError) as error:
+        raise UserError(f"{file} holds no card of a drfpn detector, so its model and classes are not known.") from error
+
+
+def save_state(file: Path, state: Mapping[str, Any]) -> None:
+    """Write what training needs to go on: tensors, numbers and text in plain dicts and lists. Atomically."""
+    with replaced(file) as stream:
+        torch.save(dict(state), stream)
+
+
+def load_state(file: Path) -> dict[str, Any]:
+    """Read what :func:`save_state` wrote; a file that would run code is refused."""
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"There is nothing to resume: {file} is missing.") from error
+    except Exception as error:  # torch.load raises whatever the bytes lead it to
+        raise UserError(f"{file} is not a training state that can be read safely ({type(error).__name__}).") from error
+    return dict(state)

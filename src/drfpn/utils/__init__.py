@@ -1,0 +1,1 @@
+"""What all packages share: errors, files, processes, the console."""

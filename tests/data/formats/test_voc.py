@@ -1,0 +1,91 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drfpn.data.formats.voc import read_voc, voc_splits
+from drfpn.utils.errors import UserError
+
+
+@pytest.fixture
+def voc(folder: Any) -> Path:
+    box = folder.voc_object
+    part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
+    files = {
+        "b": box("dog", (2, 3, 11, 20)) + box("cat", (0, 0, 30, 20), "<difficult>1</difficult>"),
+        "a": box("person", ("4.0", "5", "4", "5"), part),
+        "c": "",
+        "d": box("zebra", (1, 1, 30, 20)),
+    }
+    folder.voc(files, train=["c", "b"], val=["a"], trainval=["a", "b", "c", "d"])
+    (folder.root / "ImageSets/Main/dog_train.txt").write_text("b  1\nc -1\n")
+    return folder.root
+
+
+def test_boxes_are_inclusive_and_count_from_one(voc: Path) -> None:
+    annotations = read_voc(voc, "train")
+    assert annotations.starts.tolist() == [0, 0, 2]
+    # xmin 2 .. xmax 11 are ten pixels, the first of which begins at 1; 0 is taken as 0
+    np.testing.assert_array_equal(annotations.boxes, [[1, 2, 10, 18], [0, 0, 30, 20]])
+    np.testing.assert_array_equal(annotations.areas, [180, 600])
+    np.testing.assert_array_equal(annotations.sizes, [[20, 30]] * 2)
+    np.testing.assert_array_equal(read_voc(voc, "val").boxes, [[3, 4, 1, 1]])
+
+
+def test_difficult_objects_are_ignored_like_crowds(voc: Path) -> None:
+    assert read_voc(voc, "train").crowd.tolist() == [False, True]
+
+
+def test_classes_and_ids_agree_between_splits(voc: Path) -> None:
+    train, val, both = (read_voc(voc, split) for split in ("train", "val", "trainval"))
+    assert train.classes == val.classes == both.classes == ("cat", "dog", "person", "zebra")
+    assert train.labels.tolist() == [2, 1]
+    assert train.file_names.tolist() == ["c.jpg", "b.jpg"]
+    ids = dict(zip(both.file_names.tolist(), both.image_ids.tolist(), strict=True))
+    assert ids == {"a.jpg": 1, "b.jpg": 2, "c.jpg": 3, "d.jpg": 4}
+    assert train.image_ids.tolist() == [3, 2]
+
+
+def test_lists_of_one_class_are_no_splits(voc: Path) -> None:
+    assert voc_splits(voc) == ("train", "trainval", "val")
+    with pytest.raises(UserError, match=r"no tra\.txt.*train, trainval, val.*Did you mean 'train'"):
+        read_voc(voc, "tra")
+
+
+def test_other_suffixes_are_found(voc: Path) -> None:
+    (voc / "JPEGImages/b.jpg").rename(voc / "JPEGImages/b.PNG")
+    assert read_voc(voc, "train").path(1).name == "b.PNG"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<annotation>", r"b\.xml: it is not XML"),
+        (None, r"b\.xml: there is no such file"),
+        ("<a><object><name>dog</name></object></a>", r"b\.xml: object 1 \(dog\): it has no <bndbox>"),
+        ("<a><object><bndbox/></object></a>", r"b\.xml: object 1 \(without a name\): it has no <name>"),
+        ("<a><object><name>dog</name><bndbox/></object></a>", r"its <xmin> is None, expected a number"),
+    ],
+)
+def test_fault_is_told_with_its_file(voc: Path, text: str | None, message: str) -> None:
+    file = voc / "Annotations/b.xml"
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_voc(voc, "train")
+
+
+def test_empty_split_is_told(voc: Path) -> None:
+    (voc / "ImageSets/Main/val.txt").write_text("\n")
+    with pytest.raises(UserError, match=r"val\.txt: it lists no image"):
+        read_voc(voc, "val")
+
+
+def test_real_data_is_read(real_data: Path) -> None:
+    counts = {split: len(read_voc(real_data / "bccd", split)) for split in ("train", "val", "test")}
+    assert counts == {"train": 205, "val": 87, "test": 72}
+    ids = np.concatenate([read_voc(real_data / "bccd", split).image_ids for split in counts])
+    assert sorted(ids.tolist()) == list(range(1, 365))
