@@ -8,7 +8,7 @@ demo: .venv/ready  ## train a small DRFPN detector on synthetic shapes, measure 
 	$(BIN)/drfpn demo
 
 test: .venv/ready  ## all tests, slow ones too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --durations 15
 
 test-fast: .venv/ready  ## without those that train
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"

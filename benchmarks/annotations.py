@@ -1,4 +1,4 @@
-"""Time and memory of opening annotations of COCO's size, and memory of the workers that read images by them.
+"""Time and memory of opening annotations of COCO's size, and memory of the loader workers.
 
 python benchmarks/annotations.py [--images 120000] [--objects 860000] [--masks]
 """
@@ -17,14 +17,14 @@ from torch.utils.data import DataLoader
 
 from drfpn.data import AnnotatedDataset, open_dataset
 from drfpn.data.augment.presets import make_transform
-from drfpn.data.augment.transforms import TransformedDataset, collate
-from drfpn.data.workers import begin_worker
-from drfpn.training.sampler import SeededSampler, StepBatches
+from drfpn.data.augment.transformed_dataset import TransformedDataset, collate
+from drfpn.data.workers import init_worker
+from drfpn.training.sampler import SeededSampler, StepBatchSampler
 from drfpn.utils.console import bar, say
 
 
-class Faked(AnnotatedDataset):
-    """Annotations as they are, with small grey images in place of files."""
+class GrayImages(AnnotatedDataset):
+    """Annotations with small gray images in place of files."""
 
     def image(self, index: int) -> torch.Tensor:
         height, width = self.annotations.sizes[index].tolist()
@@ -32,7 +32,7 @@ class Faked(AnnotatedDataset):
 
 
 def write(folder: Path, images: int, objects: int) -> Path:
-    """Write a folder in COCO layout: objects with polygons of 10 to 60 numbers, in no order, categories last."""
+    """Write a folder in COCO layout: objects with polygons of 10 to 60 numbers in random order, categories last."""
     rng = random.Random(0)
     (folder / "annotations").mkdir()
     (folder / "train2017").mkdir()
@@ -64,7 +64,7 @@ def write(folder: Path, images: int, objects: int) -> Path:
 
 
 def memory(pid: int, key: str) -> float:
-    """Return a line of smaps_rollup in MiB: Pss is a process's part of the pages it shares."""
+    """Return a value of smaps_rollup in MiB; Pss is proportional for shared pages."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:")) / 1024
 
@@ -76,19 +76,19 @@ def peak() -> float:
 
 def workers_memory(dataset: AnnotatedDataset, workers: int = 4, epochs: int = 3, batch: int = 256) -> list[dict]:
     """Return the memory of all processes after each epoch."""
-    data = TransformedDataset(dataset, make_transform("basic", flip=0.5, min_size=60, max_size=80))
-    batches = StepBatches(SeededSampler(len(dataset), 0), batch)
+    data = TransformedDataset(dataset, make_transform("basic", hflip_prob=0.5, min_size=60, max_size=80))
+    batches = StepBatchSampler(SeededSampler(len(dataset), 0), batch)
     loader = DataLoader(
         data,
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
-        worker_init_fn=begin_worker,
+        worker_init_fn=init_worker,
         persistent_workers=True,
     )
     rows = []
     for epoch in range(epochs):
-        batches.start(epoch)
+        batches.set_epoch(epoch)
         with bar(f"epoch {epoch + 1}", len(loader)) as progress:
             for _ in loader:
                 progress.advance()
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=120_000)
     parser.add_argument("--objects", type=int, default=860_000)
     parser.add_argument("--masks", action="store_true")
-    parser.add_argument("--keep", type=Path, help="folder with annotations that an earlier call wrote")
+    parser.add_argument("--keep", type=Path, help="folder with the annotations of an earlier call")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = arguments.keep or Path(name)
@@ -117,13 +117,13 @@ def main() -> None:
         if not file.exists():
             write(folder, arguments.images, arguments.objects)
         before = memory(os.getpid(), "Rss")
-        began = time.perf_counter()
+        start = time.perf_counter()
         dataset = open_dataset(str(folder), "train", masks=arguments.masks)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         result = {
             "megabytes": round(file.stat().st_size / 1e6),
             "images": len(dataset),
-            "objects": dataset.objects(),
+            "objects": dataset.num_objects(),
             "masks": arguments.masks,
             "open_seconds": round(seconds, 1),
             "before_mib": round(before),
@@ -131,8 +131,8 @@ def main() -> None:
             "after_mib": round(memory(os.getpid(), "Rss")),
         }
         say(str(result))
-        faked = Faked(dataset.annotations, masks=False)
-        print(json.dumps(result | {"workers": workers_memory(faked)}))
+        gray = GrayImages(dataset.annotations, masks=False)
+        print(json.dumps(result | {"workers": workers_memory(gray)}))
 
 
 if __name__ == "__main__":

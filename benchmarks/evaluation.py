@@ -1,4 +1,4 @@
-"""Time evaluation at COCO's size on synthetic truth and detections, and compare it with pycocotools.
+"""Time of evaluation at COCO's size on synthetic ground truth and detections, compared with pycocotools.
 
 python benchmarks/evaluation.py [--images 5000] [--compare] [--resamples 200]
 """
@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from drfpn.evaluation.coco import NUMBERS, score
+from drfpn.evaluation import COCO_METRICS, evaluate_results
 
 CLASSES = 80
 OBJECTS, DETECTIONS, SIDE = 7, 100, 640
-"""Per image, as in val2017, and the side of an image in pixels."""
+"""Objects and detections per image, as in val2017, and side of an image in pixels."""
 
 
 def synthetic(images: int, seed: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Make truth of 7 objects an image, 1 % of them crowds, and 100 detections near and off them."""
+    """Return ground truth with 7 objects per image, 1 % of them crowds, and 100 detections per image near them."""
     rng = np.random.default_rng(seed)
     count = images * OBJECTS
     sides = np.exp(rng.uniform(np.log(8), np.log(400), (count, 2)))
@@ -36,10 +36,10 @@ def synthetic(images: int, seed: int = 0) -> tuple[dict[str, Any], list[dict[str
     total = images * DETECTIONS
     image = np.repeat(np.arange(images), DETECTIONS)
     near = image * OBJECTS + rng.integers(0, OBJECTS, total)
-    found = boxes[near] * rng.normal(1, 0.1, (total, 4)).clip(0.5, 1.5)
+    detected = boxes[near] * rng.normal(1, 0.1, (total, 4)).clip(0.5, 1.5)
     labels = np.where(rng.random(total) < 0.7, classes[near], rng.integers(1, CLASSES + 1, total))
     scores = rng.random(total).round(3)  # with ties
-    rows = zip((image + 1).tolist(), labels.tolist(), found.tolist(), scores.tolist(), strict=True)
+    rows = zip((image + 1).tolist(), labels.tolist(), detected.tolist(), scores.tolist(), strict=True)
     return truth, [{"image_id": i, "category_id": k, "bbox": box, "score": s} for i, k, box, s in rows]
 
 
@@ -47,24 +47,26 @@ def main() -> None:
     """Print the times and the largest difference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--compare", action="store_true", help="score with pycocotools too, which takes minutes")
-    parser.add_argument("--resamples", type=int, default=200, help="of the bootstrap interval; 0 for no analysis")
+    parser.add_argument("--compare", action="store_true", help="also evaluate with pycocotools, which takes minutes")
+    parser.add_argument("--resamples", type=int, default=200, help="bootstrap resamples; 0 for no analysis")
     options = parser.parse_args()
     truth, results = synthetic(options.images)
     start = time.perf_counter()
-    ours = score(truth, results)
-    print(f"{len(results)} detections, {ours.engine}: {time.perf_counter() - start:.1f} s, AP {ours.box['AP']:.6f}")
+    ours = evaluate_results(truth, results)
+    print(f"{len(results)} detections, {ours.backend}: {time.perf_counter() - start:.1f} s, AP {ours.box['AP']:.6f}")
     if options.resamples:
         from drfpn.evaluation.analysis import analyze
 
         start = time.perf_counter()
-        found = analyze(truth, results, resamples=options.resamples).box
-        print(f"analysis, {options.resamples} resamples: {time.perf_counter() - start:.1f} s, AP in {found.interval}")
+        analysis = analyze(truth, results, resamples=options.resamples).box
+        print(
+            f"analysis, {options.resamples} resamples: {time.perf_counter() - start:.1f} s, AP in {analysis.interval}"
+        )
     if options.compare:
         start = time.perf_counter()
-        theirs = score(truth, results, engine="pycocotools")
-        worst = max(abs(ours.box[name] - theirs.box[name]) for name in NUMBERS)
-        print(f"{theirs.engine}: {time.perf_counter() - start:.1f} s, largest difference of 12 numbers {worst:.1e}")
+        theirs = evaluate_results(truth, results, backend="pycocotools")
+        worst = max(abs(ours.box[name] - theirs.box[name]) for name in COCO_METRICS)
+        print(f"{theirs.backend}: {time.perf_counter() - start:.1f} s, largest difference of a metric {worst:.1e}")
 
 
 if __name__ == "__main__":

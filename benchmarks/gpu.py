@@ -1,12 +1,12 @@
-"""Correctness, time and memory on one GPU, in six to eight minutes (a guess: it has not run on one).
+"""Correctness, time and memory on one GPU, in six to eight minutes (estimated: it has not run on one).
 
 ``python benchmarks/gpu.py [--budget 480] [--out benchmarks/results/gpu.json] [--only SECTION,...] [--tiny]``
 
-Sections, in this order; those that no longer fit the budget (seconds) are left out, and one that fails does not stop
-the others:
+Sections, in this order; those that would exceed the budget (seconds) are skipped, and a failed one does not stop the
+others:
 
-- ``necks``: outputs and gradients of every neck beside float64 on the CPU; half precision; host waits.
-- ``detectors``: losses, gradients and detections beside the CPU's; steps in bfloat16 and float16; host waits.
+- ``necks``: outputs and gradients of every neck compared with float64 on the CPU; half precision; host waits.
+- ``detectors``: losses, gradients and detections compared with the CPU; steps in bfloat16 and float16; host waits.
 - ``deterministic``: gradients of two equal steps under ``torch.use_deterministic_algorithms``.
 - ``full_size``: section 4.6 and Table 7 of the paper: Faster R-CNN R50 at 800 x 1333 with FPN, PAFPN and DRFPN:
   inference of an image, training steps of eight; float32, TF32, bfloat16, float16; memory formats; neck compiled.
@@ -52,7 +52,11 @@ PAPER = {"fpn": {"inference ms": 12.2, "training s": 1.14}, "drfpn": {"inference
 
 
 class Sizes:
-    """How large everything is."""
+    """Image size, batch size, model size and repetitions.
+
+    Args:
+        tiny: toy sizes.
+    """
 
     def __init__(self, tiny: bool) -> None:
         self.tiny = tiny
@@ -62,7 +66,7 @@ class Sizes:
         self.width = 32 if tiny else 256
         self.times = 1 if tiny else 10
         self.seconds = 2.0 if tiny else 25.0
-        """Of the section ``training``, for each neck."""
+        """Duration of the section ``training`` for each neck."""
 
 
 def synchronize() -> None:
@@ -81,10 +85,10 @@ def autocast(dtype: torch.dtype | None) -> torch.autocast:
     return torch.autocast(DEVICE.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
-def relative(value: Tensor, exact: Tensor, least: float = 1e-12) -> float:
+def relative(value: Tensor, exact: Tensor, eps: float = 1e-12) -> float:
     """Return the norm of the difference over that of the exact value."""
     value, exact = value.detach().double().cpu(), exact.detach().double().cpu()
-    return float((value - exact).norm() / exact.norm().clamp(min=least))
+    return float((value - exact).norm() / exact.norm().clamp(min=eps))
 
 
 def milliseconds(do: Callable[[], Any], times: int, warm: int = 3) -> list[float]:
@@ -92,10 +96,10 @@ def milliseconds(do: Callable[[], Any], times: int, warm: int = 3) -> list[float
     taken = []
     for _ in range(warm + times):
         synchronize()
-        began = time.perf_counter()
+        start = time.perf_counter()
         do()
         synchronize()
-        taken.append(1e3 * (time.perf_counter() - began))
+        taken.append(1e3 * (time.perf_counter() - start))
     taken = taken[-times:]
     return [round(value, 3) for value in (statistics.quantiles(taken, n=4) if times > 1 else taken)]
 
@@ -106,13 +110,13 @@ def count_waits(do: Callable[[], Any]) -> tuple[Any, dict[str, int] | None]:
         return do(), None
     torch.cuda.set_sync_debug_mode("warn")
     try:
-        with warnings.catch_warnings(record=True) as seen:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             out = do()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    places = [f"{Path(w.filename).name}:{w.lineno}" for w in seen if "synchron" in str(w.message)]
-    return out, {place: places.count(place) for place in dict.fromkeys(places)}
+    lines = [f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchron" in str(w.message)]
+    return out, {line: lines.count(line) for line in dict.fromkeys(lines)}
 
 
 def profile(do: Callable[[], Any]) -> dict[str, float]:
@@ -133,7 +137,7 @@ def profile(do: Callable[[], Any]) -> dict[str, float]:
 
 @contextmanager
 def peak_gib(into: dict[str, float | None], key: str) -> Any:
-    """Write the largest memory that was allocated inside."""
+    """Store the peak of the memory allocated inside of the context."""
     if GPU:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -162,7 +166,7 @@ def random_target(height: int, width: int, objects: int = 4) -> dict[str, Tensor
 
 
 def detector(name: str, size: Sequence[int], device: torch.device = DEVICE, **options: Any) -> Any:
-    """Build a detector at random whose BatchNorm statistics are those of noise, else nothing would be finite."""
+    """Build a random detector with BatchNorm statistics of noise, without which its outputs would not be finite."""
     torch.manual_seed(0)
     model: Any = build_detector(name, 80, norm_eval=False, min_size=min(size), max_size=max(size), **options)
     body = model.train().backbone.body
@@ -187,33 +191,32 @@ def necks(sizes: Sizes, rows: dict[str, Any]) -> None:
     """Compare each neck with float64 on the CPU."""
     allow_tf32(False)
     for name, make in NECKS.items():
-        plain = make is SimpleFPN
-        first = getattr(make, "first_level", 2) - 2
-        channels = (64,) * 4 if plain else (32, 64, 128, 256)[first:]
-        sides = [(16, 24)] * 4 if plain else [(64 >> i, 84 // 2**i) for i in range(first, 4)]
+        strides = make.backbone_strides
+        channels = [64 if make is SimpleFPN else 8 * stride for stride in strides]
+        sides = [(256 // stride, 336 // stride) for stride in strides]
         torch.manual_seed(0)
         neck: Any = make(channels, 64).to(memory_format=LAST).eval()  # type: ignore[call-overload]
         for parameter in neck.parameters():
-            parameter.data.add_(0.02 * torch.randn_like(parameter))  # what begins at zero does something too
+            parameter.data.add_(0.02 * torch.randn_like(parameter))  # no layer stays zero
         maps = [torch.randn(2, c, *s).contiguous(memory_format=LAST) for c, s in zip(channels, sides, strict=True)]
-        found, places = {}, None
+        outputs, waits = {}, None
         ways = {"exact": (torch.float64, "cpu"), "cpu": (torch.float32, "cpu"), "device": (torch.float32, DEVICE)}
         for way, (dtype, device) in ways.items():
             one = copy.deepcopy(neck).to(device, dtype)
-            given = [m.to(device, dtype, copy=True).requires_grad_() for m in maps]
-            levels, places = count_waits(lambda one=one, given=given: one(given))
+            inputs = [m.to(device, dtype, copy=True).requires_grad_() for m in maps]
+            levels, waits = count_waits(lambda one=one, inputs=inputs: one(inputs))
             torch.autograd.backward(list(levels), [level.detach() for level in levels])
-            found[way] = [*levels, *(m.grad for m in given), *(p.grad for p in one.parameters())]
-        least = 1e-3 * max(value.detach().norm().item() for value in found["exact"])  # some are zero but for rounding
+            outputs[way] = [*levels, *(m.grad for m in inputs), *(p.grad for p in one.parameters())]
+        eps = 1e-3 * max(value.detach().norm().item() for value in outputs["exact"])  # some are zero but for rounding
         error = {
-            way: max(relative(a, b, least) for a, b in zip(found[way], found["exact"], strict=True))
+            way: max(relative(a, b, eps) for a, b in zip(outputs[way], outputs["exact"], strict=True))
             for way in ("cpu", "device")
         }
-        row: dict[str, Any] = {"error": error, "ok": error["device"] < 20 * error["cpu"] + 1e-4, "waits": places}
+        row: dict[str, Any] = {"error": error, "ok": error["device"] < 20 * error["cpu"] + 1e-4, "waits": waits}
         for dtype in (torch.bfloat16, torch.float16):
             with autocast(dtype), torch.no_grad():
-                levels = one([m.detach() for m in given])
-            row[str(dtype)] = max(relative(a, b) for a, b in zip(levels, found["exact"], strict=False))
+                levels = one([m.detach() for m in inputs])
+            row[str(dtype)] = max(relative(a, b) for a, b in zip(levels, outputs["exact"], strict=False))
         rows[name] = row
 
 
@@ -221,8 +224,9 @@ def detectors(sizes: Sizes, rows: dict[str, Any]) -> None:
     """Compare each detector with itself on the CPU, and take steps in half precision."""
     allow_tf32(False)
     size = (96, 128) if sizes.tiny else (256, 1344)
-    kept = samplers._some
-    samplers._some = lambda indices, count, generator: indices[:count]  # a GPU's generator draws other numbers
+    sample_uniform = samplers._sample_uniform
+    # a GPU's generator draws other numbers
+    samplers._sample_uniform = lambda indices, count, generator: indices[:count]
     try:
         for name in DETECTORS:
             every = {"score_thresh" if name in ("retinanet", "fcos") else "box_score_thresh": 0.0}
@@ -231,12 +235,12 @@ def detectors(sizes: Sizes, rows: dict[str, Any]) -> None:
             sides: dict[str, Any] = {}
             for side, model, device in (("cpu", here, torch.device("cpu")), ("device", there, DEVICE)):
                 images, targets = scene(size, 2, device)
-                losses, places = count_waits(lambda m=model, i=images, t=targets: m.train()(i, t))
+                losses, waits = count_waits(lambda m=model, i=images, t=targets: m.train()(i, t))
                 total(losses).backward()
                 with torch.no_grad():
-                    found = [len(one["scores"]) for one in model.eval().detect(images)]
+                    detections = [len(one["scores"]) for one in model.eval().detect(images)]
                 losses = {key: value.item() for key, value in losses.items()}
-                sides[side] = {"losses": losses, "detections": found, "waits": places}
+                sides[side] = {"losses": losses, "detections": detections, "waits": waits}
             row: dict[str, Any] = sides | {"gradient's error": relative(gradients(there), gradients(here))}
             for dtype, scale in ((torch.bfloat16, 1.0), (torch.float16, 1024.0)):
                 there.zero_grad()
@@ -247,7 +251,7 @@ def detectors(sizes: Sizes, rows: dict[str, Any]) -> None:
                 row[str(dtype)] = {"finite": finite, **{key: value.item() for key, value in losses.items()}}
             rows[name] = row
     finally:
-        samplers._some = kept
+        samplers._sample_uniform = sample_uniform
 
 
 def full_size(sizes: Sizes, rows: dict[str, Any]) -> None:
@@ -362,8 +366,8 @@ def time_neck(neck: nn.Module, maps: list[Tensor], sizes: Sizes) -> dict[str, An
             return neck.eval()(maps)
 
     def train() -> None:
-        given = [m.detach().requires_grad_() for m in maps]
-        levels = neck.train()(given)
+        inputs = [m.detach().requires_grad_() for m in maps]
+        levels = neck.train()(inputs)
         torch.autograd.backward(list(levels), [torch.ones_like(level) for level in levels])
 
     row["inference TF32, ms"] = milliseconds(infer, sizes.times)
@@ -395,7 +399,7 @@ def capture(neck: nn.Module, maps: list[Tensor]) -> Callable[[], None]:
 
 
 def training(sizes: Sizes, rows: dict[str, Any]) -> None:
-    """Train two small detectors on synthetic images for a while in bfloat16, at the rate of the scale ``small``."""
+    """Train two small detectors on synthetic images in bfloat16, at the learning rate of the scale ``small``."""
     from drfpn.data import ShapesDataset
 
     allow_tf32(True)
@@ -406,8 +410,8 @@ def training(sizes: Sizes, rows: dict[str, Any]) -> None:
         model = detector(f"faster_rcnn_lite0_{name}", (240, 320), width=64, anchor_scale=4, frozen_stages=-1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.005, momentum=0.9, weight_decay=1e-4)
         losses: list[float] = []
-        began = time.monotonic()
-        while time.monotonic() - began < sizes.seconds:
+        start = time.monotonic()
+        while time.monotonic() - start < sizes.seconds:
             batch = [samples[i] for i in torch.randint(len(samples), (8,)).tolist()]
             images = [image.to(DEVICE).float() / 255 for image, _ in batch]
             targets = [{key: target[key].to(DEVICE) for key in ("boxes", "labels")} for _, target in batch]
@@ -420,7 +424,7 @@ def training(sizes: Sizes, rows: dict[str, Any]) -> None:
             losses.append(loss.item())
         tenth = max(1, len(losses) // 10)
         curve = [round(statistics.mean(losses[i : i + tenth]), 4) for i in range(0, len(losses), tenth)]
-        rows[name] = {"steps": len(losses), "seconds": round(time.monotonic() - began, 1), "loss by tenths": curve}
+        rows[name] = {"steps": len(losses), "seconds": round(time.monotonic() - start, 1), "loss by tenths": curve}
 
 
 def deterministic(sizes: Sizes, rows: dict[str, Any]) -> None:
@@ -428,15 +432,15 @@ def deterministic(sizes: Sizes, rows: dict[str, Any]) -> None:
     names = [f"retinanet_lite0_{neck}" for neck in ("drfpn", "fpn_dcn", "sepc", "fapn", "dysample", "bifpn")]
     for name in ("faster_rcnn_lite0_drfpn", *names):
         model, (images, targets) = detector(name, (96, 128), width=64), scene((96, 128), 2)
-        found = []
+        grads = []
         torch.use_deterministic_algorithms(True)
         try:
             for _ in range(2):
                 torch.manual_seed(1)
                 model.zero_grad()
                 total(model.train()(images, targets)).backward()
-                found.append(gradients(model))
-            rows[name] = {"same bits": bool(torch.equal(*found))}
+                grads.append(gradients(model))
+            rows[name] = {"same bits": bool(torch.equal(*grads))}
         except RuntimeError as error:
             rows[name] = {"refused": str(error).splitlines()[0][:160]}
         finally:
@@ -470,7 +474,7 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
-    began = time.monotonic()
+    start = time.monotonic()
     sizes = Sizes(args.tiny or not GPU)
     name = torch.cuda.get_device_name() if GPU else "cpu"
     machine = {"device": name, "torch": torch.__version__, "image": sizes.image, "batch": sizes.batch}
@@ -478,7 +482,7 @@ def main() -> None:
     for section in SECTIONS:
         key = section.__name__
         started = time.monotonic()
-        if (args.only and key not in args.only.split(",")) or started - began > args.budget - 60:
+        if (args.only and key not in args.only.split(",")) or started - start > args.budget - 60:
             continue
         try:
             section(sizes, result.setdefault(key, {}))

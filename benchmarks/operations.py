@@ -1,11 +1,10 @@
-"""The operations that have a way of their own on CPUs, beside what they replace.
+"""Times of the CPU implementations of operations, relative to the library's.
 
 ``python benchmarks/operations.py [--turns 7] [--threads 1]``
 
-Of a pyramid of width 256 on an image of 800 x 1280: the sum that ends SRB from P3 to P2, and RoIAlign of 700 regions on
-P2. Of a small detector: a deformable convolution on 8 maps of 64 x 60 x 80, also with its channels in 8 groups and
-weighed points, as FaPN has it. Both ways give the same numbers, which is checked before they take their turns in one
-process.
+With 256 channels and an image of 800 x 1280: the sum at the end of SRB from P3 to P2, and RoIAlign of 700 RoIs on P2.
+With 64 channels: a deformable convolution on 8 maps of 60 x 80, also with 8 offset groups and modulation, as in FaPN.
+The results of both implementations are compared before they are timed in turns in one process.
 """
 
 import argparse
@@ -20,21 +19,21 @@ import torchvision
 from torch import Tensor
 from torch.testing import assert_close
 from torchvision.ops import DeformConv2d
-from turns import take_turns
+from turns import time_in_turns
 
 from drfpn.ops import add_warped, deform_conv, roi_align, warp
 
 LAST = torch.channels_last
-Way = Callable[..., Tensor]
+Function = Callable[..., Tensor]
 
 
 class Operation(NamedTuple):
-    """Two ways to compute the same from the same tensors."""
+    """Two implementations of an operation, and their inputs."""
 
-    library: Way
-    ours: Way
-    learned: Sequence[Tensor]
-    """What has a gradient."""
+    library: Function
+    ours: Function
+    inputs: Sequence[Tensor]
+    """Tensors with a gradient."""
 
 
 def srb_sum() -> Operation:
@@ -48,13 +47,13 @@ def srb_sum() -> Operation:
     return Operation(library, partial(add_warped, warp=warp), (fine, coarse, offset, weight))
 
 
-def regions_of_p2() -> Operation:
+def roi_align_p2() -> Operation:
     level = torch.randn(1, 256, 200, 320).contiguous(memory_format=LAST)
     corner, size = torch.rand(700, 2) * torch.tensor([1200.0, 720.0]), 20 + 60 * torch.rand(700, 2)
-    regions = torch.cat([torch.zeros(700, 1), corner, corner + size], dim=1)
+    rois = torch.cat([torch.zeros(700, 1), corner, corner + size], dim=1)
     settings = (7, 0.25, 2)
     return Operation(
-        lambda m: torchvision.ops.roi_align(m, regions, *settings), lambda m: roi_align(m, regions, *settings), (level,)
+        lambda m: torchvision.ops.roi_align(m, rois, *settings), lambda m: roi_align(m, rois, *settings), (level,)
     )
 
 
@@ -73,20 +72,20 @@ def deformable_groups() -> Operation:
 
 OPERATIONS = {
     "SRB's sum, P3 to P2": srb_sum,
-    "RoIAlign, 700 regions of P2": regions_of_p2,
+    "RoIAlign, 700 RoIs on P2": roi_align_p2,
     "deformable convolution, 8 x 64 x 60 x 80": deformable,
-    "the same in 8 groups of channels": deformable_groups,
+    "the same with 8 offset groups": deformable_groups,
 }
 
 
-def forward(way: Way, tensors: Sequence[Tensor]) -> None:
+def forward(function: Function, tensors: Sequence[Tensor]) -> None:
     with torch.inference_mode():
-        way(*tensors)
+        function(*tensors)
 
 
-def both(way: Way, tensors: Sequence[Tensor]) -> None:
-    learned = [tensor.detach().requires_grad_() for tensor in tensors]
-    out = way(*learned)
+def both(function: Function, tensors: Sequence[Tensor]) -> None:
+    inputs = [tensor.detach().requires_grad_() for tensor in tensors]
+    out = function(*inputs)
     out.backward(torch.ones_like(out))
 
 
@@ -98,24 +97,22 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     made = {name: make() for name, make in OPERATIONS.items()}
-    works = {}
+    functions = {}
     for name, operation in made.items():
         with torch.inference_mode():
-            assert_close(
-                operation.ours(*operation.learned), operation.library(*operation.learned), rtol=1e-4, atol=1e-4
-            )
-        for kind, run in (("forward", forward), ("and backward", both)):
-            works[name, kind, "library"] = partial(run, operation.library, operation.learned)
-            works[name, kind, "ours"] = partial(run, operation.ours, operation.learned)
-    taken = take_turns(works, options.turns)
+            assert_close(operation.ours(*operation.inputs), operation.library(*operation.inputs), rtol=1e-4, atol=1e-4)
+        for phase, run in (("forward", forward), ("and backward", both)):
+            functions[name, phase, "library"] = partial(run, operation.library, operation.inputs)
+            functions[name, phase, "ours"] = partial(run, operation.ours, operation.inputs)
+    seconds = time_in_turns(functions, options.turns)
     print(f"{'':42} {'':13} {'library, ms':>12} {'ours, ms':>9}  ours / library")
     for name in made:
-        for kind in ("forward", "and backward"):
-            library, ours = taken[name, kind, "library"], taken[name, kind, "ours"]
+        for phase in ("forward", "and backward"):
+            library, ours = seconds[name, phase, "library"], seconds[name, phase, "ours"]
             ratios = [a / b for a, b in zip(ours, library, strict=True)]
             low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive")
             times = f"{1e3 * statistics.median(library):12.0f} {1e3 * statistics.median(ours):9.0f}"
-            print(f"{name:42} {kind:13} {times}  {ratio:.2f} ({low:.2f} to {high:.2f})")
+            print(f"{name:42} {phase:13} {times}  {ratio:.2f} ({low:.2f} to {high:.2f})")
     print(f"{options.threads} threads, torch {torch.__version__}, torchvision {torchvision.__version__}")
 
 

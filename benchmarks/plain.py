@@ -1,7 +1,7 @@
-"""The layer graph of the authors' DRFPN, written down as plainly as it goes: what the library's own is timed against.
+"""Plain reimplementation of the layers of the authors' DRFPN, the baseline of the timings.
 
-Every layer has the release's name, so ``drfpn.load_release(plain.state_dict())`` gives the library's network with the
-same numbers. Sizes must halve exactly, as there.
+Layers are named as in the release, so that ``drfpn.load_release(plain.state_dict())`` returns the library's module with
+the same weights. Sizes must halve exactly, as in the release.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Conv(nn.Module):
-    """A convolution, with BatchNorm and ReLU where asked for."""
+    """A convolution, with BatchNorm and ReLU if ``norm``."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, norm: bool = False) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class CRB(nn.Module):
 
 
 class PlainDRFPN(nn.Module):
-    """C2.. to N2.. with a max-pooled level behind."""
+    """DRFPN from C2.. to N2.., with a max-pooled extra level."""
 
     def __init__(self, in_channels: Sequence[int], width: int = 256) -> None:
         super().__init__()

@@ -1,11 +1,11 @@
-"""Time and memory of the pyramids beside a plain transcription of the authors' code.
+"""Time and memory of necks, relative to a plain reimplementation of the authors' code.
 
 ``python benchmarks/pyramid.py [--size 800x1280] [--width 256] [--batch 1] [--turns 7] [--threads 2] [--compile]
 [--out FILE.json]``
 
-All take their turns in one process, so that a machine that slows down slows down all; a number is the median over the
-turns, with quartiles. The last line is the machine's own rate: one matrix product of the size of the largest 3x3
-convolution. Memory is what a fresh process needs more at its peak than before the first pass.
+All are timed in turns in one process, so that a varying load of the machine affects all of them; times are medians over
+the turns, with quartiles. The last line is the rate of a matrix product of the size of the largest 3x3 convolution.
+Memory is the peak of a new process without the memory in use before the first pass.
 """
 
 import argparse
@@ -24,10 +24,10 @@ import torch
 from plain import PlainDRFPN
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
-from turns import take_turns
+from turns import time_in_turns
 
 from drfpn import DRFPN, FPN, PAFPN, load_release
-from drfpn.ablations.peak_memory import begin, peak
+from drfpn.ablations.peak_memory import peak_bytes, reset_peak
 
 R50 = (256, 512, 1024, 2048)
 LAST = torch.channels_last
@@ -53,8 +53,8 @@ class Torchvision(nn.Module):
         return list(self.fpn({str(i): m for i, m in enumerate(maps)}).values())
 
 
-PYRAMIDS: dict[str, Callable[[int], nn.Module]] = {
-    "plain transcription": plain,
+NECKS: dict[str, Callable[[int], nn.Module]] = {
+    "plain": plain,
     "drfpn, release": ours,
     "drfpn": lambda width: DRFPN(R50, width).to(memory_format=LAST),  # type: ignore[call-overload]
     "drfpn, paper": lambda width: DRFPN(R50, width, convention="paper").to(memory_format=LAST),  # type: ignore[call-overload]
@@ -63,16 +63,16 @@ PYRAMIDS: dict[str, Callable[[int], nn.Module]] = {
     "torchvision's fpn": Torchvision,
 }
 COMPILED: dict[str, Callable[[int], nn.Module]] = {
-    "drfpn, torch.compile": lambda width: torch.compile(PYRAMIDS["drfpn"](width), dynamic=False),  # type: ignore[dict-item,return-value]
+    "drfpn, torch.compile": lambda width: torch.compile(NECKS["drfpn"](width), dynamic=False),  # type: ignore[dict-item,return-value]
 }
-if find_spec("feneck"):  # a peer that has necks alone: pip install feneck
-    PYRAMIDS["feneck's pafpn"] = lambda width: import_module("feneck").PAFPN(list(R50), [4, 8, 16, 32], width)
+if find_spec("feneck"):  # another library of necks: pip install feneck
+    NECKS["feneck's pafpn"] = lambda width: import_module("feneck").PAFPN(list(R50), [4, 8, 16, 32], width)
 
 
 def make_maps(name: str, size: tuple[int, int], batch: int) -> list[Tensor]:
-    """Return C2..C5 in the layout that a user of the pyramid would have."""
+    """Return C2..C5 in the memory format that a neck is used with."""
     torch.manual_seed(1)
-    others = ("plain transcription", "torchvision's fpn", "feneck's pafpn")
+    others = ("plain", "torchvision's fpn", "feneck's pafpn")
     layout = torch.contiguous_format if name in others else LAST
     height, width = size
     return [
@@ -90,46 +90,46 @@ def train(model: nn.Module, maps: Sequence[Tensor]) -> None:
     model.train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.eval()  # the authors' norm on the gate cannot take one image
+            module.eval()  # BatchNorm on the gate fails for a single image
     for m in maps:
         m.requires_grad_()
     levels = model(maps)
-    torch.autograd.backward(levels, [torch.ones_like(level) for level in levels])  # in the layout of the levels
+    torch.autograd.backward(levels, [torch.ones_like(level) for level in levels])  # in the memory format of the levels
     for tensor in (*maps, *model.parameters()):
         tensor.grad = None
 
 
 def compare(
-    pyramids: dict[str, Callable[[int], nn.Module]], width: int, size: tuple[int, int], batch: int, turns: int
+    necks: dict[str, Callable[[int], nn.Module]], width: int, size: tuple[int, int], batch: int, turns: int
 ) -> dict[str, dict[str, list[float]]]:
-    """Return the seconds of each turn, by pyramid and pass."""
-    models = {name: make(width) for name, make in pyramids.items()}
+    """Return the seconds of each turn, by neck and pass."""
+    models = {name: make(width) for name, make in necks.items()}
     maps = {name: make_maps(name, size, batch) for name in models}
     left, right = torch.randn(batch * size[0] * size[1] // 16, 9 * width), torch.randn(9 * width, width)
-    works: dict[tuple[str, str], Callable[[], Any]] = {
+    functions: dict[tuple[str, str], Callable[[], Any]] = {
         (name, kind): partial(do, models[name], maps[name])
         for kind, do in (("inference", infer), ("training", train))
         for name in models
     }
-    works["matrix product", "inference"] = partial(torch.mm, left, right)
-    taken: dict[str, dict[str, list[float]]] = {}
-    for (name, kind), seconds in take_turns(works, turns).items():
-        taken.setdefault(name, {})[kind] = seconds
-    return taken
+    functions["matrix product", "inference"] = partial(torch.mm, left, right)
+    times: dict[str, dict[str, list[float]]] = {}
+    for (name, kind), seconds in time_in_turns(functions, turns).items():
+        times.setdefault(name, {})[kind] = seconds
+    return times
 
 
 def peak_memory(name: str, width: int, size: tuple[int, int], batch: int) -> float:
-    """Return in MiB what a forward and backward pass needs more than was there before; in a process of its own."""
-    model, maps = PYRAMIDS[name](width), make_maps(name, size, batch)
-    train(model, make_maps(name, (64, 64), 1))  # what is loaded at the first use
-    before = begin("cpu")
+    """Return the peak memory of a forward and backward pass in MiB; to be called in a new process."""
+    model, maps = NECKS[name](width), make_maps(name, size, batch)
+    train(model, make_maps(name, (64, 64), 1))  # loads libraries that are loaded on first use
+    before = reset_peak("cpu")
     train(model, maps)
-    return (peak("cpu") - before) / 2**20
+    return (peak_bytes("cpu") - before) / 2**20
 
 
 def check(width: int) -> float:
-    """Return the greatest difference of our release from the transcription."""
-    maps = make_maps("plain transcription", (256, 384), 1)
+    """Return the largest difference between our module with the release's weights and the reimplementation."""
+    maps = make_maps("plain", (256, 384), 1)
     with torch.inference_mode():
         pairs = zip(plain(width).eval()(maps), ours(width).eval()(maps), strict=True)
         return max(float((a - b).abs().max()) for a, b in pairs)
@@ -142,9 +142,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--compile", action="store_true", help="ours by torch.compile too, whose memory is not measured"
-    )
+    parser.add_argument("--compile", action="store_true", help="also time torch.compile; its memory is not measured")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -152,26 +150,26 @@ def main() -> None:
     size = (height // 32 * 32, width // 32 * 32)
     difference = check(64)
     assert difference < 1e-4, difference
-    pyramids = PYRAMIDS | COMPILED if options.compile else PYRAMIDS
-    taken = compare(pyramids, options.width, size, options.batch, options.turns)
+    necks = NECKS | COMPILED if options.compile else NECKS
+    times = compare(necks, options.width, size, options.batch, options.turns)
     memory = {}
-    for name in PYRAMIDS:
+    for name in NECKS:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             memory[name] = pool.submit(peak_memory, name, options.width, size, options.batch).result()
     print(f"{'':22} {'inference, ms':>24} {'of plain':>9} {'training, ms':>24} {'of plain':>9} {'peak MiB':>9}")
-    for name, kinds in taken.items():
+    for name, kinds in times.items():
         cells = []
         for kind, seconds in kinds.items():
             low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
-            ratio = statistics.median(a / b for a, b in zip(seconds, taken["plain transcription"][kind], strict=True))
+            ratio = statistics.median(a / b for a, b in zip(seconds, times["plain"][kind], strict=True))
             cells.append(f"{1e3 * median:8.0f} ({1e3 * low:5.0f} to {1e3 * high:5.0f}) {ratio:9.2f}")
         print(f"{name:22} {' '.join(cells)} {memory.get(name, float('nan')):9.0f}")
     macs = options.batch * size[0] * size[1] / 16 * 9 * options.width**2
-    rate = macs / statistics.median(taken["matrix product"]["inference"]) / 1e9
+    rate = macs / statistics.median(times["matrix product"]["inference"]) / 1e9
     print(f"matrix product: {rate:.0f} GMAC/s; {options.threads} threads, torch {torch.__version__}")
     if options.out is not None:
         settings = {"size": size, "width": options.width, "batch": options.batch, "threads": options.threads}
-        result = {"settings": settings, "torch": torch.__version__, "seconds": taken, "peak_mib": memory, "gmacs": rate}
+        result = {"settings": settings, "torch": torch.__version__, "seconds": times, "peak_mib": memory, "gmacs": rate}
         options.out.write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 

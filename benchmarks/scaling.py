@@ -1,9 +1,9 @@
-"""How the time of the pyramids grows with pixels, batch, width and levels.
+"""Inference time of necks over image size, batch size, width and number of levels.
 
 ``python benchmarks/scaling.py [--turns 3] [--threads 2] --out PICTURE.png``
 
-From one setting (640 x 640, batch 1, width 128, four levels) each is changed alone. The pyramids take their turns in
-one process; a point is the median over the turns. Numbers go beside the picture as JSON.
+Each is varied alone from one setting (640 x 640, batch 1, width 128, four levels). The necks are timed in turns in one
+process; a point is the median over the turns. The times are also written as JSON beside the plot.
 """
 
 import argparse
@@ -17,40 +17,40 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from pyramid import LAST, R50, infer
-from turns import take_turns
+from turns import time_in_turns
 
 from drfpn import DRFPN, FPN, PAFPN
 
-PYRAMIDS = {"FPN": FPN, "PAFPN": PAFPN, "DRFPN": DRFPN}
-COLOURS = {"FPN": "#0072B2", "PAFPN": "#009E73", "DRFPN": "#D55E00"}
+NECKS = {"FPN": FPN, "PAFPN": PAFPN, "DRFPN": DRFPN}
+COLORS = {"FPN": "#0072B2", "PAFPN": "#009E73", "DRFPN": "#D55E00"}
 BASE = {"side": 640, "batch": 1, "width": 128, "levels": 4}
 AXES = {
     "side": ([320, 480, 640, 800, 1056, 1344], "side of the image, pixels"),
-    "batch": ([1, 2, 4, 8], "images at once"),
+    "batch": ([1, 2, 4, 8], "batch size"),
     "width": ([64, 128, 192, 256], "width, channels"),
     "levels": ([2, 3, 4], "levels, C5 the coarsest"),
 }
 
 
 def measure(setting: dict[str, int], turns: int) -> dict[str, float]:
-    """Return the median seconds of each pyramid."""
+    """Return the median seconds of each neck."""
     channels = R50[-setting["levels"] :]
     torch.manual_seed(0)
     maps = [
         torch.randn(setting["batch"], c, *[setting["side"] // (4 << R50.index(c))] * 2).contiguous(memory_format=LAST)
         for c in channels
     ]
-    models: dict[str, Any] = {name: make(channels, setting["width"]) for name, make in PYRAMIDS.items()}
-    works = {name: partial(infer, model.to(memory_format=LAST), maps) for name, model in models.items()}
-    return {name: statistics.median(seconds) for name, seconds in take_turns(works, turns).items()}
+    models: dict[str, Any] = {name: make(channels, setting["width"]) for name, make in NECKS.items()}
+    functions = {name: partial(infer, model.to(memory_format=LAST), maps) for name, model in models.items()}
+    return {name: statistics.median(seconds) for name, seconds in time_in_turns(functions, turns).items()}
 
 
 def draw(points: dict[str, list[dict[str, float]]], file: Path) -> None:
     figure = Figure(figsize=(12, 3.2), layout="constrained")
     for axes, (what, (values, label)) in zip(figure.subplots(1, len(AXES)), AXES.items(), strict=True):
-        for name, colour in COLOURS.items():
+        for name, color in COLORS.items():
             milliseconds = [1e3 * point[name] for point in points[what]]
-            axes.plot(values, milliseconds, "o-", color=colour, label=name)
+            axes.plot(values, milliseconds, "o-", color=color, label=name)
         axes.set_xlabel(label)
         axes.set_xticks(values, [str(value) for value in values], fontsize=8)
         axes.set_ylim(bottom=0)

@@ -1,4 +1,4 @@
-"""Works that take their turns in one process, so that a machine that slows down slows down all."""
+"""Timing of functions in turns, so that a varying load of the machine affects all of them."""
 
 import sys
 import time
@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 
-def take_turns(works: Mapping[Key, Callable[[], Any]], turns: int) -> dict[Key, list[float]]:
-    """Return the seconds of each work in each turn, after one to warm up."""
-    taken: dict[Key, list[float]] = {name: [] for name in works}
+def time_in_turns(functions: Mapping[Key, Callable[[], Any]], turns: int) -> dict[Key, list[float]]:
+    """Return the seconds of each function in each turn, after a turn to warm up."""
+    seconds: dict[Key, list[float]] = {name: [] for name in functions}
     for turn in range(turns + 1):
         print(f"turn {turn} of {turns}", file=sys.stderr)
-        for name, work in works.items():
-            began = time.perf_counter()
-            work()
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
             if turn:
-                taken[name].append(time.perf_counter() - began)
-    return taken
+                seconds[name].append(time.perf_counter() - start)
+    return seconds

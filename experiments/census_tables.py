@@ -1,8 +1,8 @@
-"""Tables and a picture of the census: ``python experiments/census_tables.py``.
+"""Tables and a plot of the census: ``python experiments/census_tables.py``.
 
-Writes ``experiments/census/tables.md`` and ``census.png`` from the results that are there. A difference is paired by
-seed and by validation image; its interval covers other seeds and other images of the same data sets, which are taken as
-given. Pooled over data sets, each counts as much as another.
+Writes ``experiments/census/tables.md`` and ``census.png`` from the stored results. Differences are paired by seed and
+by validation image; their confidence intervals cover other seeds and other images of the same data sets. Means over
+data sets give each data set the same weight.
 """
 
 import json
@@ -24,71 +24,71 @@ JUDGED_ON = ("deeppcb", "dsb2018", "hdbpmn")
 TITLES = {row.key: row.title for row in TABLES["census"].rows}
 
 Runs = Mapping[int, Record]
-"""By seed."""
+"""Results by seed."""
 
 
 class Estimate(NamedTuple):
-    """A mean difference of AP, in %."""
+    """Mean difference of AP, in %."""
 
     mean: float
     variance: float
-    freedom: float
+    degrees_of_freedom: float
     runs: int
-    """On each side."""
+    """Number of pairs of runs."""
 
     @property
     def half(self) -> float:
-        """Half of the 95 % interval."""
-        return float(student.ppf(0.975, self.freedom)) * math.sqrt(self.variance)
+        """Half width of the 95 % interval."""
+        return float(student.ppf(0.975, self.degrees_of_freedom)) * math.sqrt(self.variance)
 
     def __str__(self) -> str:
         return f"{self.mean:+.1f} [{self.mean - self.half:+.1f}, {self.mean + self.half:+.1f}]"
 
 
 def compare(runs: Runs, baseline: Runs) -> Estimate | None:
-    """Compare runs on one data set; at least two seeds on both sides."""
+    """Return the difference on one data set, or ``None`` for less than two common seeds."""
     seeds = sorted(set(runs) & set(baseline))
     if len(seeds) < 2:
         return None
-    gaps = np.array([100 * (runs[seed].metrics["AP"] - baseline[seed].metrics["AP"]) for seed in seeds])
+    differences = np.array([100 * (runs[seed].metrics["AP"] - baseline[seed].metrics["AP"]) for seed in seeds])
     resampled = [100 * np.subtract(runs[seed].resampled, baseline[seed].resampled) for seed in seeds]
-    of_seeds = gaps.var(ddof=1) / len(seeds)
-    of_images = np.mean(resampled, axis=0).var()
-    # the variance over images is known from a thousand draws, that over seeds from a few: Welch and Satterthwaite
-    freedom = (of_seeds + of_images) ** 2 / (of_seeds**2 / (len(seeds) - 1) + of_images**2 / 1000)
-    return Estimate(float(gaps.mean()), float(of_seeds + of_images), float(freedom), len(seeds))
+    over_seeds = differences.var(ddof=1) / len(seeds)
+    over_images = np.mean(resampled, axis=0).var()
+    # Welch-Satterthwaite: a thousand resamples estimate the variance over images, a few runs that over seeds
+    freedom = (over_seeds + over_images) ** 2 / (over_seeds**2 / (len(seeds) - 1) + over_images**2 / 1000)
+    return Estimate(float(differences.mean()), float(over_seeds + over_images), float(freedom), len(seeds))
 
 
 def pool(estimates: Sequence[Estimate]) -> Estimate:
-    """Average over data sets."""
-    shares = [estimate.variance / len(estimates) ** 2 for estimate in estimates]
-    freedom = sum(shares) ** 2 / sum(s**2 / e.freedom for s, e in zip(shares, estimates, strict=True))
+    """Return the mean over data sets."""
+    variances = [estimate.variance / len(estimates) ** 2 for estimate in estimates]
+    freedom = sum(variances) ** 2 / sum(v**2 / e.degrees_of_freedom for v, e in zip(variances, estimates, strict=True))
     mean = sum(estimate.mean for estimate in estimates) / len(estimates)
-    return Estimate(mean, sum(shares), freedom, sum(estimate.runs for estimate in estimates))
+    return Estimate(mean, sum(variances), freedom, sum(estimate.runs for estimate in estimates))
 
 
 def load(model: str, suffix: str = "") -> dict[str, dict[str, dict[int, Record]]]:
-    """Return data set -> row -> seed -> run."""
-    found: dict[str, dict[str, dict[int, Record]]] = {}
+    """Return the results by data set, row and seed."""
+    results: dict[str, dict[str, dict[int, Record]]] = {}
     for name in (*CHOSEN_ON, *JUDGED_ON):
         file = HERE / f"{name}-{model}{suffix}" / "results.jsonl"
         if file.exists():
             for (row, seed), record in sorted(Store(file).records.items()):
-                found.setdefault(name, {}).setdefault(row, {})[seed] = record
-    return found
+                results.setdefault(name, {}).setdefault(row, {})[seed] = record
+    return results
 
 
-def ap_table(found: dict[str, dict[str, dict[int, Record]]]) -> list[list[str]]:
-    """Return AP of each row on each data set: mean and, over seeds, standard deviation."""
-    rows = [["", *(f"{name} (AP)" for name in found)]]
+def ap_table(results: dict[str, dict[str, dict[int, Record]]]) -> list[list[str]]:
+    """Return mean and standard deviation of AP over seeds, of each row on each data set."""
+    rows = [["", *(f"{name} (AP)" for name in results)]]
     for key in TITLES:
-        if any(key in runs for runs in found.values()):
-            rows.append([TITLES[key], *(spread(runs.get(key, {})) for runs in found.values())])
+        if any(key in runs for runs in results.values()):
+            rows.append([TITLES[key], *(mean_std(runs.get(key, {})) for runs in results.values())])
     return rows
 
 
-def spread(runs: Runs) -> str:
-    """Write mean and standard deviation over seeds."""
+def mean_std(runs: Runs) -> str:
+    """Format mean and standard deviation over seeds."""
     values = [100 * run.metrics["AP"] for run in runs.values()]
     if not values:
         return "-"
@@ -97,28 +97,28 @@ def spread(runs: Runs) -> str:
 
 
 def differences(
-    found: dict[str, dict[str, dict[int, Record]]],
+    results: dict[str, dict[str, dict[int, Record]]],
     baseline: str,
     others: Mapping[str, Mapping[str, Runs]] | None = None,
 ) -> dict[str, dict[str, Estimate]]:
-    """Return row -> data set or pool -> difference to the baseline, which may come from other runs."""
-    result: dict[str, dict[str, Estimate]] = {}
+    """Return the differences to a baseline, perhaps of other runs, by row and data set or group of data sets."""
+    table: dict[str, dict[str, Estimate]] = {}
     for key in TITLES:
         own = {}
-        for name, runs in found.items():
-            base = (others or found).get(name, {}).get(baseline, {})
+        for name, runs in results.items():
+            base = (others or results).get(name, {}).get(baseline, {})
             if (key != baseline or others) and (estimate := compare(runs.get(key, {}), base)):
                 own[name] = estimate
         for title, names in (("chosen on", CHOSEN_ON), ("judged on", JUDGED_ON), ("all", CHOSEN_ON + JUDGED_ON)):
             if all(name in own for name in names):
                 own[title] = pool([own[name] for name in names])
         if own:
-            result[key] = own
-    return result
+            table[key] = own
+    return table
 
 
 def difference_table(rows: dict[str, dict[str, Estimate]]) -> list[list[str]]:
-    """Return a line for each row and a column for each data set and pool."""
+    """Return a line for each row and a column for each data set and group of data sets."""
     names = [
         n for n in (*CHOSEN_ON, *JUDGED_ON, "chosen on", "judged on", "all") if any(n in own for own in rows.values())
     ]
@@ -126,7 +126,7 @@ def difference_table(rows: dict[str, dict[str, Estimate]]) -> list[list[str]]:
 
 
 def stability_table(lines: Sequence[dict[str, object]]) -> list[list[str]]:
-    """Count the runs that diverged, of all, by data set and rate."""
+    """Return the number of diverged runs by row, data set and learning rate."""
     groups = list(dict.fromkeys(str(line["group"]) for line in lines))
     rows = [["", *groups]]
     for key in TITLES:
@@ -141,50 +141,51 @@ def stability_table(lines: Sequence[dict[str, object]]) -> list[list[str]]:
 
 
 def diverged(line: dict[str, object]) -> bool:
-    """Say whether a short run diverged: not finite, or its mean loss rose, and above 3."""
+    """Return whether a short run diverged: its loss is not finite, or rose above 3."""
     losses: list[float] = line["losses"]  # type: ignore[assignment]
     return not losses or not all(map(math.isfinite, losses)) or (losses[-1] > losses[0] and losses[-1] > 3)
 
 
 def markdown(rows: list[list[str]]) -> str:
-    """Write a table."""
+    """Format a table as Markdown."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|---|" + "---|" * (len(rows[0]) - 1), *lines[1:]]) + "\n"
 
 
 def draw(rows: dict[str, dict[str, Estimate]], file: Path) -> None:
-    """Draw differences to FPN with their intervals."""
+    """Plot differences to FPN with their confidence intervals."""
     figure = Figure(figsize=(8, 1 + 0.28 * sum(len(own) for own in rows.values())), layout="constrained")
     axis = figure.subplots()
-    labels, place = [], 0
+    labels: list[str] = []
     for key, own in rows.items():
         for name, estimate in own.items():
             pooled = name in ("chosen on", "judged on", "all")
             color = "tab:red" if name == "judged on" else "0.1" if pooled else "tab:blue"
-            axis.errorbar(estimate.mean, -place, xerr=estimate.half, fmt="D" if pooled else "o", color=color, capsize=2)
+            axis.errorbar(
+                estimate.mean, -len(labels), xerr=estimate.half, fmt="D" if pooled else "o", color=color, capsize=2
+            )
             labels.append(f"{TITLES[key]}, {'pooled: ' + name if pooled else name}")
-            place += 1
     axis.axvline(0, color="0.6", linewidth=0.8)
-    axis.set_yticks([-i for i in range(place)], labels, fontsize=8)
+    axis.set_yticks([-i for i in range(len(labels))], labels, fontsize=8)
     axis.set_xlabel("AP over FPN, 95 % interval over seeds and images")
     figure.savefig(file, dpi=110)
 
 
 def main() -> None:
-    """Write what there is."""
+    """Write tables and plot."""
     text = "Written by `python experiments/census_tables.py`. In brackets: runs, or 95 % intervals.\n"
     for model in ("faster_rcnn_lite0", "retinanet_lite0"):
-        found = load(model)
-        if not found:
+        results = load(model)
+        if not results:
             continue
-        to_fpn = differences(found, "fpn")
-        text += f"\n## {model}, 8 epochs\n\n{markdown(ap_table(found))}"
+        to_fpn = differences(results, "fpn")
+        text += f"\n## {model}, 8 epochs\n\n{markdown(ap_table(results))}"
         text += f"\nAP over FPN:\n\n{markdown(difference_table(to_fpn))}"
-        if to_pafpn := {key: own for key, own in differences(found, "pafpn").items() if key == "drfpn"}:
+        if to_pafpn := {key: own for key, own in differences(results, "pafpn").items() if key == "drfpn"}:
             text += f"\nAP over PAFPN:\n\n{markdown(difference_table(to_pafpn))}"
         for epochs in sorted({folder.name.split("-")[-2] for folder in HERE.glob(f"*-{model}-*-epochs")}):
             others = load(model, f"-{epochs}-epochs")
-            rows = {key: own for key, own in differences(found, "fpn", others).items() if key == "drfpn"}
+            rows = {key: own for key, own in differences(results, "fpn", others).items() if key == "drfpn"}
             if rows:
                 text += f"\nAP over FPN trained for {epochs} epochs (equal time):\n\n{markdown(difference_table(rows))}"
         if model == "faster_rcnn_lite0" and to_fpn:

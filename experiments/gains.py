@@ -1,10 +1,10 @@
-"""What SRB and CRB weigh the levels with at each step of a training, by convention.
+"""Omega of SRB and gates of CRB at each step of a training, by convention.
 
 ``python experiments/gains.py --data FOLDER [--epochs 8] [--seed 0] [--out docs/gains.png]``
 
-Trains Faster R-CNN lite0 with DRFPN as the census does, once for each convention, and draws over the steps the factor
-that the coarser map is added with (1 + the mean of omega) and the range of the gates. The numbers go to a file of the
-same name that ends in .json; where it is there already, it is drawn without training.
+Trains Faster R-CNN lite0 with DRFPN as the census does, once for each convention, and plots the factor of the coarser
+map (1 + the mean of omega) and the range of the gates over the steps. The values are written to a .json file of the
+same name; if it exists, it is plotted without training.
 """
 
 import argparse
@@ -20,65 +20,65 @@ from torch import nn
 
 from drfpn.data import open_dataset
 from drfpn.training.checkpoint import Card
-from drfpn.training.config import resolve
-from drfpn.training.interrupt import Interruption
-from drfpn.training.run import start_run
-from drfpn.training.trainer import take_step
+from drfpn.training.interrupt import InterruptHandler
+from drfpn.training.resolve import resolve
+from drfpn.training.setup import build_run
+from drfpn.training.trainer import train_step
 from drfpn.utils.console import bar
 
 CONVENTIONS = ("paper", "bounded")
-SETTINGS = ("lr_per_16=0.04", "workers=0", "first=200")
+SETTINGS = ("base_lr=0.04", "workers=0", "max_train_images=200")
 END = 1e4
-"""Loss at which a run counts as diverged and is not followed any further."""
+"""Loss above which a run counts as diverged and is ended."""
 
 
-def follow(data: str, convention: str, epochs: int, seed: int) -> list[dict[str, Any]]:
-    """Train and return loss, factors and gates of each step."""
+def record(data: str, convention: str, epochs: int, seed: int) -> list[dict[str, Any]]:
+    """Train, and return loss, factors and gates of each step."""
     overrides = [*SETTINGS, f"neck_options.convention={convention}"]
     config = resolve("faster_rcnn_lite0_drfpn", data, epochs=epochs, seed=seed, overrides=overrides)
-    dataset = open_dataset(data, "train", first=config.first)
+    dataset = open_dataset(data, "train", max_images=config.max_train_images)
     card = Card(config=config, classes=dataset.classes, category_ids=dataset.category_ids)
     steps: list[dict[str, Any]] = []
-    with TemporaryDirectory() as folder, Interruption() as interruption:
-        run = start_run(card, dataset, Path(folder), torch.device("cpu"), interruption, resume=False)
+    with TemporaryDirectory() as folder, InterruptHandler() as interrupt:
+        run = build_run(card, dataset, Path(folder), torch.device("cpu"), interrupt, resume=False)
         neck: Any = run.state.model.backbone.neck
-        seen: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for i, (srb, crb) in enumerate(zip(neck.top_down.steps, neck.bottom_up.steps, strict=True)):
-            srb.register_forward_hook(lambda block, maps, _, i=i: seen.update({f"factor {i}": factor(block, maps)}))
-            crb.register_forward_hook(lambda block, maps, _, i=i: seen.update({f"gates {i}": gates(block, maps)}))
+            srb.register_forward_hook(lambda block, maps, _, i=i: values.update({f"factor {i}": factor(block, maps)}))
+            crb.register_forward_hook(lambda block, maps, _, i=i: values.update({f"gates {i}": gates(block, maps)}))
         run.model.train()
-        with bar(convention, run.batches.steps * epochs) as progress:
+        with bar(convention, run.batch_sampler.steps_per_epoch * epochs) as progress:
             for epoch in range(epochs):
-                run.batches.start(epoch, 0)
+                run.batch_sampler.set_epoch(epoch)
                 for part in run.loader:
-                    loss = float(take_step(run, [part])["loss"])
-                    steps.append({"loss": loss, **seen})
+                    loss = float(train_step(run, [part])["loss"])
+                    steps.append({"loss": loss, **values})
                     progress.advance(f"loss {loss:.3g}")
                     if not math.isfinite(loss) or loss > END:
                         return steps
-        assert run.log is not None
-        run.log.close()
+        assert run.run_logger is not None
+        run.run_logger.close()
     return steps
 
 
 def factor(block: nn.Module, maps: tuple[torch.Tensor, torch.Tensor]) -> float:
-    """Return what the coarser map counts: 1 for the upsampled one, and omega's mean for the sampled one."""
+    """Return the factor of the coarser map: 1 of the upsampled map plus the mean omega of the sampled one."""
     with torch.no_grad():
-        return 1 + float(block.refine(*maps)[1].mean())  # type: ignore[operator]
+        return 1 + float(block.predict_offset_and_weight(*maps)[1].mean())  # type: ignore[operator]
 
 
 def gates(block: Any, maps: tuple[torch.Tensor, torch.Tensor]) -> tuple[float, float]:
     """Return the smallest and the largest gate."""
     with torch.no_grad():
-        found = block.refinement.gates(*maps)
-    return float(found.min()), float(found.max())
+        values = block.refinement.predict_gates(*maps)
+    return float(values.min()), float(values.max())
 
 
-def draw(found: dict[str, list[dict[str, Any]]], file: Path) -> None:
-    """Draw a column for each convention: loss, factors, gates."""
+def draw(steps_by_convention: dict[str, list[dict[str, Any]]], file: Path) -> None:
+    """Plot a column for each convention: loss, factors, gates."""
     figure = Figure(figsize=(9, 6.5), layout="constrained")
-    axes = figure.subplots(3, len(found), sharex=True, sharey="row")
-    for column, (convention, steps) in enumerate(found.items()):
+    axes = figure.subplots(3, len(steps_by_convention), sharex=True, sharey="row")
+    for column, (convention, steps) in enumerate(steps_by_convention.items()):
         loss, factors, ranges = axes[:, column]
         numbers = range(len(steps))
         loss.plot(numbers, [step["loss"] for step in steps], color="0.3")
@@ -102,7 +102,7 @@ def draw(found: dict[str, list[dict[str, Any]]], file: Path) -> None:
 
 
 def main() -> None:
-    """Train what is missing and draw."""
+    """Train the missing conventions and plot all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--epochs", type=int, default=8)
@@ -111,12 +111,12 @@ def main() -> None:
     args = parser.parse_args()
     file = args.out.with_suffix(".json")
     file.parent.mkdir(parents=True, exist_ok=True)
-    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    steps = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for convention in CONVENTIONS:
-        if convention not in found:
-            found[convention] = follow(args.data, convention, args.epochs, args.seed)
-            file.write_text(json.dumps(found) + "\n", encoding="utf-8")
-    draw(found, args.out)
+        if convention not in steps:
+            steps[convention] = record(args.data, convention, args.epochs, args.seed)
+            file.write_text(json.dumps(steps) + "\n", encoding="utf-8")
+    draw(steps, args.out)
 
 
 if __name__ == "__main__":

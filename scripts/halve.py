@@ -1,4 +1,4 @@
-"""Write a run's weights in half precision, as those that the web page ships: ``python scripts/halve.py RUN FILE``."""
+"""Write the weights of a run in half precision, as the web page has them: ``python scripts/halve.py RUN FILE``."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ def main(run: str, file: str) -> None:
     halves = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
     for name, value in halves.items():
         if not torch.isfinite(value).all():
-            sys.exit(f"{name} does not fit into half precision")
+            sys.exit(f"{name} is out of the range of half precision")
     save_file(halves, file, metadata=metadata)
 
 

@@ -1,4 +1,4 @@
-"""Run docs/tutorial.ipynb from top to bottom and keep what it shows: ``python scripts/run_tutorial.py``."""
+"""Execute docs/tutorial.ipynb and save its outputs: ``python scripts/run_tutorial.py``."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ CELL_SECONDS = 1200
 
 
 def run(notebook: Path = NOTEBOOK) -> Any:
-    """Return the notebook with the outputs of a run in an empty folder."""
+    """Return the notebook, executed in an empty folder."""
     content = nbformat.read(notebook, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
@@ -22,7 +22,7 @@ def run(notebook: Path = NOTEBOOK) -> Any:
 
 
 def trim(content: Any) -> None:
-    """Drop warnings, times, and pictures that are there in a smaller format too."""
+    """Remove stderr, execution times, and PNGs that exist as JPEG too."""
     for cell in content.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":

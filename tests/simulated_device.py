@@ -1,9 +1,9 @@
-"""A simulated device for tests without a GPU: tensors whose values lie on the CPU while their device says otherwise.
+"""A simulated device for tests without a GPU: tensors with values on the CPU that report another device.
 
-Code that asks for the device takes the path that it takes on a GPU, values and gradients are real, tensors of two
-devices cannot be mixed, and every operation is counted that makes the host wait for a GPU: a value that is read, a
-result whose size depends on values, a copy between the devices. Not simulated: which kernels a GPU has, what its
-autocast lowers, and branches that ask for "cuda" by name.
+Code that branches on the device takes the path that it takes on a GPU, values and gradients are real, tensors of two
+devices cannot be mixed, and every operation that makes the host wait for a GPU is counted: reading a value, a result
+whose size depends on values, a copy between the devices. Not simulated: the kernels of a GPU, its autocast, and
+branches on the device type "cuda".
 """
 
 import traceback
@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map
 
 aten = torch.ops.aten
-DEVICE = "meta"  # the one device besides the CPU that every build has, with gradients
+DEVICE = "meta"  # the only device besides the CPU in every build of torch, with gradients
 READS = ("_local_scalar_dense", "is_nonzero", "equal")
 SIZES = (
     "nonzero",
@@ -35,17 +35,17 @@ SIZES = (
 
 
 class SimulatedTensor(Tensor):
-    """A tensor on that device; ``on_cpu`` holds its values."""
+    """A tensor on the simulated device; ``on_cpu`` holds its values."""
 
     on_cpu: Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, on_cpu: Tensor) -> "SimulatedTensor":
-        kinds = {"dtype": on_cpu.dtype, "layout": on_cpu.layout, "storage_offset": on_cpu.storage_offset()}
-        there = Tensor._make_wrapper_subclass(cls, on_cpu.shape, strides=on_cpu.stride(), device=DEVICE, **kinds)
-        there.on_cpu = on_cpu
-        return there
+        options = {"dtype": on_cpu.dtype, "layout": on_cpu.layout, "storage_offset": on_cpu.storage_offset()}
+        simulated = Tensor._make_wrapper_subclass(cls, on_cpu.shape, strides=on_cpu.stride(), device=DEVICE, **options)
+        simulated.on_cpu = on_cpu
+        return simulated
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -53,7 +53,7 @@ class SimulatedTensor(Tensor):
 
 
 class SimulatedDevice(TorchDispatchMode):
-    """Runs operators; ``waits`` counts what makes the host wait, by kind and line, ``kernels`` all but views."""
+    """Runs operators; ``waits`` counts host waits by kind and line, ``kernels`` operators other than views."""
 
     now: "SimulatedDevice"
 
@@ -68,26 +68,26 @@ class SimulatedDevice(TorchDispatchMode):
 
     def run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        there = any(isinstance(tensor, SimulatedTensor) for tensor in tensors)
-        asked = kwargs.get("device")
-        goes = there if asked is None else torch.device(asked).type == DEVICE
-        if not there and not goes:
+        has_simulated = any(isinstance(tensor, SimulatedTensor) for tensor in tensors)
+        device = kwargs.get("device")
+        to_simulated = has_simulated if device is None else torch.device(device).type == DEVICE
+        if not has_simulated and not to_simulated:
             return func(*args, **kwargs)
         self.kernels += not func.is_view
-        self._look(func, args, kwargs, tensors, goes)
+        self._check(func, args, kwargs, tensors, to_simulated)
         cpu_args, cpu_kwargs = tree_map(lambda x: x.on_cpu if isinstance(x, SimulatedTensor) else x, (args, kwargs))
-        out = func(*cpu_args, **cpu_kwargs | ({"device": "cpu"} if asked is not None else {}))
-        if not goes or func is aten._local_scalar_dense.default:
+        out = func(*cpu_args, **cpu_kwargs | ({"device": "cpu"} if device is not None else {}))
+        if not to_simulated or func is aten._local_scalar_dense.default:
             return out
         out = tree_map(
             lambda x: SimulatedTensor(x) if isinstance(x, Tensor) and not isinstance(x, SimulatedTensor) else x, out
         )
-        return return_and_correct_aliasing(func, args, kwargs, out) if there else out
+        return return_and_correct_aliasing(func, args, kwargs, out) if has_simulated else out
 
-    def _look(self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor], goes: bool) -> None:
+    def _check(self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor], to_simulated: bool) -> None:
         name = func.overloadpacket.__name__
         if name in ("_to_copy", "copy_"):
-            target = isinstance(tensors[0], SimulatedTensor) if name == "copy_" else goes
+            target = isinstance(tensors[0], SimulatedTensor) if name == "copy_" else to_simulated
             if isinstance(tensors[-1], SimulatedTensor) != target and not kwargs.get("non_blocking"):
                 self.wait("copy")
             return
@@ -95,31 +95,31 @@ class SimulatedDevice(TorchDispatchMode):
             self.wait("read")
         elif name in ("index", "index_put_", "index_put", "_index_put_impl_"):
             masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)]
-            filled = name != "index" and args[2].numel() == 1 and len(args[1]) == 1  # then it is masked_fill
-            if masks and not filled:
+            is_fill = name != "index" and args[2].numel() == 1 and len(args[1]) == 1  # that is masked_fill
+            if masks and not is_fill:
                 self.wait("read")
         if any(t.device.type == DEVICE and not isinstance(t, SimulatedTensor) for t in tensors):
-            raise RuntimeError(f"{func} has a tensor without numbers, made where this is not seen, at {_place()}")
-        strangers = [t for t in tensors if not isinstance(t, SimulatedTensor) and t.dim() > 0]
-        if strangers and name not in ("index", "index_put_", "index_put"):
-            raise RuntimeError(f"{func} has a tensor of the CPU, {tuple(strangers[0].shape)}, at {_place()}")
+            raise RuntimeError(f"{func} has a tensor without values, made outside of dispatch, at {_location()}")
+        cpu_tensors = [t for t in tensors if not isinstance(t, SimulatedTensor) and t.dim() > 0]
+        if cpu_tensors and name not in ("index", "index_put_", "index_put"):
+            raise RuntimeError(f"{func} has a tensor on the CPU, {tuple(cpu_tensors[0].shape)}, at {_location()}")
 
     def wait(self, kind: str) -> None:
-        self.waits[f"{kind} {_place()}"] += 1
+        self.waits[f"{kind} {_location()}"] += 1
 
 
 class _Makers(TorchFunctionMode):
-    """``torch.tensor`` builds on the CPU and copies, which dispatch does not see."""
+    """Counts the copies of ``torch.tensor`` and of lists as indices, which are not dispatched."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
-        made = name in ("tensor", "as_tensor") and not isinstance(args[0], Tensor)
-        if made and kwargs.get("device") is not None and torch.device(kwargs["device"]).type == DEVICE:
+        creates = name in ("tensor", "as_tensor") and not isinstance(args[0], Tensor)
+        if creates and kwargs.get("device") is not None and torch.device(kwargs["device"]).type == DEVICE:
             kwargs["device"] = "cpu"
         elif name == "__getitem__" and isinstance(args[0], SimulatedTensor) and isinstance(args[1], tuple):
             lists = [isinstance(part, list) for part in args[1]]
-            SimulatedDevice.now.waits.update({f"copy {_place()}": sum(lists)} if any(lists) else {})
+            SimulatedDevice.now.waits.update({f"copy {_location()}": sum(lists)} if any(lists) else {})
             index = tuple(
                 SimulatedTensor(torch.tensor(part)) if listed else part
                 for part, listed in zip(args[1], lists, strict=True)
@@ -134,8 +134,8 @@ class _Makers(TorchFunctionMode):
             return SimulatedTensor(func(*args, **kwargs))
 
 
-def _place() -> str:
-    """Return the line that waits, and the innermost one of drfpn above it where it is torchvision's."""
+def _location() -> str:
+    """Return the line that waits; if it is torchvision's, also the innermost line of drfpn in the stack."""
     frames = [f for f in traceback.extract_stack() if "/drfpn/" in f.filename or "/torchvision/" in f.filename]
     ours = [f for f in frames if "/drfpn/" in f.filename]
     shown = dict.fromkeys(f"{f.filename.rsplit('/', 1)[-1]}:{f.lineno}" for f in [*frames[-1:], *ours[-1:]])

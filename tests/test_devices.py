@@ -1,7 +1,6 @@
-"""On a device that is not the CPU: the same values by the other path, no mixing of devices, few waits. Needs no GPU."""
+"""Necks and detectors on a simulated device: the CPU's values, no mixed devices, few host waits and kernels."""
 
 import copy
-from importlib import import_module
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from torch.testing import assert_close
 
 from drfpn import DRFPN, FPN, build_detector
 from drfpn.necks import NECKS, SimpleFPN
+from drfpn.ops import dispatch
 from tests.detectors.scenes import SMALL, scene
 from tests.simulated_device import simulated_device, to_cpu, to_device
 
@@ -21,7 +21,7 @@ WAITS = {
     "retinanet": (0, 11),
     "fcos": (18, 3),
 }
-"""Of a training step's forward pass: for a batch, and more for each image. May only fall."""
+"""Host waits of a training step's forward pass: per batch, and per image. These numbers may only decrease."""
 
 WAITS_INFERENCE = {
     "faster_rcnn": 15,
@@ -31,22 +31,21 @@ WAITS_INFERENCE = {
     "retinanet": 6,
     "fcos": 6,
 }
-"""Of the detections of one image, some of them once a mask. May only fall."""
+"""Host waits of the detection of one image, some of them once per mask. These numbers may only decrease."""
 
 KERNELS = {"fpn": 14, "drfpn, paper": 116, "drfpn, release": 137, "drfpn": 167}
-"""Of a pyramid of four levels in inference, among them nine for each grid that a GPU keeps. May only fall."""
+"""Kernels of a neck of four levels in inference, nine of them per grid, which a GPU caches. May only decrease."""
 
 
 @pytest.mark.parametrize("name", NECKS)
-def test_a_pyramid_never_waits_and_gives_the_same(name) -> None:
+def test_a_neck_never_waits_and_returns_the_same(name) -> None:
     make = NECKS[name]
-    plain = make is SimpleFPN
-    first = make.first_level - 2
-    channels = (32,) * 4 if plain else (16, 24, 32, 40)[first:]
-    sizes = [(8, 12)] * 4 if plain else [(33, 48), (17, 24), (9, 12), (5, 6)][first:]
+    count = len(make.backbone_strides)
+    channels = (32,) * count if make is SimpleFPN else (16, 24, 32, 40)[-count:]
+    sizes = [(8, 12)] * count if make is SimpleFPN else [(33, 48), (17, 24), (9, 12), (5, 6)][-count:]
     neck = make(channels, 32).train()
     for parameter in neck.parameters():
-        parameter.data.add_(0.02 * torch.randn_like(parameter))  # what begins at zero does something too
+        parameter.data.add_(0.02 * torch.randn_like(parameter))  # no layer stays zero
     maps = [torch.randn(2, c, *size) for c, size in zip(channels, sizes, strict=True)]
     other = copy.deepcopy(neck)
     expected = neck(maps)
@@ -64,7 +63,7 @@ def test_a_pyramid_never_waits_and_gives_the_same(name) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-def test_a_detector_trains_and_predicts_there(name) -> None:
+def test_a_detector_trains_and_predicts(name) -> None:
     model = build_detector(f"{name}_lite0_drfpn", 3, **SMALL[name])
     other, (images, targets) = copy.deepcopy(model), scene((96, 128), (128, 96))
     torch.manual_seed(1)
@@ -73,7 +72,7 @@ def test_a_detector_trains_and_predicts_there(name) -> None:
     with simulated_device() as device:
         to_device(other)
         with torch.no_grad():
-            other.eval().detect(to_device(images))  # a fresh detector predicts before it has trained
+            other.eval().detect(to_device(images))  # an untrained detector predicts
         device.waits.clear()
         torch.manual_seed(1)
         losses = other.train()(to_device(images), to_device(targets))
@@ -82,23 +81,23 @@ def test_a_detector_trains_and_predicts_there(name) -> None:
         torch.stack(list(losses.values())).sum().backward()
         device.waits.clear()
         with torch.no_grad():
-            found = other.eval().detect(to_device(images[:1]))
+            preds = other.eval().detect(to_device(images[:1]))
         assert sum(device.waits.values()) <= WAITS_INFERENCE[name], device.waits.most_common()
-    assert_close(to_cpu(losses), expected, rtol=1e-3, atol=1e-4)  # of regions that rounding may order otherwise
+    assert_close(to_cpu(losses), expected, rtol=1e-3, atol=1e-4)  # rounding may change the order of RoIs
     assert all(p.grad is not None for p in other.parameters() if p.requires_grad)  # as DDP needs it
     with torch.no_grad():
-        wanted = model.eval().detect(images[:1])
-    assert [len(one["scores"]) for one in found] == [len(one["scores"]) for one in wanted]
+        expected_preds = model.eval().detect(images[:1])
+    assert [len(one["scores"]) for one in preds] == [len(one["scores"]) for one in expected_preds]
 
 
-def pyramid(name: str) -> nn.Module:
+def make_neck(name: str) -> nn.Module:
     channels = (16, 24, 32, 40)
     return FPN(channels, 32) if name == "fpn" else DRFPN(channels, 32, convention=name.partition(", ")[2] or "bounded")
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_pyramid_launches_few_kernels_and_copies_nothing(name) -> None:
-    neck, maps = pyramid(name).eval(), [torch.randn(1, c, 32 >> i, 48 >> i) for i, c in enumerate((16, 24, 32, 40))]
+def test_a_neck_launches_few_kernels_and_copies_nothing(name) -> None:
+    neck, maps = make_neck(name).eval(), [torch.randn(1, c, 32 >> i, 48 >> i) for i, c in enumerate((16, 24, 32, 40))]
     with simulated_device() as device, torch.no_grad():
         neck, maps = to_device(neck), to_device(maps)
         device.kernels = 0
@@ -108,14 +107,11 @@ def test_a_pyramid_launches_few_kernels_and_copies_nothing(name) -> None:
 
 
 @pytest.mark.parametrize("name", ["drfpn", "drfpn, release", "fpn_dcn", "fapn", "dysample"])
-def test_where_results_must_repeat_the_same_comes_by_embedding_bags(name, monkeypatch) -> None:
+def test_deterministic_mode_returns_the_same_by_embedding_bags(name, monkeypatch) -> None:
     """As on CUDA under torch.use_deterministic_algorithms."""
-    for name_of_module in ("add_warped", "deform_conv", "grid_sample", "roi_align"):
-        module = import_module(f"drfpn.ops.{name_of_module}")
-        for ask in ("must_repeat", "reads_rows"):
-            if hasattr(module, ask):
-                monkeypatch.setattr(module, ask, lambda device: True)
-    neck = pyramid(name) if name.startswith("drfpn") else NECKS[name]((16, 24, 32, 40), 32)
+    for switch in ("must_be_deterministic", "use_embedding_bag"):
+        monkeypatch.setattr(dispatch, switch, lambda device: True)
+    neck = make_neck(name) if name.startswith("drfpn") else NECKS[name]((16, 24, 32, 40), 32)
     for parameter in neck.parameters():
         parameter.data.add_(0.02 * torch.randn_like(parameter))
     neck.eval()

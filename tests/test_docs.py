@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.main import get_command
 
-from drfpn.export import metadata_of, to_archive
+from drfpn.export import export_metadata, to_pt2
 from drfpn.training import RunConfig, resolve
 from drfpn.training.checkpoint import Card, build, save_detector
 
@@ -32,7 +32,7 @@ def test_the_python_that_runs_an_archive_needs_no_drfpn(tmp_path, monkeypatch, c
     card = small_card()
     model = build(card)
     model.roi_heads.box_predictor.cls_score.bias.data[1] = 3  # random weights that are sure of it
-    to_archive(model, Path("best.pt2"), metadata_of(model, card))
+    to_pt2(model, Path("best.pt2"), export_metadata(model, card))
     Image.new("RGB", (131, 97), "gray").save("photo.jpg")
     code = re.findall(r"```python\n(.*?)```", (ROOT / "docs/exporting.md").read_text(), flags=re.DOTALL)[-1]
     assert "drfpn." not in code.replace("drfpn.json", "")
@@ -89,7 +89,7 @@ def test_every_command_of_the_readme_exists() -> None:
         "docs/reproduction.md",
         "experiments/README.md",
         "docs/predicting.md",
-        "docs/rivals.md",
+        "docs/baselines.md",
         "docs/training.md",
         "CONTRIBUTING.md",
     ],

@@ -1,4 +1,4 @@
-"""The benchmark for a GPU runs at toy sizes without one."""
+"""The GPU benchmark runs at toy sizes without a GPU."""
 
 import json
 import os
@@ -14,11 +14,11 @@ SECTIONS = ["necks", "detectors", "deterministic", "full_size", "neck_alone", "t
 
 def run(*arguments: str) -> dict:
     command = [sys.executable, str(REPOSITORY / "benchmarks" / "gpu.py"), "--tiny", *arguments]
-    done = subprocess.run(
+    process = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True
     )
-    assert "| drfpn, TF32 |" in done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    assert "| drfpn, TF32 |" in process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
@@ -35,6 +35,6 @@ def test_every_section_runs_and_agrees_with_the_cpu(tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_a_section_that_does_not_fit_is_left_out() -> None:
+def test_sections_beyond_the_budget_are_skipped() -> None:
     result = run("--budget", "10")
     assert list(result) == ["machine", "seconds"]

@@ -17,8 +17,8 @@ def test_the_tutorial_runs_and_shows_what_it_says() -> None:
     cells = script.run().cells
     outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
     text = "".join(output.get("text", "") for output in outputs)
-    assert "pyramid before: FeaturePyramidNetwork" in text
-    assert "pyramid after:  DRFPN" in text
-    assert "C2-C3 samples are moved by" in text
+    assert "neck before: FeaturePyramidNetwork" in text
+    assert "neck after:  DRFPN" in text
+    assert "C2-C3 mean offset" in text
     assert "star 0.9" in text
     assert sum("image/jpeg" in output.get("data", {}) for output in outputs) == 4

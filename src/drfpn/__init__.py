@@ -1,6 +1,12 @@
-"""Better feature pyramids for object detection: DRFPN, its detectors, training, evaluation and pictures.
+"""DRFPN (dual refinement feature pyramid network) and other necks for object detection.
 
-Names are imported when first used, so that ``drfpn --help`` does not wait for torch.
+Public packages:
+
+- :mod:`drfpn.necks`: the necks; :mod:`drfpn.detectors`: detectors with these necks.
+- :mod:`drfpn.data`: data sets and annotation formats.
+- :mod:`drfpn.training`, :mod:`drfpn.evaluation`, :mod:`drfpn.inference`, :mod:`drfpn.export`.
+
+The other packages are internal. Names are imported lazily, so that ``drfpn --help`` does not import PyTorch.
 """
 
 from importlib import import_module
@@ -14,7 +20,7 @@ __version__ = "0.1.0"
 
 __all__ = ["DRFPN", "FPN", "PAFPN", "build_detector", "list_models", "load_release", "replace_neck"]
 
-_HOME = {
+_MODULES = {
     "DRFPN": "drfpn.necks",
     "FPN": "drfpn.necks",
     "PAFPN": "drfpn.necks",
@@ -26,8 +32,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'drfpn' has no attribute '{name}'")
 
 

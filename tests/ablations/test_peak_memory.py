@@ -1,4 +1,4 @@
-"""What holds for the memory that a detector is said to need."""
+"""Peak memory of a detector."""
 
 from functools import partial
 

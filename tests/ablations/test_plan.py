@@ -1,16 +1,16 @@
-"""What holds for the runs of a table before any is made."""
+"""Planned runs of a table."""
 
 import pytest
 import torch
 
 from drfpn.ablations.plan import plan
-from drfpn.ablations.runner import places
+from drfpn.ablations.runner import assign_devices
 from drfpn.ablations.tables import TABLES
 from drfpn.utils.errors import UserError
 
 
-def test_rows_differ_in_the_pyramid_alone_and_a_seed_is_done_before_the_next() -> None:
-    runs = plan(TABLES["table4"], "shapes", seeds=range(2), epochs=3, overrides=["lr_per_16=0.04"])
+def test_rows_differ_in_the_neck_alone_and_are_ordered_by_seed() -> None:
+    runs = plan(TABLES["table4"], "shapes", seeds=range(2), epochs=3, overrides=["base_lr=0.04"])
     assert [run.name for run in runs][:7] == ["fpn-0", "fpn-dcn-0", "crb-ppm-0", "spo-0", "gir-0", "drfpn-0", "fpn-1"]
     models = {run.row: run.config.model for run in runs}
     assert models["fpn-dcn"] == "faster_rcnn_lite0_fpn_dcn"
@@ -19,20 +19,20 @@ def test_rows_differ_in_the_pyramid_alone_and_a_seed_is_done_before_the_next() -
     for run in runs:
         differs = set(first.changed(run.config)) - {"seed"}
         assert differs <= {"model", "neck_options"}
-        assert (run.config.lr_per_16, run.config.epochs) == (0.04, 3)
+        assert (run.config.base_lr, run.config.epochs) == (0.04, 3)
 
 
-def test_a_convention_is_that_of_every_drfpn_that_does_not_say_one() -> None:
+def test_a_convention_applies_to_every_drfpn_that_does_not_set_one() -> None:
     options = {run.row: run.config.neck_options for run in plan(TABLES["pyramids"], "shapes", convention="paper")}
     assert options["fpn"] == options["pafpn"] == {}
     assert options["drfpn"] == {"convention": "paper"}
     assert options["drfpn-release"] == {"convention": "release"}
-    with pytest.raises(UserError, match="convention must be 'bounded', 'paper' or 'release', not 'papr'"):
+    with pytest.raises(UserError, match="`convention` must be 'bounded', 'paper' or 'release', not 'papr'"):
         plan(TABLES["pyramids"], "shapes", convention="papr")
 
 
-def test_every_row_keeps_its_parts_in_a_run_s_settings() -> None:
-    """Settings are YAML: parts go by name, and None must stay None."""
+def test_the_options_of_every_row_survive_yaml() -> None:
+    """None must stay None."""
     import yaml
 
     for name in TABLES:
@@ -49,21 +49,21 @@ def test_the_paper_s_scale_takes_its_schedule_and_another_detector_by_name() -> 
         plan(TABLES["table2"], "shapes", model="retinanett_lite0")
 
 
-def test_places_are_the_devices_and_share_the_processor(monkeypatch) -> None:
+def test_runs_are_assigned_to_the_devices_and_divide_the_cpu_cores(monkeypatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert places("auto", None) == (["cpu"], None)
-    assert places("cpu", 2) == (["cpu", "cpu"], 4)
+    assert assign_devices("auto", None) == (["cpu"], None)
+    assert assign_devices("cpu", 2) == (["cpu", "cpu"], 4)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert places("auto", None) == (["cuda:0", "cuda:1"], None)
-    assert places("auto", 3)[0] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert assign_devices("auto", None) == (["cuda:0", "cuda:1"], None)
+    assert assign_devices("auto", 3)[0] == ["cuda:0", "cuda:1", "cuda:0"]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert places("cpu", 2)[1] is None
+    assert assign_devices("cpu", 2)[1] is None
 
 
-def test_a_method_s_parts_of_the_detector_are_in_its_row_and_the_rest_is_equal() -> None:
-    runs = {run.row: run.config for run in plan(TABLES["rivals"], "shapes")}
+def test_detector_options_of_a_method_are_in_its_row_and_the_rest_is_equal() -> None:
+    runs = {run.row: run.config for run in plan(TABLES["baselines"], "shapes")}
     fpn = runs["fpn"].detector_options
     assert runs["libra"].detector_options == fpn
     assert runs["libra-method"].detector_options == {**fpn, "box_loss": "balanced_l1", "sampler": "iou_balanced"}

@@ -1,15 +1,15 @@
-"""What holds for the file of finished runs."""
+"""The file of results of finished runs."""
 
 import json
 
 import numpy as np
 import pytest
 
-from drfpn.ablations.store import Store, digest
+from drfpn.ablations.store import Store, dataset_digest
 from drfpn.data import ShapesDataset
-from drfpn.evaluation import analyze, score
-from drfpn.evaluation.bootstrap import resampled_ap
-from drfpn.evaluation.matching import find_matches
+from drfpn.evaluation import analyze, evaluate_results
+from drfpn.evaluation.bootstrap import bootstrap_ap
+from drfpn.evaluation.matching import match_detections
 from drfpn.training import resolve
 from drfpn.utils.errors import UserError
 
@@ -20,7 +20,7 @@ def test_what_is_kept_is_read_again(tmp_path, make_record) -> None:
         store.add(make_record(row, seed))
     again = Store(tmp_path / "results.jsonl")
     assert again.records == store.records
-    assert {row: list(runs) for row, runs in again.of(["fpn", "srb"]).items()} == {"fpn": [0, 1], "srb": []}
+    assert {row: list(runs) for row, runs in again.select(["fpn", "srb"]).items()} == {"fpn": [0, 1], "srb": []}
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 3
 
 
@@ -52,12 +52,12 @@ def test_a_digest_tells_data_apart_but_not_where_it_lies() -> None:
     for image in same["images"]:
         image["file_name"] = "elsewhere/" + str(image.get("file_name"))
     same["annotations"].reverse()
-    assert digest(same) == digest(truth)
+    assert dataset_digest(same) == dataset_digest(truth)
     same["annotations"][0]["bbox"][0] += 1
-    assert digest(same) != digest(truth)
+    assert dataset_digest(same) != dataset_digest(truth)
 
 
-def test_resamples_are_paired_and_centre_on_ap() -> None:
+def test_resamples_are_paired_and_center_on_ap() -> None:
     truth = ShapesDataset("val", 20).ground_truth()
     rng = np.random.default_rng(0)
     results = [
@@ -65,9 +65,9 @@ def test_resamples_are_paired_and_centre_on_ap() -> None:
         for row in truth["annotations"]
         if rng.uniform() < 0.6
     ]
-    matches = find_matches("hotcoco", truth, results, "bbox")
-    drawn = resampled_ap(matches, resamples=300)
-    assert (resampled_ap(matches, resamples=300) == drawn).all()
-    assert drawn.mean() == pytest.approx(score(truth, results).box["AP"], abs=0.05)
+    matches = match_detections("hotcoco", truth, results, "bbox")
+    drawn = bootstrap_ap(matches, resamples=300)
+    assert (bootstrap_ap(matches, resamples=300) == drawn).all()
+    assert drawn.mean() == pytest.approx(evaluate_results(truth, results).box["AP"], abs=0.05)
     low, high = analyze(truth, results, resamples=300).box.interval
     assert high - low == pytest.approx(np.subtract(*np.quantile(drawn, [0.975, 0.025])))

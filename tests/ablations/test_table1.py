@@ -43,7 +43,7 @@ def test_the_counts_are_those_of_table_7() -> None:
     assert counts["faster_rcnn_r50_drfpn"] == 48_382_371
 
 
-def test_the_counts_of_rivals_are_those_of_their_parts() -> None:
+def test_the_counts_of_baselines_are_the_sums_of_their_modules() -> None:
     counts = trainable_parameters()
     plain = counts["faster_rcnn_r50_fpn"]
     assert counts["faster_rcnn_r50_libra"] - plain == 263_168

@@ -1,4 +1,4 @@
-"""What holds for the rows of the paper's tables."""
+"""Rows of the tables of the paper."""
 
 import math
 import re
@@ -10,21 +10,21 @@ from torch import nn
 
 from drfpn import DRFPN, FPN, build_detector
 from drfpn.ablations.plan import plan
-from drfpn.ablations.tables import NECK_CONFIGS, PAPER, TABLES, choose_rows, find_table, pairs_of_parts
-from drfpn.necks import NECKS as NECKS
-from drfpn.training.trial_step import step
+from drfpn.ablations.tables import NECK_CONFIGS, PAPER_NECKS, TABLES, choose_rows, find_table, module_pairs
+from drfpn.necks import NECKS
+from drfpn.training.trial_step import run_trial_step
 from drfpn.utils.errors import UserError
 
 R50 = (256, 512, 1024, 2048)
 FPN_MODEL = 41_527_712
-"""Parameters that learn in Faster R-CNN R50 with FPN and 80 classes (41.53 M of Table 7)."""
-of_the_paper = pytest.mark.parametrize("key", PAPER)
-every_pyramid = pytest.mark.parametrize("key", NECK_CONFIGS)
+"""Trainable parameters of Faster R-CNN R50 with FPN and 80 classes (41.53 M of Table 7)."""
+paper_necks = pytest.mark.parametrize("key", PAPER_NECKS)
+all_necks = pytest.mark.parametrize("key", NECK_CONFIGS)
 
 
 def neck(key: str, channels=R50, width: int = 256, **options) -> nn.Module:
-    pyramid = NECK_CONFIGS[key]
-    return NECKS[pyramid.neck](channels, width, **pyramid.options, **options)
+    config = NECK_CONFIGS[key]
+    return NECKS[config.neck](channels, width, **config.options, **options)
 
 
 def size(module: nn.Module) -> int:
@@ -32,7 +32,7 @@ def size(module: nn.Module) -> int:
 
 
 def added(key: str, **options) -> int:
-    """Return the parameters that a pyramid adds to FPN's."""
+    """Return the parameters that a neck has more than FPN."""
     with torch.device("meta"):
         return size(neck(key, **options)) - size(FPN(R50))
 
@@ -43,12 +43,12 @@ def test_the_tables_have_the_papers_rows() -> None:
     assert used == set(NECK_CONFIGS)
     models = {(p.neck, str(sorted({**p.options, **p.detector}.items()))) for p in NECK_CONFIGS.values()}
     assert len(models) == len(NECK_CONFIGS)
-    assert len(PAPER) == 26
+    assert len(PAPER_NECKS) == 26
 
 
-def test_every_pyramid_for_faster_rcnn_is_among_the_rivals() -> None:
-    rivals = {NECK_CONFIGS[row.key].neck for row in TABLES["rivals"].rows}
-    assert set(NECKS) - rivals == {
+def test_every_neck_for_faster_rcnn_is_among_the_baselines() -> None:
+    baselines = {NECK_CONFIGS[row.key].neck for row in TABLES["baselines"].rows}
+    assert set(NECKS) - baselines == {
         "simple_fpn",
         "sepc",
         "fpn_scale",
@@ -107,7 +107,7 @@ def test_what_a_row_adds_follows_from_its_layers() -> None:
     assert added("crb-from-both") == added("crb-from-sum") + pairs * (2 * w * w + w)
 
 
-def test_the_page_about_readings_has_the_parameters_of_every_row_that_it_names() -> None:
+def test_the_reproduction_page_has_the_parameters_of_every_row_that_it_names() -> None:
     page = (Path(__file__).parents[2] / "docs/reproduction.md").read_text(encoding="utf-8")
     rows = [re.match(r"\| `([\w-]+)`.* \| ([\d,]+) \|$", line) for line in page.splitlines()]
     named = {row[1]: int(row[2].replace(",", "")) for row in rows if row}
@@ -120,10 +120,10 @@ def size_of_guide(w: int) -> int:
     return w * w + 9 * (w // 2) ** 2 + w // 2
 
 
-@of_the_paper
+@paper_necks
 @pytest.mark.parametrize("hw", [(32, 48), (25, 37)])
-def test_every_pyramid_runs_forward_and_backward_and_no_branch_is_dead(key, hw, pyramid_maps) -> None:
-    """What waits for a zero weight at the start has a gradient from the second step on."""
+def test_every_neck_runs_forward_and_backward_and_no_branch_is_dead(key, hw, pyramid_maps) -> None:
+    """Parameters behind a weight that is initialized with zero have a gradient from the second step on."""
     pyramid = neck(key, (8, 12, 16, 20), 16).train()
     maps = pyramid_maps((8, 12, 16, 20), *hw)
     optimizer = torch.optim.SGD(pyramid.parameters(), lr=0.01)
@@ -138,11 +138,11 @@ def test_every_pyramid_runs_forward_and_backward_and_no_branch_is_dead(key, hw, 
     assert all(p.grad.isfinite().all() for p in pyramid.parameters())
 
 
-@of_the_paper
+@paper_necks
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
 @pytest.mark.parametrize("relu", [False, True])
 def test_every_level_starts_within_a_factor_of_fpns(key, scale, relu, pyramid_maps) -> None:
-    """A factor of 2 but for PAFPN's path, which adds what it finds, and for a context without a path of its own."""
+    """A factor of 2 but for PAFPN's path, which adds its input, and for a context module without another module."""
     channels = (24, 40, 112, 320)
     maps = pyramid_maps(channels, 32, 48, scale=scale)
     maps = [m.relu() for m in maps] if relu else maps
@@ -155,9 +155,9 @@ def test_every_level_starts_within_a_factor_of_fpns(key, scale, relu, pyramid_ma
     assert ratio.max() < limit, ratio
 
 
-@of_the_paper
+@paper_necks
 @pytest.mark.slow
-def test_every_pyramid_runs_forward_and_backward_at_the_papers_width(key, pyramid_maps) -> None:
+def test_every_neck_runs_forward_and_backward_at_the_papers_width(key, pyramid_maps) -> None:
     pyramid = neck(key).train()
     maps = [m.requires_grad_() for m in pyramid_maps(R50, 32, 40, batch=1)]
     out = pyramid(maps)
@@ -166,7 +166,7 @@ def test_every_pyramid_runs_forward_and_backward_at_the_papers_width(key, pyrami
     assert all(m.grad is not None and m.grad.isfinite().all() and m.grad.any() for m in maps)
 
 
-@every_pyramid
+@all_necks
 @pytest.mark.slow
 def test_every_row_trains_a_step_at_the_small_scale(key) -> None:
     run = next(run for name in TABLES for run in plan(TABLES[name], "shapes") if run.row == key)
@@ -183,20 +183,20 @@ def test_every_row_trains_a_step_at_the_small_scale(key) -> None:
         **config.detector_options,
     )
     before = {name: p.detach().clone() for name, p in detector.backbone.neck.named_parameters()}
-    taken = step(detector, 128, 160)
+    taken = run_trial_step(detector, 128, 160)
     assert math.isfinite(taken.loss)
     assert not taken.without
     moved = [name for name, p in detector.backbone.neck.named_parameters() if not p.equal(before[name])]
     assert moved
 
 
-@of_the_paper
+@paper_necks
 def test_every_row_builds_at_the_papers_scale(key) -> None:
-    pyramid = NECK_CONFIGS[key]
+    config = NECK_CONFIGS[key]
     with torch.device("meta"):
-        detector = build_detector(f"faster_rcnn_r50_{pyramid.neck}", 80, neck_options=pyramid.options)
-    learning = sum(p.numel() for p in detector.parameters() if p.requires_grad)
-    assert learning == FPN_MODEL + added(key)
+        detector = build_detector(f"faster_rcnn_r50_{config.neck}", 80, neck_options=config.options)
+    trainable = sum(p.numel() for p in detector.parameters() if p.requires_grad)
+    assert trainable == FPN_MODEL + added(key)
 
 
 def test_a_table_is_found_by_its_number_and_an_unknown_one_is_named() -> None:
@@ -212,15 +212,15 @@ def test_rows_are_chosen_with_the_first_which_they_are_compared_with() -> None:
         choose_rows(TABLES["table2"], ["srbb"])
 
 
-def test_the_default_pyramid_is_the_last_row_of_table_2() -> None:
+def test_the_default_neck_is_the_last_row_of_table_2() -> None:
     assert size(DRFPN((8, 12), 16)) == size(neck("drfpn", (8, 12), 16))
 
 
-def test_pairs_of_rows_that_differ_in_one_part_use_each_row_once() -> None:
-    pairs = pairs_of_parts(TABLES["table2"])
+def test_pairs_of_rows_that_differ_in_one_module_use_each_row_once() -> None:
+    pairs = module_pairs(TABLES["table2"])
     assert list(pairs) == ["SRB", "CRB", "PPM"]
-    assert all(len(found) == 4 and len({key for pair in found for key in pair}) == 8 for found in pairs.values())
+    assert all(len(keys) == 4 and len({key for pair in keys for key in pair}) == 8 for keys in pairs.values())
     assert ("drfpn", "crb-ppm") in pairs["SRB"]
-    assert {part: len(found) for part, found in pairs_of_parts(TABLES["table3"]).items()} == {"BU": 2, "PPM": 5}
-    assert ("bu-ppm", "ppm") in pairs_of_parts(TABLES["table3"])["BU"]
-    assert not pairs_of_parts(TABLES["table5"])
+    assert {module: len(keys) for module, keys in module_pairs(TABLES["table3"]).items()} == {"BU": 2, "PPM": 5}
+    assert ("bu-ppm", "ppm") in module_pairs(TABLES["table3"])["BU"]
+    assert not module_pairs(TABLES["table5"])

@@ -1,10 +1,10 @@
-"""What holds for times beside each other."""
+"""Times relative to a baseline."""
 
 import pytest
 import torch
 from torch import nn
 
-from drfpn.ablations.timing import compare_times
+from drfpn.ablations.timing import RelativeTimes, TimeRatio, compare_times
 
 
 class Clock:
@@ -19,12 +19,12 @@ class Clock:
 class Sleeper(nn.Module):
     """A detector that takes as long as it is told, and every time a little longer than before."""
 
-    def __init__(self, clock: Clock, training: float, inference: float, merging: float) -> None:
+    def __init__(self, clock: Clock, training: float, inference: float, fusing: float) -> None:
         super().__init__()
         self.clock = clock
         self.backbone = nn.Module()
         self.backbone.body = lambda batch: {"0": batch}
-        self.backbone.neck = lambda maps: self.merge(maps, merging)
+        self.backbone.neck = lambda maps: self.fuse(maps, fusing)
         self.seconds = {True: training, False: inference}
         self.weight = nn.Parameter(torch.ones(1))
         self.calls: list[tuple[bool, int]] = []
@@ -37,7 +37,7 @@ class Sleeper(nn.Module):
     def detect(self, images) -> None:
         self.take_time(images)
 
-    def merge(self, maps, seconds: float) -> None:
+    def fuse(self, maps, seconds: float) -> None:
         assert maps["0"].shape == (2, 3, 64, 64)
         self.clock.now += seconds
 
@@ -51,10 +51,18 @@ def test_each_model_is_timed_against_the_first_in_every_work(monkeypatch) -> Non
     clock = Clock()
     monkeypatch.setattr("drfpn.ablations.timing.time", clock)
     models = {"one": Sleeper(clock, 2.0, 1.0, 0.5), "two": Sleeper(clock, 4.0, 3.0, 0.75)}
-    times = compare_times(models, size=(64, 64), batch=2, turns=3)
+    times = compare_times(models, size=(64, 64), batch_size=2, turns=3)
     assert times["one"].training.median == times["one"].inference.median == 1
     assert times["two"].training.median == times["two"].training.low == times["two"].training.high == pytest.approx(2)
     assert times["two"].inference.median == pytest.approx(3)
     assert models["two"].calls == [(True, 2), (False, 2)] * 4  # a turn to warm up
     assert times["two"].training.seconds == pytest.approx(4 * 5)  # of its calls 3, 5 and 7
-    assert times["two"].pyramid.median == pytest.approx(1.5)
+    assert times["two"].neck.median == pytest.approx(1.5)
+
+
+def test_the_former_key_of_the_neck_is_read() -> None:
+    ratio = TimeRatio(median=1, low=1, high=1, seconds=1)
+    times = RelativeTimes(training=ratio, inference=ratio, neck=ratio)
+    former = times.model_dump()
+    former["pyramid"] = former.pop("neck")
+    assert RelativeTimes.model_validate(former) == times

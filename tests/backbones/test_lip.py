@@ -1,4 +1,4 @@
-"""ResNets with LIP: the pooling itself, where it stands, and what it costs."""
+"""ResNets with LIP: pooling, position, parameters and multiply-adds."""
 
 import pytest
 import timm
@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from drfpn import build_detector
 from drfpn.backbones import TimmBackbone
-from drfpn.backbones.lip import LIP_BACKBONES, LIPBottleneck, SimplifiedLIP, pool, use_lip
+from drfpn.backbones.lip import LIP_BACKBONES, LIPBottleneck, SimplifiedLIP, convert_to_lip, lip2d
 from drfpn.utils.errors import UserError
 from tests.detectors.scenes import SMALL, loss_history
 
@@ -26,14 +26,14 @@ def test_parameters_and_multiply_adds_are_the_authors(name, params, gmacs) -> No
     """With the classifier, at 224 x 224; the authors also count norms and pooling, about 1 %."""
     with torch.device("meta"):
         model = timm.create_model(LIP_BACKBONES[name]).eval()
-        use_lip(model)
+        convert_to_lip(model)
         with FlopCounterMode(display=False) as counter:
             model(torch.empty(1, 3, 224, 224))
     assert sum(p.numel() for p in model.parameters()) == params
     assert counter.get_total_flops() / 2e9 == pytest.approx(gmacs, rel=0.01)
 
 
-def test_there_are_seven_poolings_and_no_other_stride_but_the_stems() -> None:
+def test_there_are_seven_poolings_and_no_strided_convolution_but_the_stems() -> None:
     with torch.device("meta"):
         body = TimmBackbone("lip_r50").body
     assert isinstance(body.maxpool, SimplifiedLIP)
@@ -48,11 +48,11 @@ def test_there_are_seven_poolings_and_no_other_stride_but_the_stems() -> None:
 @pytest.mark.parametrize("size", [(8, 12), (7, 9), (1, 5)])
 def test_equal_logits_are_average_pooling_without_the_border(size) -> None:
     x = torch.randn(2, 3, *size)
-    assert_close(pool(x, torch.full_like(x, 6)), average(x))
-    assert_close(pool(x, torch.zeros_like(x)), average(x))
+    assert_close(lip2d(x, torch.full_like(x, 6)), average(x))
+    assert_close(lip2d(x, torch.zeros_like(x)), average(x))
 
 
-def test_a_net_begins_with_average_pooling() -> None:
+def test_lip_starts_as_average_pooling() -> None:
     x = torch.randn(2, 64, 9, 12)
     assert_close(SimplifiedLIP(64)(x), average(x))
     block = LIPBottleneck(timm.create_model("resnet50").layer2[0]).eval()
@@ -61,31 +61,31 @@ def test_a_net_begins_with_average_pooling() -> None:
     assert_close(block(x), F.relu(block.bn3(block.conv3(y)) + block.downsample(average(x))))
 
 
-def test_each_window_is_averaged_by_its_weights() -> None:
+def test_each_window_is_averaged_with_its_weights() -> None:
     x, logits = torch.randn(1, 2, 6, 6, dtype=torch.float64), 12 * torch.rand(1, 2, 6, 6, dtype=torch.float64)
     corner = logits[0, 1, 1:4, 3:6].exp()  # the window of output (1, 2)
     expected = (x[0, 1, 1:4, 3:6] * corner).sum() / corner.sum()
-    assert_close(pool(x, logits)[0, 1, 1, 2], expected, rtol=1e-6, atol=1e-6)
+    assert_close(lip2d(x, logits)[0, 1, 1, 2], expected, rtol=1e-6, atol=1e-6)
     edge = logits[0, 0, :2, :2].exp()  # that of output (0, 0), most of which is the border
-    assert_close(pool(x, logits)[0, 0, 0, 0], (x[0, 0, :2, :2] * edge).sum() / edge.sum(), rtol=1e-6, atol=1e-6)
+    assert_close(lip2d(x, logits)[0, 0, 0, 0], (x[0, 0, :2, :2] * edge).sum() / edge.sum(), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_neither_overflows_nor_loses_a_window(dtype) -> None:
+def test_half_precision_does_not_overflow_or_underflow(dtype) -> None:
     x = torch.randn(1, 2, 8, 8, dtype=dtype)
     logits = torch.zeros(1, 2, 8, 8, dtype=dtype)
     logits[..., 4:] = 12  # e^12 is 162,755
-    out = pool(x, logits)
+    out = lip2d(x, logits)
     assert out.dtype == dtype
-    assert_close(out.float(), pool(x.float(), logits.float()), rtol=1e-2, atol=1e-2)
+    assert_close(out.float(), lip2d(x.float(), logits.float()), rtol=1e-2, atol=1e-2)
     assert_close(out[..., :2].float(), average(x.float())[..., :2], rtol=1e-2, atol=1e-2)
 
 
-def test_autocast_runs_both_ways_and_all_that_learns_gets_a_gradient() -> None:
+def test_autocast_runs_forward_and_backward_and_all_parameters_get_a_gradient() -> None:
     backbone = TimmBackbone("lip_r50", frozen_stages=-1, norm_eval=False).train()
     for name, parameter in backbone.named_parameters():
         if "bn3.weight" in name or ("logits" in name and parameter.ndim == 4):
-            nn.init.normal_(parameter, 0.5, 0.1)  # both begin at zero and keep what is before them from learning
+            nn.init.normal_(parameter, 0.5, 0.1)  # initially zero, which stops the gradient of earlier layers
     with torch.autocast("cpu", torch.bfloat16):
         maps = backbone(torch.rand(2, 3, 75, 97))
         loss = sum(m.float().square().mean() for m in maps.values())
@@ -105,13 +105,13 @@ def test_autocast_runs_both_ways_and_all_that_learns_gets_a_gradient() -> None:
     ("stages", "frozen"),
     [(-1, set()), (0, {"conv1", "bn1", "maxpool"}), (1, {"conv1", "bn1", "maxpool", "layer1"})],
 )
-def test_the_stems_lip_is_frozen_with_the_stem(stages, frozen) -> None:
+def test_the_lip_of_the_stem_is_frozen_with_the_stem(stages, frozen) -> None:
     with torch.device("meta"):
         body = TimmBackbone("lip_r50", frozen_stages=stages).body
     assert {name.split(".")[0] for name, p in body.named_parameters() if not p.requires_grad} == frozen
 
 
-def test_weights_that_are_not_there_are_told(tmp_path) -> None:
+def test_missing_weights_are_refused(tmp_path) -> None:
     with pytest.raises(UserError, match="no weights of 'lip_resnet50': give a file"):
         TimmBackbone("lip_r50", True)
     torch.save(timm.create_model("resnet50").state_dict(), tmp_path / "resnet50.pth")
@@ -121,7 +121,7 @@ def test_weights_that_are_not_there_are_told(tmp_path) -> None:
         build_detector("faster_rcnn_lip_r50_fpn", weights="torchvision")
 
 
-def test_weights_come_from_a_file_under_the_same_names(tmp_path) -> None:
+def test_weights_are_loaded_from_a_file_under_the_same_names(tmp_path) -> None:
     source = TimmBackbone("lip_r50")
     torch.save(source.body.state_dict(), tmp_path / "lip.pth")
     loaded = TimmBackbone("lip_r50", tmp_path / "lip.pth")
@@ -131,7 +131,7 @@ def test_weights_come_from_a_file_under_the_same_names(tmp_path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["faster_rcnn", "retinanet"])
-def test_it_learns_two_images_by_heart(name) -> None:
+def test_it_overfits_two_images(name) -> None:
     options = {"anchor_scale": 2} if name == "retinanet" else {"anchor_scale": 4}
     options |= {"frozen_stages": -1, "norm_eval": False}
     history = loss_history(build_detector(f"{name}_lip_r50_fpn", 3, **SMALL[name], **options).train(), steps=5)

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 TINY = [f"-o{s}" for s in ("width=16", "min_size=64", "max_size=96", "batch_size=2", "workers=0", "log_every=1")]
-TINY += ["-oweights_backbone=null", "-onorm_eval=true", "-olr_per_16=1e-4"]
+TINY += ["-oweights_backbone=null", "-onorm_eval=true", "-obase_lr=1e-4"]
 ABLATE = ["ablate", "pyramids", "--data", "data", "--epochs", "1", "--rows", "drfpn", "--turns", "0", *TINY]
 
 
@@ -36,7 +36,7 @@ def wait_for_step(file: Path, step: int, process: "subprocess.Popen[str]") -> No
 
 
 @pytest.mark.slow
-def test_an_ablation_trains_its_rows_once_and_is_drawn_again_from_its_results(data, drfpn) -> None:
+def test_an_ablation_trains_its_rows_once_and_its_tables_are_written_from_the_results(data, drfpn) -> None:
     done = drfpn(*ABLATE, "--seeds", "2", "--turns", "1", "--out", "out", "--json")
     assert done.code == 0, done.err
     out = data.parent / "out"
@@ -54,14 +54,14 @@ def test_an_ablation_trains_its_rows_once_and_is_drawn_again_from_its_results(da
     }
     assert str(data.parent) not in (out / "results.jsonl").read_text()
 
-    shutil.rmtree(out / "runs")  # what is kept is enough
+    shutil.rmtree(out / "runs")  # results.jsonl is enough
     again = drfpn(*ABLATE, "--seeds", "2", "--turns", "1", "--out", "out", "--json")
     assert json.loads(again.out) == table
-    assert "4 runs in out, 0 of them to be made" in again.err
+    assert "4 runs in out, 0 of them to be trained" in again.err
     assert not (out / "runs").exists()
 
     counts = [{**line["cost"], "times": None, "memory": None} for line in table["lines"]]
-    (out / "costs.json").unlink()  # a table drawn half way counts its pyramids itself, and times nothing
+    (out / "costs.json").unlink()  # without costs.json, --draw counts again and does not time
     drawn = drfpn(*ABLATE, "--seeds", "2", "--draw", "--out", "out", "--json")
     assert [line["cost"] for line in json.loads(drawn.out)["lines"]] == counts
 
@@ -69,18 +69,18 @@ def test_an_ablation_trains_its_rows_once_and_is_drawn_again_from_its_results(da
     assert later["missing"] == 2
     assert [line["seeds"] for line in later["lines"]] == [[1], [1]]
 
-    other = drfpn(*ABLATE, "-oflip=0", "--out", "out")
+    other = drfpn(*ABLATE, "-ohflip_prob=0", "--out", "out")
     assert other.code == 1
-    assert "'fpn', seed 0, trained with flip=0.5, not 0.0: choose another --out" in other.err
+    assert "'fpn', seed 0, trained with hflip_prob=0.5, not 0.0: choose another --out" in other.err
     assert "Traceback" not in other.err
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_ablation_leaves_no_process_and_goes_on(number, data, drfpn) -> None:
-    """Killed, its run gets the word from Linux."""
+def test_an_interrupted_ablation_leaves_no_process_and_is_resumed(number, data, drfpn) -> None:
+    """If it is killed, Linux signals its runs."""
     if number == signal.SIGKILL and sys.platform != "linux":
-        pytest.skip("only Linux tells a process that its parent is gone")
+        pytest.skip("only Linux signals the end of the parent")
     folder = data.parent
     longer = [*ABLATE, "--epochs", "6", "-oeval_every=0"]
     assert drfpn(*longer, "--out", "one").code == 0
@@ -96,8 +96,8 @@ def test_a_stopped_ablation_leaves_no_process_and_goes_on(number, data, drfpn) -
         time.sleep(0.1)
     done = drfpn(*longer, "--out", "two")
     assert done.code == 0, done.err
-    assert "1 of them to be made" in done.err
-    assert "[drfpn-0] faster_rcnn_lite0_drfpn, going on" in done.err
+    assert "1 of them to be trained" in done.err
+    assert "[drfpn-0] faster_rcnn_lite0_drfpn, resuming" in done.err
     for row in ("fpn-0", "drfpn-0"):
         first, second = (load_file(folder / f"{run}/runs/{row}/last.safetensors") for run in ("one", "two"))
         assert all(second[name].equal(value) for name, value in first.items())
@@ -107,7 +107,7 @@ def test_a_stopped_ablation_leaves_no_process_and_goes_on(number, data, drfpn) -
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_is_named_and_costs_no_other(data, drfpn) -> None:
+def test_a_failed_run_is_named_and_the_others_are_trained(data, drfpn) -> None:
     broken = data.parent / "out/runs/fpn-0"
     broken.mkdir(parents=True)
     (broken / "state.pt").write_bytes(b"no state")
@@ -131,16 +131,16 @@ def test_tables_and_rows_are_listed_without_data(drfpn) -> None:
     assert "TD[CRB] + BU[SRB]" in drfpn("ablate", "table3", "--list").out
 
 
-def test_what_is_done_is_listed_without_training(data, drfpn) -> None:
+def test_finished_runs_are_listed_without_training(data, drfpn) -> None:
     listed = drfpn(*ABLATE, "--seeds", "3", "--list", "--json")
     assert json.loads(listed.out)["missing"] == 6
     assert not (data.parent / "runs").exists()
 
 
-def test_mistakes_are_told_in_a_sentence(data, drfpn) -> None:
-    for arguments, said in (
+def test_errors_are_one_sentence(data, drfpn) -> None:
+    for arguments, message in (
         (["ablate", "tabel2"], "There is no table 'tabel2'"),
-        (["ablate", "table2"], "Say which images to train on: --data."),
+        (["ablate", "table2"], "Give a data set to train on: --data."),
         (["ablate", "table2", "--data", "data", "--rows", "srbb"], "has no row 'srbb'"),
         (["ablate", "table2", "--data", "data", "--model", "faster_rcnn"], "Unknown model 'faster_rcnn_fpn'"),
         (["ablate", "table2", "--data", "data", "-oepoch=1"], "Unknown setting 'epoch'"),
@@ -149,12 +149,12 @@ def test_mistakes_are_told_in_a_sentence(data, drfpn) -> None:
         (["bench", "table8"], "There is no table 'table8'"),
         (["bench", "--size", "800"], "--size must be HEIGHTxWIDTH"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml cannot be read"),
-        (["train", "faster_rcnn_lite0_fpn", "--config", "c.yaml"], "so MODEL cannot be given too"),
-        (["train", "--config", "c.yaml", "--first", "3"], "so --first cannot be given too"),
+        (["train", "faster_rcnn_lite0_fpn", "--config", "c.yaml"], "so MODEL cannot be given as well"),
+        (["train", "--config", "c.yaml", "--max-train-images", "3"], "so --max-train-images cannot be given as well"),
     ):
         done = drfpn(*arguments)
         assert done.code in (1, 2), arguments
-        assert said in done.err, (arguments, done.err)
+        assert message in done.err, (arguments, done.err)
         assert "Traceback" not in done.err
     assert {file.name for file in data.parent.iterdir()} == {"data"}
 
@@ -183,7 +183,7 @@ def test_bench_counts_the_paper_s_table_7(drfpn) -> None:
     assert "60.05" in text
     other = drfpn("bench", "table3", "--rows", "pafpn,td-crb-bu-srb", "--turns", "0")
     assert [line.split("  ")[0] for line in other.out.splitlines()[3:6]] == ["TD", "TD + BU", "TD[CRB] + BU[SRB]"]
-    assert "paper" not in other.out  # which prints nothing of these rows
+    assert "paper" not in other.out  # which has no values for these rows
     assert "47.79" in other.out
 
 
@@ -195,12 +195,12 @@ def test_bench_times_every_row_against_fpn(drfpn) -> None:
     rows = json.loads(done.out)["rows"]
     assert rows[0]["cost"]["times"]["training"]["median"] == 1
     assert all(row["cost"]["times"]["inference"]["seconds"] > 0 for row in rows)
-    assert all(row["cost"]["times"]["pyramid"]["seconds"] > 0 for row in rows)
+    assert all(row["cost"]["times"]["neck"]["seconds"] > 0 for row in rows)
     assert all(row["cost"]["memory"]["inference"] > 0 for row in rows)
 
 
 @pytest.mark.slow
-def test_bench_sets_the_rivals_beside_fpn_without_the_paper_s_columns(drfpn) -> None:
-    text = drfpn("bench", "rivals", "--rows", "carafe", "--turns", "0").out
+def test_bench_compares_the_baselines_without_the_columns_of_the_paper(drfpn) -> None:
+    text = drfpn("bench", "baselines", "--rows", "carafe", "--turns", "0").out
     assert "41.75" in text
     assert "paper" not in text

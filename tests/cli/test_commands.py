@@ -42,23 +42,23 @@ def test_train_eval_and_predict_belong_together(model, drfpn, coco, tmp_path) ->
     masks = model.startswith("mask")
     trained = drfpn("train", model, "--data", coco, "--epochs", 1, *TINY, *ALL_SCORES, "--json", "--out", "run")
     assert trained.code == 0, trained.err
-    said = json.loads(trained.out)
-    run = Path(said["run"])
+    metrics = json.loads(trained.out)
+    run = Path(metrics["run"])
     assert {"config.yaml", "log.jsonl", "metrics.json", "last.safetensors", "report.html", "pictures"} <= {
         file.name for file in run.iterdir()
     }
     assert yaml.safe_load((run / "config.yaml").read_text())["width"] == 16
     assert "learning rate" in trained.err
 
-    measured = drfpn("eval", run, "--data", coco, "--json", "--out", "found.json")
+    measured = drfpn("eval", run, "--data", coco, "--json", "--out", "results.json")
     assert measured.code == 0, measured.err
-    assert json.loads(measured.out)["box"] == pytest.approx(said["box"], abs=1e-6)
+    assert json.loads(measured.out)["box"] == pytest.approx(metrics["box"], abs=1e-6)
     assert (json.loads(measured.out)["mask"] is not None) is masks
-    again = drfpn("eval", "found.json", "--data", coco, "--json")
+    again = drfpn("eval", "results.json", "--data", coco, "--json")
     for kind in ("box", "mask") if masks else ("box",):
-        assert json.loads(again.out)[kind] == pytest.approx(said[kind], abs=1e-6)
+        assert json.loads(again.out)[kind] == pytest.approx(metrics[kind], abs=1e-6)
 
-    predicted = drfpn("predict", run, coco / "val2017", "--out", "out", "--score", 0.01, "--json")
+    predicted = drfpn("predict", run, coco / "val2017", "--out", "out", "--score-threshold", 0.01, "--json")
     assert predicted.code == 0, predicted.err
     assert json.loads(predicted.out)["images"] == 4
     assert {file.name for file in Path("out").iterdir() if file.suffix != ".jpg"} == {
@@ -81,19 +81,20 @@ def test_results_with_masks_are_measured_as_boxes_and_masks(drfpn, coco) -> None
     truth = json.loads((coco / "annotations/instances_val2017.json").read_text())
     keys = ("image_id", "category_id", "bbox", "segmentation")
     rows = [{key: row[key] for key in keys} | {"score": 1.0} for row in truth["annotations"]]
-    Path("found.json").write_text(json.dumps(rows))
-    said = json.loads(drfpn("eval", "found.json", "--data", coco, "--json").out)
-    assert said["box"]["AP"] == said["mask"]["AP"] == pytest.approx(1)
-    printed = drfpn("eval", "found.json", "--data", coco).out
+    Path("results.json").write_text(json.dumps(rows))
+    metrics = json.loads(drfpn("eval", "results.json", "--data", coco, "--json").out)
+    assert metrics["box"]["AP"] == metrics["mask"]["AP"] == pytest.approx(1)
+    printed = drfpn("eval", "results.json", "--data", coco).out
     assert "boxes" in printed
     assert "AP50 masks" in printed
 
 
 def test_training_with_first_n_images(drfpn, coco) -> None:
-    args = ("train", "faster_rcnn_lite0_fpn", "--data", coco, "--epochs", 1, *TINY, "--first", 2, "--out", "run")
+    base = ("train", "faster_rcnn_lite0_fpn", "--data", coco, "--epochs", 1, *TINY)
+    args = (*base, "--max-train-images", 2, "--out", "run")
     result = drfpn(*args)
     assert result.code == 0, result.err
-    assert "2 images, measured on 4" in result.err
+    assert "2 images, evaluated on 4" in result.err
 
 
 def test_a_run_is_resumed_by_its_folder_and_only_with_its_settings(drfpn, trained) -> None:
@@ -165,9 +166,9 @@ def test_stats_and_check_say_what_the_anchors_of_a_model_miss(drfpn, coco) -> No
     assert "all 0.0" in printed.out
     check = drfpn("data", "check", coco, "--model", "retinanet_lite0_fpn", "-o", f"{args[-1]}=100", "--json")
     assert check.code == 0, check.err  # a warning
-    found = {row["kind"]: row for row in json.loads(check.out)["findings"]}["object-unmatched"]
-    assert found["count"] == large["objects"]
-    assert "retinanet_lite0_fpn" in found["meaning"]
+    issue = {row["kind"]: row for row in json.loads(check.out)["findings"]}["object-unmatched"]
+    assert issue["count"] == large["objects"]
+    assert "retinanet_lite0_fpn" in issue["meaning"]
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
@@ -195,11 +196,11 @@ def test_training_begins_with_the_weights_of_a_torchvision_detector(drfpn, coco)
     torch.save(retinanet_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), "theirs.pth")
     base = ("train", "retinanet_r50_drfpn", "--data", coco, "--epochs", 1, "--out", "run", "--weights", "theirs.pth")
     small = ("-o", "min_size=64", "-o", "max_size=96", "-o", "batch_size=2", "-o", "workers=0")
-    result = drfpn(*base, *small, "--first", 2)
+    result = drfpn(*base, *small, "--max-train-images", 2)
     assert result.code == 0, result.err
     assert "detector: theirs.pth" in result.err
     assert "re-made: 90 classes there" in result.err
     Path("theirs.pth").unlink()
     assert drfpn("predict", "run", coco / "val2017", "--out", "out").code == 0
-    resumed = drfpn(*base, *small, "--first", 2, "--resume")
+    resumed = drfpn(*base, *small, "--max-train-images", 2, "--resume")
     assert resumed.code == 0, resumed.err

@@ -1,21 +1,23 @@
-"""Which device a process takes, and what is said where that cannot be."""
+"""Choice of the device of a process, and its error messages."""
 
 import pytest
 import torch
 import torchvision
 
+from drfpn.cli.app import app
 from drfpn.cli.common import choose_device, choose_gpu
 from drfpn.cli.doctor import check_device
-from drfpn.utils.errors import UserError, out_of_memory
+from drfpn.cli.hints import parameters_of, render
+from drfpn.utils.errors import UsageError, UserError, out_of_memory_message
 
 
 def test_alone_a_process_takes_the_gpu_that_is_wanted_or_the_first() -> None:
-    assert choose_gpu(None, count=2, local_rank=0, started=1) == 0
-    assert choose_gpu(1, count=2, local_rank=0, started=1) == 1
+    assert choose_gpu(None, count=2, local_rank=0, local_world_size=1) == 0
+    assert choose_gpu(1, count=2, local_rank=0, local_world_size=1) == 1
 
 
 def test_together_each_process_takes_its_own() -> None:
-    assert [choose_gpu(None, count=4, local_rank=rank, started=3) for rank in range(3)] == [0, 1, 2]
+    assert [choose_gpu(None, count=4, local_rank=rank, local_world_size=3) for rank in range(3)] == [0, 1, 2]
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch) -> None:
@@ -23,26 +25,26 @@ def test_more_processes_than_gpus_are_refused(monkeypatch) -> None:
     with pytest.raises(
         UserError, match="4 processes were started on this machine, which has 1 GPU: start at most"
     ) as e:
-        choose_gpu(None, count=1, local_rank=0, started=4)
-    assert e.value.exit_code == 2
+        choose_gpu(None, count=1, local_rank=0, local_world_size=4)
+    assert isinstance(e.value, UsageError)
 
 
 def test_a_process_that_was_told_to_see_one_gpu_takes_it(monkeypatch) -> None:
     """As by torchrun --virtual-local-rank, or where SLURM binds a GPU to each task."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    assert choose_gpu(None, count=1, local_rank=2, started=4) == 0
-    assert choose_gpu(0, count=1, local_rank=2, started=4) == 0
+    assert choose_gpu(None, count=1, local_rank=2, local_world_size=4) == 0
+    assert choose_gpu(0, count=1, local_rank=2, local_world_size=4) == 0
 
 
 def test_one_gpu_for_several_processes_is_refused_with_what_would_do() -> None:
-    with pytest.raises(UserError, match=r"cuda:1 is one GPU for 2 processes: take --device cuda"):
-        choose_gpu(1, count=2, local_rank=0, started=2)
+    with pytest.raises(UserError, match=r"cuda:1 is one GPU for 2 processes: use --device cuda"):
+        choose_gpu(1, count=2, local_rank=0, local_world_size=2)
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     for name in ("cuda:99", "gpu"):
-        with pytest.raises(UserError, match=f"Device '{name}' is not there"):
+        with pytest.raises(UserError, match=f"There is no device '{name}'"):
             choose_device(name)
 
 
@@ -51,7 +53,7 @@ def test_doctor_compares_a_training_step_on_a_device_with_the_cpus(monkeypatch) 
     check_device(torch.device("cpu"))
     kept = torchvision.ops.nms
     monkeypatch.setattr(torchvision.ops, "nms", lambda boxes, scores, iou: kept(boxes, scores, iou)[:1])
-    with pytest.raises(AssertionError, match="NMS on cpu keeps other boxes"):
+    with pytest.raises(AssertionError, match="NMS on cpu keeps wrong boxes"):
         check_device(torch.device("cpu"))
 
 
@@ -71,8 +73,8 @@ def test_doctor_names_a_device_whose_loss_is_another(monkeypatch) -> None:
 
 def test_out_of_memory_is_one_sentence_with_what_to_change() -> None:
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total of 8 GiB.")
-    said = out_of_memory(error)
-    assert "\n" not in said
-    assert "(tried to allocate 2.00 GiB)" in said
-    for option in ("batch_size", "accumulate", "min_size", "amp=bf16", "--device cpu"):
-        assert option in said
+    message = render(out_of_memory_message(error), parameters_of(app, ["train"]))
+    assert "\n" not in message
+    assert "(tried to allocate 2.00 GiB)" in message
+    for option in ("-o batch_size=N", "-o grad_accum_steps=N", "-o min_size=N", "-o amp=bf16", "--device cpu"):
+        assert option in message

@@ -44,6 +44,6 @@ def test_a_run_becomes_a_file_that_measures_and_predicts_as_it_does(drfpn, train
     best = []
     for detector, out in ((trained / "run", tmp_path / "eager"), (file, tmp_path / "exported")):
         assert drfpn("predict", detector, image, "--out", out).code == 0
-        best.append(max(json.loads((out / "results.json").read_text()), key=lambda found: found["score"]))
+        best.append(max(json.loads((out / "results.json").read_text()), key=lambda row: row["score"]))
     assert best[0]["bbox"] == pytest.approx(best[1]["bbox"], abs=0.02)
     assert best[0]["score"] == pytest.approx(best[1]["score"], abs=1e-4)

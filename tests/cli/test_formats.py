@@ -18,30 +18,32 @@ def yolo(drfpn, coco) -> Path:
 
 
 def test_a_yaml_file_is_trained_on_and_measured(drfpn, yolo) -> None:
-    trained = drfpn(*TRAIN, "--data", yolo, "--first", 2, "--json")
+    trained = drfpn(*TRAIN, "--data", yolo, "--max-train-images", 2, "--json")
     assert trained.code == 0, trained.err
-    assert "2 images, measured on 4" in trained.err
-    said = json.loads(trained.out)
-    assert said["run"] == "runs/faster_rcnn_lite0_drfpn-set-1"  # the folder, since every such file is called data.yaml
-    measured = drfpn("eval", said["run"], "--data", "set", "--json")
+    assert "2 images, evaluated on 4" in trained.err
+    output = json.loads(trained.out)
+    assert (
+        output["run"] == "runs/faster_rcnn_lite0_drfpn-set-1"
+    )  # the folder, since every such file is called data.yaml
+    measured = drfpn("eval", output["run"], "--data", "set", "--json")
     assert measured.code == 0, measured.err
-    assert json.loads(measured.out)["box"] == pytest.approx(said["box"], abs=1e-6)
+    assert json.loads(measured.out)["box"] == pytest.approx(output["box"], abs=1e-6)
 
 
 def test_a_mask_detector_is_trained_on_polygons(drfpn, coco) -> None:
     assert drfpn("data", "convert", coco, "--to", "yolo", "--out", "set").code == 0
     result = drfpn(
-        "train", "mask_rcnn_lite0_drfpn", "--data", "set", "--epochs", 1, *TINY, "--first", 2, "--out", "run"
+        "train", "mask_rcnn_lite0_drfpn", "--data", "set", "--epochs", 1, *TINY, "--max-train-images", 2, "--out", "run"
     )
     assert result.code == 0, result.err
 
 
 def test_detections_count_the_same_in_both_formats(drfpn, coco, yolo) -> None:
     rows = json.loads((coco / "annotations/instances_val2017.json").read_text())["annotations"]
-    found = [{key: row[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.5} for row in rows]
-    Path("coco.json").write_text(json.dumps(found))
+    results = [{key: row[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.5} for row in rows]
+    Path("coco.json").write_text(json.dumps(results))
     # The ids of the fixture's classes are 7 times those that YOLO's have.
-    Path("yolo.json").write_text(json.dumps([row | {"category_id": row["category_id"] // 7} for row in found]))
+    Path("yolo.json").write_text(json.dumps([row | {"category_id": row["category_id"] // 7} for row in results]))
     scores = [
         json.loads(drfpn("eval", file, "--data", data, "--json").out)["box"]["AP"]
         for file, data in (("coco.json", coco), ("yolo.json", yolo))
@@ -57,7 +59,7 @@ def test_check_stats_and_show_take_a_yaml_file(drfpn, yolo, coco) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("0 0.5 0.5 0.5", "line 1: it has 4 words"),
         ("9 0.5 0.5 0.5 0.5", "line 1: its class id is 9"),
@@ -65,18 +67,18 @@ def test_check_stats_and_show_take_a_yaml_file(drfpn, yolo, coco) -> None:
         ("0 nan 0.5 0.1 0.1", "line 1: its word 2 is 'nan'"),
     ],
 )
-def test_a_bad_line_stops_training_with_one_sentence_and_is_listed_by_check(drfpn, yolo, line, said) -> None:
+def test_a_bad_line_stops_training_with_one_sentence_and_is_listed_by_check(drfpn, yolo, line, message) -> None:
     label = next(Path("set/labels/train").iterdir())
     label.write_text(line)
     result = drfpn(*TRAIN, "--data", yolo, "--out", "run")
     assert result.code == 1
-    assert result.err.splitlines()[-1].startswith(f"drfpn: {label}: {said}")
+    assert result.err.splitlines()[-1].startswith(f"drfpn: {label}: {message}")
     assert "Traceback" not in result.err
     assert not Path("run").exists()
     check = drfpn("data", "check", yolo, "--json")
     assert check.code == 1
     examples = [example for finding in json.loads(check.out)["findings"] for example in finding["examples"]]
-    assert any(said in example for example in examples)
+    assert any(message in example for example in examples)
 
 
 def test_convert_says_what_it_wrote_and_what_was_lost(drfpn, coco) -> None:
@@ -84,9 +86,9 @@ def test_convert_says_what_it_wrote_and_what_was_lost(drfpn, coco) -> None:
     assert printed[0].startswith("voc (voc): train 4 images with ")
     assert all(line.startswith("- ") for line in printed[1:])
     assert any("segmentations left out" in line for line in printed)
-    said = json.loads(drfpn("data", "convert", "voc", "--to", "coco", "--out", "back", "--json").out)
-    assert said.keys() == {"out", "format", "images", "objects", "lost"}
-    assert said["images"] == {"train": 4, "val": 4}
+    output = json.loads(drfpn("data", "convert", "voc", "--to", "coco", "--out", "back", "--json").out)
+    assert output.keys() == {"out", "format", "images", "objects", "lost"}
+    assert output["images"] == {"train": 4, "val": 4}
     assert drfpn("data", "check", "back").code == 0
     again = drfpn("data", "convert", "voc", "--to", "coco", "--out", "back")
     assert again.code == 1

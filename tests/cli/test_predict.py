@@ -13,17 +13,17 @@ def test_a_bad_file_does_not_cost_the_other_predictions(drfpn, trained, coco) ->
 
 
 def test_two_detectors_are_compared(drfpn, trained, coco) -> None:
-    args = (coco / "val2017", "--score", 0.01, "--out", "out", "--json")
+    args = (coco / "val2017", "--score-threshold", 0.01, "--out", "out", "--json")
     result = drfpn("predict", trained / "run", *args, "--compare", trained / "run")
     assert result.code == 0, result.err
-    said = json.loads(result.out)["compared"]
-    assert said["only_left"] == said["only_right"] == 0
+    counts = json.loads(result.out)["compared"]
+    assert counts["only_left"] == counts["only_right"] == 0
     written = json.loads(Path("out/compare.json").read_text())
-    assert written["all"] == said
+    assert written["all"] == counts
     assert written["left"] != written["right"]
-    assert sum(row["both"] for row in written["images"]) == said["both"]
+    assert sum(row["both"] for row in written["images"]) == counts["both"]
     printed = drfpn("predict", trained / "run", *args[:-1], "--compare", trained / "run").out
-    assert f"found by both {said['both']}, only by the first 0, only by the second 0" in printed
+    assert f"detected by both {counts['both']}, only by the first 0, only by the second 0" in printed
 
 
 def test_a_pattern_in_quotes_is_expanded(drfpn, trained, coco) -> None:

@@ -12,7 +12,7 @@ def test_a_report_is_written_again_and_runs_are_compared(trained, drfpn, tmp_pat
     (run / "report.html").unlink()
     assert drfpn("report", run).code == 0
     text = (run / "report.html").read_text()
-    assert "Where it does best" in text
+    assert "Images with the best F1" in text
     assert "4 images with" in text
     assert "million parameters" in text
     done = drfpn("report", run, run.parent / "run", "--out", "both.html")

@@ -43,7 +43,11 @@ def test_without_gradio_app_says_what_to_install(monkeypatch) -> None:
         return real(name, *arguments, **keywords)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    for module in [name for name in sys.modules if name.split(".")[0] == "gradio" or name == "drfpn.app.page"]:
+    for module in [
+        name
+        for name in sys.modules
+        if name.split(".")[0] == "gradio" or name in ("drfpn.app.callbacks", "drfpn.app.page")
+    ]:
         monkeypatch.delitem(sys.modules, module)
     from drfpn.cli.serve import serve
 

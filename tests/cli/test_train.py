@@ -1,4 +1,4 @@
-"""Training from the command line: several processes, stopping and going on."""
+"""Training from the command line: several processes, stopping and resuming."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 TINY = [f"-o{s}" for s in ("width=16", "min_size=64", "max_size=96", "batch_size=2", "workers=0", "log_every=1")]
-TINY += ["-oweights_backbone=null", "-onorm_eval=true", "-olr_per_16=1e-4"]
+TINY += ["-oweights_backbone=null", "-onorm_eval=true", "-obase_lr=1e-4"]
 TRAIN = ["train", "faster_rcnn_lite0_fpn", "--data", "data", "--epochs", "1", *TINY]
 
 
@@ -67,7 +67,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(processes, coco, drfpn) -> Non
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=100)
     assert process.returncode == 128 + signal.SIGTERM
-    assert "to go on: drfpn train --resume --out run" in err
+    assert "to resume: drfpn train --resume --out run" in err
     assert "Traceback" not in err
     again = command("train", "--resume", "--out", "run", *several, folder=folder)
     done = len(steps.read_text().splitlines())
@@ -75,14 +75,14 @@ def test_a_stopped_run_says_how_to_go_on_and_does(processes, coco, drfpn) -> Non
         assert again.poll() is None, again.communicate()[1]
         time.sleep(0.05)
     again.send_signal(signal.SIGTERM)
-    assert "going on after" in again.communicate(timeout=100)[1]
+    assert "resuming after" in again.communicate(timeout=100)[1]
     rows = [json.loads(line)["step"] for line in steps.read_text().splitlines()]
     assert rows == list(range(1, len(rows) + 1))
 
 
 def test_what_is_resumed_must_be_said(drfpn) -> None:
-    assert "Say MODEL and --data" in drfpn("train", "--resume").err
-    assert "Say MODEL and --data" in drfpn("train", "faster_rcnn_lite0_fpn").err
-    said = drfpn("train", "--resume", "--out", "nothing")
-    assert said.code == 1
-    assert "no run to resume in nothing" in said.err
+    assert "Give MODEL and --data" in drfpn("train", "--resume").err
+    assert "Give MODEL and --data" in drfpn("train", "faster_rcnn_lite0_fpn").err
+    result = drfpn("train", "--resume", "--out", "nothing")
+    assert result.code == 1
+    assert "no run to resume in nothing" in result.err

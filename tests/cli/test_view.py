@@ -1,4 +1,4 @@
-"""Looking into a pyramid from the command line."""
+"""Plots of the tensors of a neck from the command line."""
 
 import json
 
@@ -13,13 +13,13 @@ def image(trained):
 def test_offsets_and_gates_are_drawn_and_judged(trained, drfpn, image, tmp_path) -> None:
     done = drfpn("view", "offsets", trained / "run", image, "--out", "seen", "--json")
     assert done.code == 0, done.err
-    told = json.loads(done.out)
-    assert told["files"] == ["seen/offsets.png", "seen/offsets.json"]
-    assert json.loads((tmp_path / "seen/offsets.json").read_text())["weights"] == told["weights"]
-    assert [verdict["pair"] for verdict in told["offsets"]] == ["C2-C3", "C3-C4", "C4-C5"]
-    spoken = drfpn("view", "gates", trained / "run", image, "--out", "seen")
-    assert spoken.out.count("gates C") == 3
-    averaged = drfpn("view", "gates", trained / "run", "--data", trained / "coco", "--first", "3", "--out", "all")
+    output = json.loads(done.out)
+    assert output["files"] == ["seen/offsets.png", "seen/offsets.json"]
+    assert json.loads((tmp_path / "seen/offsets.json").read_text())["weights"] == output["weights"]
+    assert [diagnosis["pair"] for diagnosis in output["offsets"]] == ["C2-C3", "C3-C4", "C4-C5"]
+    printed = drfpn("view", "gates", trained / "run", image, "--out", "seen")
+    assert printed.out.count("gates C") == 3
+    averaged = drfpn("view", "gates", trained / "run", "--data", trained / "coco", "--max-images", "3", "--out", "all")
     assert averaged.out.count("gates C") == 3
     assert (tmp_path / "all/gates.png").exists()
 
@@ -30,21 +30,21 @@ def test_features_of_several_runs_are_drawn_beside_each_other(trained, drfpn, im
     other.write_bytes(weights.read_bytes())
     done = drfpn("view", "features", weights, other, image, "--out", "seen", "--channels", "3, 1", "--json")
     assert done.code == 0, done.err
-    told = json.loads(done.out)
-    assert told == {
+    output = json.loads(done.out)
+    assert output == {
         "files": ["seen/before-run.png", "seen/before-other.png", "seen/after.png"],
         "channels": [3, 1],
         "level": "C2",
     }
-    assert all((tmp_path / file).exists() for file in told["files"])
+    assert all((tmp_path / file).exists() for file in output["files"])
     mean = drfpn("view", "features", weights, image, "--out", "mean", "--channels", "mean", "--level", "2")
     assert mean.code == 0, mean.err
 
 
 def test_mistakes_leave_a_sentence_and_no_folder(trained, drfpn, image, tmp_path) -> None:
     run = trained / "run"
-    for arguments, said in (
-        (["features", image], "Give one run or more, and an image last."),
+    for arguments, message in (
+        (["features", image], "Give at least one run, and an image after it."),
         (["features", run, image, "--channels", "16"], "channels 0 to 15"),
         (["features", run, image, "--channels", "best"], "--channels is 'best'"),
         (["features", run, image, "--level", "3"], "--level is 3, expected 0 to 2"),
@@ -55,6 +55,6 @@ def test_mistakes_leave_a_sentence_and_no_folder(trained, drfpn, image, tmp_path
     ):
         done = drfpn("view", *arguments, "--out", "seen")
         assert done.code in (1, 2), arguments
-        assert said in done.err, (arguments, done.err)
+        assert message in done.err, (arguments, done.err)
         assert "Traceback" not in done.err
     assert not (tmp_path / "seen").exists()

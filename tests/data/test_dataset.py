@@ -23,7 +23,7 @@ def test_target_is_torchvisions_without_crowds(folder: Any, coco_dict: Any) -> N
         "iscrowd": torch.tensor([0]),
     }
     torch.testing.assert_close(target, expected)
-    assert dataset[0][1]["labels"].tolist() == [1]  # the crowd is left out
+    assert dataset[0][1]["labels"].tolist() == [1]  # without the crowd
     assert dataset.ground_truth()["annotations"][1]["iscrowd"] == 1
 
 
@@ -54,7 +54,7 @@ def test_overhang_is_clipped_in_the_target_only(folder: Any, coco_dict: Any) -> 
     assert dataset.ground_truth()["annotations"][2]["bbox"] == [-0.5, 10, 31.25, 11]
 
 
-def test_bad_boxes_stop_or_are_reported(folder: Any, coco_dict: Any) -> None:
+def test_invalid_boxes_raise_or_are_reported(folder: Any, coco_dict: Any) -> None:
     coco_dict["annotations"][0]["bbox"] = [1, 2, 3, math.nan]
     data = folder.coco(coco_dict)
     with pytest.raises(UserError, match=r"annotation 5 of image '12\.png'"):
@@ -63,7 +63,7 @@ def test_bad_boxes_stop_or_are_reported(folder: Any, coco_dict: Any) -> None:
     dataset = open_dataset(data, on_bad="skip", warn=lines.append)
     assert len(dataset[2][1]["boxes"]) == 0
     assert len(lines) == 1
-    assert len(open_dataset(data, first=2)) == 2  # the bad box belongs to the third image
+    assert len(open_dataset(data, max_images=2)) == 2  # the bad box belongs to the third image
 
 
 def test_sizes_that_are_not_annotated_come_from_the_images(folder: Any, coco_dict: Any) -> None:
@@ -79,14 +79,14 @@ def test_sizes_that_are_not_annotated_come_from_the_images(folder: Any, coco_dic
     assert dataset[2][1]["boxes"].tolist() == [[28, 2, 30, 7]]
 
 
-def test_image_of_another_size_is_told(folder: Any, coco_dict: Any) -> None:
+def test_image_of_another_size_is_refused(folder: Any, coco_dict: Any) -> None:
     dataset = open_dataset(folder.coco(coco_dict))
     folder.image("train2017/7.png", 21, 30)
     with pytest.raises(UserError, match=r"7\.png: the image is 30 x 21 px, expected 30 x 20 px as .*json"):
         dataset[1]
 
 
-def test_missing_and_damaged_images_are_named(folder: Any, coco_dict: Any) -> None:
+def test_missing_and_damaged_images_are_refused(folder: Any, coco_dict: Any) -> None:
     dataset = open_dataset(folder.coco(coco_dict))
     Path(dataset.name(0)).unlink()
     Path(dataset.name(1)).write_bytes(b"?")
@@ -111,7 +111,7 @@ def test_voc_layout_is_read(folder: Any) -> None:
     assert [record["iscrowd"] for record in dataset.ground_truth()["annotations"]] == [0, 1]
 
 
-def test_data_set_that_cannot_be_opened_is_told(folder: Any, coco_dict: Any) -> None:
+def test_data_set_that_cannot_be_opened_is_refused(folder: Any, coco_dict: Any) -> None:
     data = folder.coco(coco_dict)
     (folder.root / "apples").mkdir()
     for name, split, message in (
@@ -126,12 +126,12 @@ def test_data_set_that_cannot_be_opened_is_told(folder: Any, coco_dict: Any) -> 
     ):
         with pytest.raises(UserError, match=message):
             open_dataset(name, split)
-    for options in ({"first": 0}, {"first": -3}, {"on_bad": "ignore"}):
+    for options in ({"max_images": 0}, {"max_images": -3}, {"on_bad": "ignore"}):
         with pytest.raises(UserError, match=str(next(iter(options.values())))):
             open_dataset(data, **options)
 
 
-def test_folder_without_the_images_is_told(folder: Any, coco_dict: Any) -> None:
+def test_folder_without_the_images_is_refused(folder: Any, coco_dict: Any) -> None:
     folder.json("annotations/instances_train2017.json", coco_dict)
     with pytest.raises(UserError, match=r"train2017 holds none .*no such folder.*'30\.png'"):
         open_dataset(str(folder.root))
@@ -168,7 +168,7 @@ def test_stats_count_by_class_and_size(folder: Any, coco_dict: Any) -> None:
     assert counted["quantiles"]["width"]["0.5"] == (3.25 + 30) / 2
     assert counted["quantiles"]["aspect"]["0.5"] == (3.25 / 4 + 30 / 20) / 2
     assert counted["quantiles"]["relative_side"]["0.5"] == pytest.approx(((3.25 * 4 / 600) ** 0.5 + 1) / 2)
-    shapes = open_dataset("shapes", "val", first=10)
+    shapes = open_dataset("shapes", "val", max_images=10)
     counted = stats(shapes)
     assert counted["objects"] == counted["with_rle"] == sum(len(shapes[i][1]["labels"]) for i in range(10))
 

@@ -1,4 +1,4 @@
-"""Annotations that were changed at random: read or refused in one sentence, never anything else."""
+"""Fuzz tests: randomly changed annotations are read, or refused in one sentence."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ from PIL import Image
 from drfpn.data import DetectionDataset, check_dataset, open_dataset
 from drfpn.utils.errors import UserError
 
-SOUND = {
+VALID = {
     "images": [
         {"id": 3, "file_name": "a.png", "width": 20, "height": 16},
         {"id": 5, "file_name": "b.png", "width": 12, "height": 12},
@@ -55,7 +55,7 @@ ODD = st.one_of(
 @st.composite
 def changed(draw: Any) -> dict[str, Any]:
     """Draw a COCO dict with a few entries replaced, removed or repeated, anywhere."""
-    data = copy.deepcopy(SOUND)
+    data = copy.deepcopy(VALID)
     for _ in range(draw(st.integers(1, 3))):
         value: Any = data
         while True:
@@ -67,10 +67,10 @@ def changed(draw: Any) -> dict[str, Any]:
             if isinstance(inner, dict | list) and inner and draw(st.integers(0, 3)):
                 value = inner
                 continue
-            what = draw(st.sampled_from(["replace", "replace", "remove", "repeat"]))
-            if what == "replace":
+            change = draw(st.sampled_from(["replace", "replace", "remove", "repeat"]))
+            if change == "replace":
                 value[key] = draw(ODD)
-            elif what == "remove":
+            elif change == "remove":
                 del value[key]
             elif isinstance(value, list):
                 value.append(copy.deepcopy(inner))
@@ -88,7 +88,7 @@ def folder(root: Path, text: bytes) -> Path:
     return root
 
 
-def assert_sound(dataset: DetectionDataset, masks: bool) -> None:
+def assert_valid(dataset: DetectionDataset, masks: bool) -> None:
     for index in range(len(dataset)):
         try:
             image, target = dataset[index]
@@ -113,7 +113,7 @@ def assert_one_sentence(error: UserError, name: str) -> None:
 
 
 def assert_read_or_refused(root: Path) -> None:
-    """Open the data set in all ways, and compare with what the check says."""
+    """Open the data set in all ways, and compare with ``check_dataset``."""
     refused = False
     for masks in (False, None):
         for on_bad in ("error", "skip", "fix"):
@@ -123,9 +123,9 @@ def assert_read_or_refused(root: Path) -> None:
                 refused |= on_bad == "error" and masks is False
                 assert_one_sentence(error, str(root))
             else:
-                assert_sound(dataset, masks=False)
-    findings = check_dataset(str(root))
-    assert not refused or any(finding.severity == "error" for finding in findings)
+                assert_valid(dataset, masks=False)
+    issues = check_dataset(str(root))
+    assert not refused or any(issue.severity == "error" for issue in issues)
 
 
 SETTINGS: dict[str, Any] = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
@@ -150,8 +150,8 @@ def test_many_changed_annotations_are_read_or_refused(data, tmp_path_factory) ->
     encoding=st.sampled_from(["utf-8", "utf-16", "utf-32", "cp1252"]),
 )
 @settings(max_examples=80, **SETTINGS)
-def test_bytes_that_are_damaged_are_read_or_refused(cut, junk, encoding, tmp_path_factory) -> None:
-    text = json.dumps(SOUND | {"info": "é"}, ensure_ascii=False).encode(encoding)
+def test_damaged_bytes_are_read_or_refused(cut, junk, encoding, tmp_path_factory) -> None:
+    text = json.dumps(VALID | {"info": "é"}, ensure_ascii=False).encode(encoding)
     for damaged in (text[:cut], text[:cut] + junk + text[cut:]):
         assert_read_or_refused(folder(tmp_path_factory.mktemp("fuzz"), damaged))
 

@@ -11,7 +11,7 @@ from drfpn.utils.errors import UserError
 
 
 def gradient(height: int = 6, width: int = 9) -> np.ndarray:
-    """An image whose pixels all differ, so that any turn or mix-up of channels shows."""
+    """An image whose pixels all differ, so that any rotation or permutation of channels is detected."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([rows * 20, columns * 20, rows * 5 + columns * 7], axis=2).astype(np.uint8)
 
@@ -25,7 +25,7 @@ def as_chw(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 
-def test_rgb_comes_as_it_was_saved(tmp_path: Path) -> None:
+def test_rgb_is_unchanged(tmp_path: Path) -> None:
     pixels = gradient()
     path = save(tmp_path / "a.png", Image.fromarray(pixels))
     torch.testing.assert_close(load_image(path), as_chw(pixels))
@@ -33,7 +33,7 @@ def test_rgb_comes_as_it_was_saved(tmp_path: Path) -> None:
     torch.testing.assert_close(load_image(io.BytesIO(path.read_bytes())), as_chw(pixels))
 
 
-# How a stored image must be turned for each EXIF orientation (TIFF 6.0, tag 274), with numpy alone.
+# How a stored image is rotated for each EXIF orientation (TIFF 6.0, tag 274), with numpy alone.
 UPRIGHT = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -58,10 +58,10 @@ def test_exif_orientation_is_applied_to_pixels_and_size(tmp_path: Path, orientat
     assert image_size(path) == tuple(expected.shape[1:])
 
 
-def test_grey_is_repeated(tmp_path: Path) -> None:
-    grey = gradient()[..., 2]
-    path = save(tmp_path / "a.png", Image.fromarray(grey))
-    torch.testing.assert_close(load_image(path), torch.from_numpy(grey).expand(3, -1, -1))
+def test_grayscale_is_repeated(tmp_path: Path) -> None:
+    gray = gradient()[..., 2]
+    path = save(tmp_path / "a.png", Image.fromarray(gray))
+    torch.testing.assert_close(load_image(path), torch.from_numpy(gray).expand(3, -1, -1))
 
 
 def test_sixteen_bits_scale_to_eight(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_palette_cmyk_and_bilevel_become_rgb(tmp_path: Path) -> None:
     assert load_image(white).unique().tolist() == [255]
 
 
-def test_cmyk_jpeg_keeps_its_colour(tmp_path: Path) -> None:
+def test_cmyk_jpeg_keeps_its_color(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", Image.new("RGB", (16, 16), (250, 20, 20)).convert("CMYK"))
     red, green, blue = load_image(path)[:, 8, 8].tolist()
     assert red > 230
@@ -96,7 +96,7 @@ def test_cmyk_jpeg_keeps_its_colour(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.gif", "a.webp", "a.tif", "a.bmp"])
-def test_truncated_file_is_named(tmp_path: Path, name: str) -> None:
+def test_truncated_file_is_refused(tmp_path: Path, name: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     path = save(tmp_path / name, Image.fromarray(noise))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -105,7 +105,7 @@ def test_truncated_file_is_named(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n" + bytes(40)])
-def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
+def test_file_that_is_not_an_image_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"a\.jpg cannot be decoded"):
@@ -114,7 +114,7 @@ def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
         image_size(path)
 
 
-def test_missing_file_folder_and_float_image_are_named(tmp_path: Path) -> None:
+def test_missing_file_folder_and_float_image_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.png is missing"):
         load_image(tmp_path / "none.png")
     with pytest.raises(UserError, match="is a folder"):
@@ -122,11 +122,11 @@ def test_missing_file_folder_and_float_image_are_named(tmp_path: Path) -> None:
     path = save(tmp_path / "a.tif", Image.fromarray(np.ones((2, 2), dtype=np.float32)))
     with pytest.raises(UserError, match="pixels are floats"):
         load_image(path)
-    with pytest.raises(UserError, match="The given image"):
+    with pytest.raises(UserError, match="The image"):
         load_image(io.BytesIO(b"text"))
 
 
-def test_png_that_is_damaged_in_the_middle_is_refused_though_it_has_no_exif(tmp_path: Path) -> None:
+def test_png_that_is_damaged_in_the_middle_is_refused_without_exif(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     path = save(tmp_path / "a.png", Image.fromarray(pixels))
     content = bytearray(path.read_bytes())

@@ -4,13 +4,14 @@ from torchvision.models.detection.image_list import ImageList
 
 Target = dict[str, Tensor]
 
-SMALL_REGIONS = {"width": 16, "min_size": 96, "max_size": 160, "representation_size": 32, "rpn_post_nms_top_n_test": 50}
+SMALL_TWO_STAGE = {"width": 16, "min_size": 96, "max_size": 160}
+SMALL_TWO_STAGE |= {"representation_size": 32, "rpn_post_nms_top_n_test": 50}
 """Options that make two-stage detectors fast."""
 SMALL = {
-    "faster_rcnn": SMALL_REGIONS,
-    "mask_rcnn": SMALL_REGIONS,
-    "cascade_rcnn": SMALL_REGIONS,
-    "cascade_mask_rcnn": SMALL_REGIONS,
+    "faster_rcnn": SMALL_TWO_STAGE,
+    "mask_rcnn": SMALL_TWO_STAGE,
+    "cascade_rcnn": SMALL_TWO_STAGE,
+    "cascade_mask_rcnn": SMALL_TWO_STAGE,
     "retinanet": {"width": 32, "min_size": 96, "max_size": 160},
     "fcos": {"width": 64, "min_size": 96, "max_size": 160},
 }
@@ -18,12 +19,12 @@ SMALL = {
 
 
 def all_scores(name: str) -> dict[str, float]:
-    """Return the option that hands on every detection, however unlikely."""
+    """Return the option that sets the score threshold to 0."""
     return {"score_thresh" if name in ("retinanet", "fcos") else "box_score_thresh": 0.0}
 
 
 def scene(*sizes: tuple[int, int], objects: int = 2) -> tuple[list[Tensor], list[Target]]:
-    """Return noise with objects of three classes that fill their boxes."""
+    """Return images of noise with targets of three classes whose masks fill their boxes."""
     generator = torch.Generator().manual_seed(0)
     images = [torch.rand(3, *size, generator=generator) for size in sizes]
     targets = []
@@ -31,18 +32,18 @@ def scene(*sizes: tuple[int, int], objects: int = 2) -> tuple[list[Tensor], list
         corner = torch.rand(objects, 2, generator=generator) * torch.tensor([width / 2, height / 2])
         boxes = torch.cat([corner, corner + torch.tensor([width / 3, height / 3])], dim=1)
         labels = torch.arange(objects) % 3 + 1
-        targets.append({"boxes": boxes, "labels": labels, "masks": filled(boxes, height, width)})
+        targets.append({"boxes": boxes, "labels": labels, "masks": box_masks(boxes, height, width)})
     return images, targets
 
 
-def filled(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Return the masks (N, H, W) of boxes."""
+def box_masks(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Return masks (N, H, W) that fill boxes (N, 4)."""
     y, x = torch.arange(height)[:, None] + 0.5, torch.arange(width) + 0.5
     x1, y1, x2, y2 = boxes[:, :, None, None].unbind(1)
     return ((x > x1) & (x < x2) & (y > y1) & (y < y2)).to(torch.uint8)
 
 
-def nothing(height: int, width: int) -> Target:
+def empty_target(height: int, width: int) -> Target:
     """Return the target of an image without objects."""
     return {
         "boxes": torch.zeros(0, 4),
@@ -52,32 +53,32 @@ def nothing(height: int, width: int) -> Target:
 
 
 def trained(model: nn.Module, steps: int = 10) -> nn.Module:
-    """Train a little: at random weights many scores are equal, and what ties give is nobody's promise."""
+    """Train for a few steps: with random weights many scores are equal, and the order of ties is not defined."""
     loss_history(model.train(), steps)
     return model.eval()
 
 
-def choose_alike(theirs: nn.Module, ours: nn.Module) -> None:
-    """Let torchvision's two-stage detector choose the anchors and regions that ours does from the same seed."""
-    theirs.transform.torch_choice = lambda sizes: sizes[0]  # ours draws nothing where there is one size
+def share_samplers(theirs: nn.Module, ours: nn.Module) -> None:
+    """Make torchvision's two-stage detector sample the same anchors and RoIs as ours from the same seed."""
+    theirs.transform.torch_choice = lambda sizes: sizes[0]  # ours draws no random number for a single size
     if hasattr(theirs, "rpn"):
         theirs.rpn.fg_bg_sampler = ours.rpn.fg_bg_sampler
         theirs.roi_heads.fg_bg_sampler = ours.roi_heads.fg_bg_sampler
 
 
-def regions_of_a_blank_scene(side: int = 128) -> tuple[dict[str, Tensor], Tensor, Tensor, ImageList]:
-    """Return what heads look at: levels, three regions of which the last only fills up, and the batch."""
+def roi_head_inputs(side: int = 128) -> tuple[dict[str, Tensor], Tensor, Tensor, ImageList]:
+    """Return inputs of RoI heads: levels, three proposals, a mask that marks the last one as padding, and the batch."""
     features = {str(i): torch.randn(1, 16, side // 4 >> i, side // 4 >> i) for i in range(4)}
-    regions = torch.tensor([[[4.0, 4, 60, 60], [10, 20, 90, 110], [0, 0, 127, 127]]])
-    real = torch.tensor([[True, True, False]])
-    return features, regions, real, ImageList(torch.zeros(1, 3, side, side), [(side, side)])
+    proposals = torch.tensor([[[4.0, 4, 60, 60], [10, 20, 90, 110], [0, 0, 127, 127]]])
+    valid = torch.tensor([[True, True, False]])
+    return features, proposals, valid, ImageList(torch.zeros(1, 3, side, side), [(side, side)])
 
 
 def loss_history(model: nn.Module, steps: int = 40) -> list[float]:
     """Train on the same two images and return the loss of each step.
 
-    Gradients are clipped: from random weights an early large step of the focal loss ends on a plateau where everything
-    is background, with any pyramid, while the boxes go on learning.
+    Gradients are clipped: with random weights an early large step of the focal loss ends on a plateau where all
+    predictions are background, with any neck.
     """
     images, targets = scene((96, 128), (128, 96))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

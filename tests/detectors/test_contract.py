@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from drfpn import build_detector
 from drfpn.detectors import DETECTORS
-from tests.detectors.scenes import SMALL, all_scores, nothing, scene
+from tests.detectors.scenes import SMALL, all_scores, empty_target, scene
 
 WITH_MASKS = {"mask_rcnn", "cascade_mask_rcnn"}
 LOSSES = {
@@ -80,13 +80,13 @@ def total(name: str, images: list[torch.Tensor], targets: list[dict[str, torch.T
 @each
 def test_a_batch_without_any_object_trains(name) -> None:
     images, _ = scene((64, 64), (64, 96))
-    assert 0 < total(name, images, [nothing(64, 64), nothing(64, 96)]) < float("inf")
+    assert 0 < total(name, images, [empty_target(64, 64), empty_target(64, 96)]) < float("inf")
 
 
 @each
 def test_an_image_without_objects_beside_a_crowded_one_trains(name) -> None:
     images, targets = scene((64, 64), (64, 96), objects=500)
-    assert 0 < total(name, images, [nothing(64, 64), targets[1]]) < float("inf")
+    assert 0 < total(name, images, [empty_target(64, 64), targets[1]]) < float("inf")
 
 
 @each

@@ -8,9 +8,9 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from drfpn import FPN, build_detector
 from drfpn.backbones import TimmBackbone
-from tests.detectors.scenes import SMALL_REGIONS, choose_alike, loss_history, scene
+from tests.detectors.scenes import SMALL_TWO_STAGE, loss_history, scene, share_samplers
 
-SMALL = SMALL_REGIONS
+SMALL = SMALL_TWO_STAGE
 
 
 class TheirBackbone(nn.Module):
@@ -47,9 +47,9 @@ def theirs_with_weights_of(ours: FasterRCNN, **options: object) -> FasterRCNN:
 def test_losses_and_detections_equal_torchvisions_with_the_same_weights() -> None:
     options = {"min_size": 96, "max_size": 160, "rpn_post_nms_top_n_test": 50, "box_score_thresh": 0.0}
     ours = build_detector("faster_rcnn_lite0_fpn", 3, width=16, **options)
-    normalisation = {"image_mean": [127 / 255] * 3, "image_std": [128 / 255] * 3}
-    theirs = theirs_with_weights_of(ours, **options, **normalisation)
-    choose_alike(theirs, ours)
+    normalization = {"image_mean": [127 / 255] * 3, "image_std": [128 / 255] * 3}
+    theirs = theirs_with_weights_of(ours, **options, **normalization)
+    share_samplers(theirs, ours)
     images, targets = scene((70, 90), (120, 50))
     values = []
     for model in (ours, theirs):

@@ -28,8 +28,8 @@ def test_the_gradient_of_balanced_l1_is_a_logarithm_below_one_and_constant_above
 def test_regions_have_torchvisions_losses_by_default() -> None:
     logits, deltas = torch.randn(7, 4), torch.randn(7, 16)
     labels = [torch.tensor([0, 3, 1]), torch.tensor([2, 0, 0, 1])]
-    wanted = [torch.randn(3, 4), torch.randn(4, 4)]
-    assert_close(roi_losses(logits, deltas, labels, wanted, smooth_l1), fastrcnn_loss(logits, deltas, labels, wanted))
+    targets = [torch.randn(3, 4), torch.randn(4, 4)]
+    assert_close(roi_losses(logits, deltas, labels, targets, smooth_l1), fastrcnn_loss(logits, deltas, labels, targets))
 
 
 def test_regions_of_no_object_have_no_box_loss() -> None:
@@ -49,25 +49,25 @@ def test_every_two_stage_detector_takes_libras_loss_and_sampler(name) -> None:
         values.append(model(images, targets))
     plain, loss, both = values
     assert {key for key in plain if plain[key] != loss[key]} == {key for key in plain if "loss_box_reg" in key}
-    assert any(both[key] != loss[key] for key in both if "classifier" in key)  # of other regions
+    assert any(both[key] != loss[key] for key in both if "classifier" in key)  # of other RoIs
     sum(both.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
 
 
 def test_each_stage_of_a_cascade_splits_the_overlaps_of_its_own_negatives() -> None:
     model = build_detector("cascade_rcnn_lite0_libra", 3, **SMALL["cascade_rcnn"], sampler="iou_balanced")
-    assert [stage.fg_bg_sampler.limit for stage in model.roi_heads.stages] == [0.5, 0.6, 0.7]
+    assert [stage.fg_bg_sampler.max_iou for stage in model.roi_heads.stages] == [0.5, 0.6, 0.7]
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"box_loss": "balanced_l2"}, "box_loss must be 'smooth_l1' or 'balanced_l1', not 'balanced_l2'. Did you mean"),
-        ({"sampler": "iou"}, "sampler must be 'random', 'iou_balanced' or 'iou_balanced_release', not 'iou'."),
+        ({"box_loss": "balanced_l2"}, "`box_loss` must be 'smooth_l1' or 'balanced_l1', not 'balanced_l2'. Did"),
+        ({"sampler": "iou"}, "`sampler` must be 'random', 'iou_balanced' or 'iou_balanced_release', not 'iou'."),
         ({"sampler": None}, "not None"),
     ],
 )
-def test_an_unknown_loss_or_sampler_is_answered_with_those_that_there_are(options, said) -> None:
+def test_an_unknown_loss_or_sampler_is_answered_with_those_that_there_are(options, message) -> None:
     with pytest.raises(UserError) as caught:
         build_detector("cascade_rcnn_lite0_libra", 3, width=16, **options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

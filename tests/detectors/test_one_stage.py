@@ -7,7 +7,7 @@ from torchvision.models import detection
 from torchvision.ops import box_iou
 
 from drfpn import build_detector
-from drfpn.detectors.fcos import IoUHead, centreness, iou_loss
+from drfpn.detectors.fcos import FCOSHeadWithIoULoss, centerness, iou_loss
 from tests.detectors.scenes import loss_history, scene, trained
 
 SMALL = {"width": 32, "min_size": 96, "max_size": 160}
@@ -20,7 +20,7 @@ each = pytest.mark.parametrize("name", ["retinanet", "fcos"])
 def test_label_k_is_torchvisions_label_k_minus_one(name) -> None:
     """The same weights in torchvision's own class, told labels from 0, give the same losses and boxes."""
     torch.manual_seed(0)
-    options = {"giou": True, "centre_sampling": 1.5} if name == "fcos" else {}
+    options = {"giou": True, "center_sampling_radius": 1.5} if name == "fcos" else {}
     ours = build_detector(f"{name}_lite0_fpn", 3, **SMALL, score_thresh=0.0, **options)
     make = {"retinanet": detection.RetinaNet, "fcos": detection.FCOS}[name]
     theirs = make(
@@ -48,12 +48,12 @@ def test_centreness_is_one_in_the_middle_and_zero_on_the_border() -> None:
     point = torch.tensor([[5.0, 10], [0, 10], [2.5, 10], [2.5, 5]])
     boxes = torch.tensor([[0.0, 0, 10, 20]]).expand(4, 4)
     anchors = torch.cat([point - 4, point + 4], dim=1)
-    assert_close(centreness(anchors, boxes), torch.tensor([1, 0, (1 / 3) ** 0.5, 1 / 3]))
+    assert_close(centerness(anchors, boxes), torch.tensor([1, 0, (1 / 3) ** 0.5, 1 / 3]))
 
 
 def test_boxes_of_points_near_the_middle_count_more() -> None:
     """Two points of one object, one in the middle and one a quarter from its border: 1 and sqrt(1 / 3)."""
-    head = IoUHead(32, 1, 1)
+    head = FCOSHeadWithIoULoss(32, 1, 1)
     anchors = torch.tensor([[1.0, 1, 9, 9], [-1.5, 1, 6.5, 9]])
     outputs = {
         "cls_logits": torch.zeros(1, 2, 1),

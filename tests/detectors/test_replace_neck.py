@@ -119,7 +119,7 @@ def test_levels_that_do_not_halve_are_named() -> None:
 
 
 def test_what_has_no_pyramid_is_refused() -> None:
-    with pytest.raises(UserError, match="Linear has no torchvision pyramid"):
+    with pytest.raises(UserError, match="Linear has neither an FPN of torchvision"):
         replace_neck(nn.Linear(1, 1))
     with pytest.raises(UserError, match="Did you mean 'drfpn'"):
         replace_neck(nn.Linear(1, 1), "drfpm")

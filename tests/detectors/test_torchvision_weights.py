@@ -1,6 +1,7 @@
 """torchvision's own detectors, with all their parameters drawn at random, are the oracle."""
 
 import hashlib
+import logging
 import re
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from drfpn import build_detector
 from drfpn.data import open_dataset
 from drfpn.detectors.published_weights import COCO, PUBLISHED
 from drfpn.utils.errors import UserError
-from tests.detectors.scenes import choose_alike, scene
+from tests.detectors.scenes import scene, share_samplers
 
 THEIRS = {
     "faster_rcnn": detection.fasterrcnn_resnet50_fpn,
@@ -31,7 +32,7 @@ TWO_STAGE = {"rpn_post_nms_top_n_test": 100, "box_batch_size_per_image": 64}
 TWO_STAGE |= {"box_score_thresh": 0.02, "box_detections_per_img": 150}  # several classes, where all score little
 AS_THEIRS = {
     "retinanet": {"detections_per_img": 300},
-    "fcos": {"giou": True, "centre_sampling": 1.5, "score_thresh": 0.2, "nms_thresh": 0.6},
+    "fcos": {"giou": True, "center_sampling_radius": 1.5, "score_thresh": 0.2, "nms_thresh": 0.6},
 }
 """What differs by design (docs/design.md)."""
 CLASS_LAYERS = ("cls_score", "classification_head.cls_logits", "mask_fcn_logits")
@@ -92,10 +93,10 @@ def with_masks(targets: list[dict[str, Tensor]], images: list[Tensor]) -> list[d
     return targets
 
 
-def in_order_of(expected: dict[str, Tensor], found: dict[str, Tensor]) -> Tensor:
-    """Return the index of each expected box in those found: equal scores may stand in any order."""
-    other = found["labels"] != expected["labels"][:, None]
-    return (found["boxes"] - expected["boxes"][:, None]).abs().amax(-1).masked_fill(other, torch.inf).argmin(1)
+def match_order(expected: dict[str, Tensor], actual: dict[str, Tensor]) -> Tensor:
+    """Return the index of each expected box among the actual ones: the order of equal scores is not defined."""
+    other = actual["labels"] != expected["labels"][:, None]
+    return (actual["boxes"] - expected["boxes"][:, None]).abs().amax(-1).masked_fill(other, torch.inf).argmin(1)
 
 
 @each
@@ -132,19 +133,22 @@ def assert_equal(
     ours: nn.Module, theirs: nn.Module, label: Tensor, images: list[Tensor], targets: list[dict[str, Tensor]]
 ) -> None:
     """Compare detections and losses; ``label`` says how theirs calls each label of ours."""
-    choose_alike(theirs, ours)
+    share_samplers(theirs, ours)
     with torch.no_grad():
-        found, expected = ours(images), theirs(images)
-    for a, b in zip(found, expected, strict=True):
+        actual, expected = ours(images), theirs(images)
+    for a, b in zip(actual, expected, strict=True):
         assert len(b["boxes"]) > 5
         assert len(b["labels"].unique()) > 2
-        order = in_order_of(b, a | {"labels": label[a["labels"]]})
+        order = match_order(b, a | {"labels": label[a["labels"]]})
         assert_close(order.sort()[0], torch.arange(len(a["boxes"])))
-        assert_close(a["boxes"][order], b["boxes"], atol=1e-3, rtol=0)
         assert_close(a["scores"][order], b["scores"], atol=1e-5, rtol=0)
         assert_close(label[a["labels"]][order], b["labels"])
+        # of overlapping boxes whose scores differ by rounding, NMS keeps the one that a processor rounds up
+        same = (a["boxes"][order] - b["boxes"]).abs().amax(1) <= 1e-3
+        assert (~same).sum() <= len(same) // 50
+        assert_close(a["scores"][order][~same], b["scores"][~same], atol=1e-6, rtol=0)
         if "masks" in b:
-            assert_close(a["masks"][order], b["masks"], atol=1e-4, rtol=0)
+            assert_close(a["masks"][order][same], b["masks"][same], atol=1e-4, rtol=0)
 
     torch.manual_seed(2)
     losses = ours.train()(images, targets)
@@ -180,7 +184,7 @@ def test_published_weights_are_used_with_torchvisions_eps(as_file, tmp_path, mon
             assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_older_names_are_known(tmp_path, capsys) -> None:
+def test_former_names_are_known(tmp_path) -> None:
     for name, old in (
         ("faster_rcnn", {r"(inner|layer)_blocks\.(\d)\.0\.": r"\1_blocks.\2.", r"head\.conv\.0\.0\.": "head.conv."}),
         (
@@ -204,56 +208,59 @@ def test_older_names_are_known(tmp_path, capsys) -> None:
         assert_close(dict(old_names.state_dict()), dict(new_names.state_dict()), rtol=0, atol=0)
 
 
-def test_drfpn_takes_what_it_shares_with_fpn(tmp_path, capsys) -> None:
+def test_drfpn_takes_what_it_shares_with_fpn(tmp_path, caplog) -> None:
+    caplog.set_level(logging.INFO, "drfpn")
     theirs = theirs_at_random("faster_rcnn")
     model = build_detector("faster_rcnn_r50_drfpn", 80, weights=saved(theirs, tmp_path))
     fpn, neck = theirs.backbone.fpn, model.backbone.neck
     for own, block in zip([*neck.lateral, *neck.smooth], [*fpn.inner_blocks[:-1], *fpn.layer_blocks], strict=True):
         assert_close(own.weight, block[0].weight, rtol=0, atol=0)
-    assert not neck.top_down.steps[0].offset.weight.any()  # as initialised
-    table = capsys.readouterr().err
-    assert re.search(r"pyramid +14 +\d+  2 tensors of FPN have no place in DRFPN", table)
-    assert re.search(r"classes +2 +0  80 of 90 ids", table)
+    assert not neck.top_down.steps[0].offset.weight.any()  # as initialized
+    table = caplog.text
+    assert re.search(r"neck +14 +\d+  2 tensors of FPN do not exist in DRFPN", table)
+    assert re.search(r"class logits +2 +0  80 of 90 ids", table)
 
 
-def test_augfpn_takes_all_of_fpn_and_begins_its_own_parts_anew(tmp_path, capsys) -> None:
+def test_augfpn_takes_all_of_fpn_and_begins_its_own_parts_anew(tmp_path, caplog) -> None:
+    caplog.set_level(logging.INFO, "drfpn")
     model = build_detector("faster_rcnn_r50_augfpn", 80, weights=saved(theirs_at_random("faster_rcnn"), tmp_path))
-    table = capsys.readouterr().err
-    assert re.search(r"pyramid +16 +\d+\n", table)
-    assert re.search(r"region pools +0 +4\n", table)
+    table = caplog.text
+    assert re.search(r"neck +16 +\d+\n", table)
+    assert re.search(r"RoI pools +0 +4\n", table)
     assert re.search(r"auxiliary head +0 +8\n", table)
     assert model.roi_heads.box_roi_pool.select[0].weight.any()
 
 
-def test_a_checkpoint_of_ones_own_classes_is_taken_whole_or_without_them(tmp_path, capsys) -> None:
+def test_a_checkpoint_of_ones_own_classes_is_taken_whole_or_without_them(tmp_path, caplog) -> None:
+    caplog.set_level(logging.INFO, "drfpn")
     theirs = theirs_at_random("fcos", num_classes=4)
     file = saved(theirs, tmp_path)
     logits = theirs.head.classification_head.cls_logits
     same = build_detector("fcos_r50_fpn", 3, weights=file).head.classification_head
     assert_close(same.cls_logits.weight, logits.weight[1:], rtol=0, atol=0)
-    assert " all 3" in capsys.readouterr().err
+    assert " all 3" in caplog.text
     torch.manual_seed(0)
     initial = build_detector("fcos_r50_fpn", 2).head.classification_head
     torch.manual_seed(0)
     other = build_detector("fcos_r50_fpn", 2, weights=file).head.classification_head
     assert_close(other.cls_logits.weight, initial.cls_logits.weight, rtol=0, atol=0)
     assert_close(other.conv[0].weight, theirs.head.classification_head.conv[0].weight, rtol=0, atol=0)
-    assert re.search(r"classes +0 +2  re-made: 3 classes there, 2 here", capsys.readouterr().err)
+    assert re.search(r"class logits +0 +2  3 classes in the checkpoint, 2 here", caplog.text)
 
 
 @pytest.mark.parametrize(
-    ("change", "options", "said"),
+    ("change", "options", "message"),
     [
         ({"rpn.head.cls_logits.bias": None}, {}, "lack 'rpn.head.cls_logits.bias', which this 'faster_rcnn' needs"),
-        ({"a.b": torch.zeros(1)}, {}, "hold 'a.b', for which this 'faster_rcnn' has no place"),
+        ({"a.b": torch.zeros(1)}, {}, "hold 'a.b', which this 'faster_rcnn' does not have"),
         ({}, {"width": 64}, "do not fit this 'faster_rcnn': "),
         ({}, {"representation_size": 256}, "do not fit this 'faster_rcnn': "),
     ],
     ids=["missing", "unknown", "width", "representation size"],
 )
-def test_weights_that_do_not_fit_are_named(change, options, said, tmp_path) -> None:
+def test_weights_that_do_not_fit_are_named(change, options, message, tmp_path) -> None:
     state = theirs_at_random("faster_rcnn").state_dict() | change
     torch.save({name: value for name, value in state.items() if value is not None}, tmp_path / "theirs.pth")
     with pytest.raises(UserError) as caught:
         build_detector("faster_rcnn_r50_fpn", 80, weights=tmp_path / "theirs.pth", **options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

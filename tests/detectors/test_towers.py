@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from drfpn import build_detector
-from drfpn.evaluation.flops import count
+from drfpn.evaluation.flops import model_complexity
 from drfpn.utils.errors import UserError
 from tests.detectors.scenes import SMALL, scene
 
@@ -29,7 +29,7 @@ def test_sepc_has_the_parameters_that_follow_from_its_release() -> None:
 
 def test_four_pyramid_convolutions_and_two_layers_cost_what_the_towers_cost() -> None:
     plain, without_towers = on_meta("retinanet_r50_fpn"), on_meta("retinanet_r50_pconv", towers="shared")
-    a, b = (count(model, 800, 1280).macs for model in (plain, without_towers))
+    a, b = (model_complexity(model, 800, 1280).macs for model in (plain, without_towers))
     assert abs(a - b) < 0.001 * a
 
 
@@ -55,4 +55,4 @@ def test_other_towers_may_be_given_for_sepc() -> None:
 def test_unknown_towers_are_answered_with_those_that_there_are() -> None:
     with pytest.raises(UserError) as caught:
         build_detector("fcos_lite0_fpn", 3, width=32, towers="spec")
-    assert str(caught.value) == "towers must be 'convs', 'shared' or 'sepc', not 'spec'. Did you mean 'sepc'?"
+    assert str(caught.value) == "`towers` must be 'convs', 'shared' or 'sepc', not 'spec'. Did you mean 'sepc'?"

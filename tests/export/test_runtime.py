@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from drfpn.export import blotches, load_exported, measure_parity
+from drfpn.export import compare_outputs, load_exported, smooth_test_images
 from drfpn.inference import load_predictor
 from drfpn.utils.errors import UserError
 
 
-class Finds:
-    """A detector that finds the same everywhere."""
+class ConstantDetector:
+    """A detector with the same output for every image."""
 
     def __init__(self, boxes, labels, scores) -> None:
         self.output = {"boxes": torch.tensor(boxes), "labels": torch.tensor(labels), "scores": torch.tensor(scores)}
@@ -19,26 +19,27 @@ class Finds:
         return [self.output for _ in images]
 
 
-def test_parity_is_the_greatest_difference_of_what_both_found() -> None:
-    ours = Finds([[0.0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]], [1, 2, 1], [0.9, 0.8, 0.7])
-    theirs = Finds([[20.0, 20, 30, 30.25], [0, 0, 10, 10], [50, 50, 60, 60]], [2, 1, 2], [0.75, 0.9, 0.7])
-    found = measure_parity(ours, theirs, blotches()[:2])
-    assert (found.images, found.detections, found.matched) == (2, 6, 4)  # the third is of another class
-    assert found.boxes == pytest.approx(0.25)
-    assert found.scores == pytest.approx(0.05)
-    assert found.masks is None
+def test_differences_are_maxima_over_matched_detections() -> None:
+    original = ConstantDetector([[0.0, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]], [1, 2, 1], [0.9, 0.8, 0.7])
+    exported = ConstantDetector([[20.0, 20, 30, 30.25], [0, 0, 10, 10], [50, 50, 60, 60]], [2, 1, 2], [0.75, 0.9, 0.7])
+    differences = compare_outputs(original, exported, smooth_test_images()[:2])
+    assert (differences.images, differences.detections) == (2, 6)
+    assert differences.matched == 4  # the third is of another class
+    assert differences.boxes == pytest.approx(0.25)
+    assert differences.scores == pytest.approx(0.05)
+    assert differences.masks is None
 
 
 def test_a_detection_that_is_missing_is_not_matched() -> None:
-    ours = Finds([[0.0, 0, 10, 10]], [1], [0.9])
-    theirs = Finds([[0.0, 0, 10, 12]], [1], [0.9])
-    assert measure_parity(ours, theirs, blotches()[:1]).matched == 0
+    original = ConstantDetector([[0.0, 0, 10, 10]], [1], [0.9])
+    exported = ConstantDetector([[0.0, 0, 10, 12]], [1], [0.9])
+    assert compare_outputs(original, exported, smooth_test_images()[:1]).matched == 0
 
 
 @pytest.mark.parametrize(
     ("suffix", "package", "extra"), [(".onnx", "onnxruntime", "onnx"), (".xml", "openvino", "openvino")]
 )
-def test_a_missing_runtime_is_told_with_what_to_install(tmp_path, monkeypatch, suffix, package, extra) -> None:
+def test_the_error_of_a_missing_runtime_names_what_to_install(tmp_path, monkeypatch, suffix, package, extra) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     file = tmp_path / f"a{suffix}"
     file.touch()
@@ -49,7 +50,7 @@ def test_a_missing_runtime_is_told_with_what_to_install(tmp_path, monkeypatch, s
 @pytest.mark.parametrize(
     ("suffix", "package"), [(".onnx", "onnxruntime"), (".xml", "openvino"), (".pt2", "torch.export")]
 )
-def test_a_file_of_another_kind_is_refused(tmp_path, suffix, package) -> None:
+def test_a_file_that_is_not_a_model_is_refused(tmp_path, suffix, package) -> None:
     pytest.importorskip(package)
     file = tmp_path / f"a{suffix}"
     file.write_text("not a model")
@@ -57,7 +58,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path, suffix, package) -> None:
         load_exported(file)
 
 
-def test_a_file_that_is_not_there_is_named() -> None:
+def test_the_error_of_a_missing_file_names_it() -> None:
     with pytest.raises(UserError, match=r"no exported detector nowhere\.onnx"):
         load_exported(Path("nowhere.onnx"))
 
@@ -69,12 +70,12 @@ def test_an_onnx_file_of_another_tool_is_refused(tmp_path) -> None:
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["image"], ["boxes"])], "g", values[:1], values[1:])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, tmp_path / "a.onnx")
-    with pytest.raises(UserError, match="not written by drfpn export"):
+    with pytest.raises(UserError, match="not exported by drfpn"):
         load_exported(tmp_path / "a.onnx")
 
 
 def test_an_archive_of_another_tool_is_refused(tmp_path) -> None:
     file = tmp_path / "a.pt2"
     torch.export.save(torch.export.export(torch.nn.Linear(2, 2), (torch.ones(2),)), file)
-    with pytest.raises(UserError, match="not written by drfpn export"):
+    with pytest.raises(UserError, match="not exported by drfpn"):
         load_exported(file)

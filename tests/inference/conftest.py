@@ -10,25 +10,25 @@ from torch import Tensor
 from drfpn.inference import Detections, Predictor
 
 
-class FindsBright:
-    """A detector of one bright rectangle, its box found from the pixels."""
+class BrightRectangleDetector:
+    """A detector of one bright rectangle, whose box it computes from the pixels."""
 
     def __init__(self, label: int = 1, score: float = 0.75) -> None:
         self.label = label
         self.score = score
-        self.looks = 0
+        self.calls = 0
 
     def detect(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
-        self.looks += len(images)
+        self.calls += len(images)
         outputs = []
         for image in images:
             y, x = torch.nonzero(image.float().mean(0) > 128, as_tuple=True)
-            found = [[x.min(), y.min(), x.max() + 1, y.max() + 1]] if len(x) else []
+            boxes = [[x.min(), y.min(), x.max() + 1, y.max() + 1]] if len(x) else []
             outputs.append(
                 {
-                    "boxes": torch.tensor(found, dtype=torch.float32).reshape(-1, 4),
-                    "labels": torch.full((len(found),), self.label),
-                    "scores": torch.full((len(found),), self.score),
+                    "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+                    "labels": torch.full((len(boxes),), self.label),
+                    "scores": torch.full((len(boxes),), self.score),
                 }
             )
         return outputs
@@ -37,7 +37,7 @@ class FindsBright:
 @pytest.fixture
 def bright() -> Callable[..., Predictor]:
     def build(name: str = "one", **options: Any) -> Predictor:
-        return Predictor(FindsBright(**options), ("cat", "dog, brown"), (7, 9), name=name)
+        return Predictor(BrightRectangleDetector(**options), ("cat", "dog, brown"), (7, 9), name=name)
 
     return build
 
@@ -49,7 +49,7 @@ def detections() -> Callable[..., Detections]:
         labels: Sequence[int],
         scores: Sequence[float],
         classes: tuple[str, ...] = ("cat", "dog"),
-        **more: Any,
+        **options: Any,
     ) -> Detections:
         return Detections(
             torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
@@ -58,7 +58,7 @@ def detections() -> Callable[..., Detections]:
             (100, 120),
             classes,
             tuple(10 * (k + 1) for k in range(len(classes))),
-            **more,
+            **options,
         )
 
     return build

@@ -6,8 +6,8 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from drfpn.necks import FPN, FreqFusion
-from drfpn.necks.freqfusion import FrequencyAwareAdd, Kernels, blur, sharpen, similarity, upsample
-from drfpn.utils.errors import UserError
+from drfpn.necks.freqfusion import FrequencyAwareAdd, KernelPredictor, low_pass, sharpen, similarity, upsample
+from drfpn.utils.errors import UsageError
 
 R50 = (256, 512, 1024, 2048)
 
@@ -22,45 +22,45 @@ def test_the_parameters_are_those_of_the_authors_network() -> None:
         assert size(FreqFusion(R50)) - size(FPN(R50)) == 314_070
 
 
-def test_kernels_begin_as_their_window_and_sum_to_one() -> None:
-    kernels = Kernels(4, 5)
+def test_kernels_start_as_their_window_and_sum_to_one() -> None:
+    kernels = KernelPredictor(4, 5)
     encoded = torch.zeros(1, 25, 2, 3)
     window = torch.hamming_window(5, periodic=False)
     expected = torch.outer(window, window).flatten() / window.sum() ** 2
-    assert_close(kernels.normalise(encoded), expected[:, None, None].expand(1, 25, 2, 3))
-    assert_close(kernels.normalise(torch.randn(2, 25, 4, 4)).sum(dim=1), torch.ones(2, 4, 4))
+    assert_close(kernels.normalize(encoded), expected[:, None, None].expand(1, 25, 2, 3))
+    assert_close(kernels.normalize(torch.randn(2, 25, 4, 4)).sum(dim=1), torch.ones(2, 4, 4))
     with torch.autocast("cpu", torch.bfloat16):
-        assert kernels.normalise(kernels.encode(torch.randn(1, 4, 5, 5))).dtype == torch.float32
+        assert kernels.normalize(kernels.encode(torch.randn(1, 4, 5, 5))).dtype == torch.float32
 
 
-def test_blurring_weighs_the_neighbours_of_each_pixel_and_repeats_the_border() -> None:
+def test_low_pass_weights_the_neighbors_of_each_pixel_and_repeats_the_border() -> None:
     m, kernels = torch.randn(2, 3, 5, 7), torch.randn(2, 9, 5, 7)
-    neighbours = F.unfold(F.pad(m, (1, 1, 1, 1), mode="replicate"), 3).view(2, 3, 9, 5, 7)
-    assert_close(blur(m, kernels), (neighbours * kernels[:, None]).sum(dim=2))
+    neighbors = F.unfold(F.pad(m, (1, 1, 1, 1), mode="replicate"), 3).view(2, 3, 9, 5, 7)
+    assert_close(low_pass(m, kernels), (neighbors * kernels[:, None]).sum(dim=2))
 
 
-def test_sharpening_by_a_kernel_of_the_pixel_itself_changes_nothing() -> None:
+def test_sharpening_with_an_identity_kernel_changes_nothing() -> None:
     m = torch.randn(2, 3, 5, 7)
     kernels = torch.zeros(2, 9, 5, 7)
     kernels[:, 4] = 1
     assert_close(sharpen(m, kernels), m)
 
 
-def test_similarity_is_the_cosine_with_neighbours_two_pixels_away() -> None:
+def test_similarity_is_the_cosine_with_neighbors_two_pixels_away() -> None:
     m = torch.randn(1, 16, 8, 9)
-    found = similarity(m)
-    assert found.shape == (1, 8, 8, 9)
+    actual = similarity(m)
+    assert actual.shape == (1, 8, 8, 9)
     pixel = m[0, :, 4, 4]
-    around = [(dy, dx) for dy in (-2, 0, 2) for dx in (-2, 0, 2) if (dy, dx) != (0, 0)]
-    expected = [F.cosine_similarity(pixel, m[0, :, 4 + dy, 4 + dx], dim=0) for dy, dx in around]
-    assert_close(found[0, :, 4, 4], torch.stack(expected))
-    assert not found[0, 0, :2].any()  # nothing lies outside
+    neighbors = [(dy, dx) for dy in (-2, 0, 2) for dx in (-2, 0, 2) if (dy, dx) != (0, 0)]
+    expected = [F.cosine_similarity(pixel, m[0, :, 4 + dy, 4 + dx], dim=0) for dy, dx in neighbors]
+    assert_close(actual[0, :, 4, 4], torch.stack(expected))
+    assert not actual[0, 0, :2].any()  # neighbors outside of the map
 
 
 @pytest.mark.parametrize("hw", [(12, 16), (9, 14), (1, 3)])
 @pytest.mark.parametrize("rounded_up", [True, False])
-def test_it_begins_as_fixed_filters(hw, rounded_up, pyramid_maps) -> None:
-    """2 f - blur(f) by the 3x3 window, and the coarse map by the 5x5 window, upsampled by nearest neighbours."""
+def test_it_starts_as_fixed_filters(hw, rounded_up, pyramid_maps) -> None:
+    """2 f - low_pass(f) with the 3x3 window, and the coarse map with the 5x5 window, upsampled by nearest neighbor."""
     fine, coarse = pyramid_maps((8, 8), *hw, rounded_up=rounded_up or hw[0] == 1)
     step = FrequencyAwareAdd(8)
     for conv in (step.low.encode, step.high.encode, step.resample.offset_fine, step.resample.offset_coarse):
@@ -76,18 +76,18 @@ def test_it_begins_as_fixed_filters(hw, rounded_up, pyramid_maps) -> None:
     assert_close(step(fine, coarse), expected)
 
 
-def test_a_positive_offset_reads_what_lies_right(pyramid_maps) -> None:
+def test_a_positive_offset_samples_to_the_right(pyramid_maps) -> None:
     fine, coarse = pyramid_maps((8, 8), 12, 16)
     step = FrequencyAwareAdd(8)
-    still = step.resample(fine, *[torch.zeros(2, 64, h, w) for h, w in ((12, 16), (6, 8))])
-    assert_close(still, fine)
+    unmoved = step.resample(fine, *[torch.zeros(2, 64, h, w) for h, w in ((12, 16), (6, 8))])
+    assert_close(unmoved, fine)
     step.resample.offset_fine.bias.data.view(4, 2)[:, 0] = 2  # times sigmoid(0): one pixel to the right
     moved = step.resample(fine, *[torch.zeros(2, 64, h, w) for h, w in ((12, 16), (6, 8))])
     assert_close(moved[..., :-1], fine[..., 1:])
     assert coarse.shape[-1] == 8
 
 
-def test_upsampling_takes_kernels_of_the_finer_size() -> None:
+def test_upsampled_maps_have_the_size_of_the_kernels() -> None:
     m = torch.randn(1, 2, 3, 4)
     for height, width in ((6, 8), (5, 7), (7, 9), (6, 7)):
         kernels = torch.zeros(1, 25, height, width)
@@ -105,6 +105,6 @@ def test_it_passes_gradcheck(pyramid_maps) -> None:
     assert gradcheck(step, maps, fast_mode=True)
 
 
-def test_channels_that_cannot_be_grouped_are_named() -> None:
-    with pytest.raises(UserError, match="4 groups of channels, of which 10 is no multiple"):
+def test_channels_must_be_a_multiple_of_the_groups() -> None:
+    with pytest.raises(UsageError, match="a multiple of its 4 groups, not 10"):
         FreqFusion((4, 6), 10)

@@ -1,8 +1,10 @@
-"""What holds for every pyramid."""
+"""Contract of all necks: every name of ``NECKS`` and some variants of them pass the same tests."""
 
 import textwrap
 from collections import OrderedDict
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -12,200 +14,264 @@ from torch.testing import assert_close
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from drfpn import DRFPN, FPN, PAFPN
-from drfpn.necks import (
-    AFPN,
-    CARAFE,
-    SEPC,
-    AugFPN,
-    BiFPN,
-    DySample,
-    ExtraConvs,
-    FaPN,
-    FreqFusion,
-    LibraFPN,
-    PANet,
-    PConvFPN,
-    RefinedFPN,
-    ScaledFPN,
-    StepNeck,
-)
-from drfpn.utils.errors import UserError
+from drfpn import DRFPN, FPN
+from drfpn.necks import NECKS, ExtraConvs, Neck, StepNeck
+from drfpn.utils.errors import UsageError
 
 C = (4, 6, 8, 10)
-WIDTH = 8
-PYRAMIDS = {
-    "fpn": FPN,
-    "pafpn": PAFPN,
-    "drfpn": DRFPN,
-    "drfpn, release": partial(DRFPN, convention="release"),
-    "drfpn, paper": partial(DRFPN, convention="paper"),
-    "drfpn, no context": partial(DRFPN, context=None),
-    "carafe": CARAFE,
-    "carafe, mmdet": partial(CARAFE, layout="mmdet"),
-    "dysample": DySample,
-    "dysample+": partial(DySample, dynamic_scope=True),
-    "fapn": FaPN,
-    "freqfusion": FreqFusion,
-    "bifpn": BiFPN,
-    "afpn": AFPN,
-    "libra": LibraFPN,
-    "panet": PANet,
-    "pconv": PConvFPN,
-    "sepc": partial(SEPC, layers=1),
-    "augfpn": AugFPN,
-    "fpn, scaled": ScaledFPN,
-    "pafpn, residual": partial(PAFPN, residual=True),
-    "fapn, no offsets": partial(FaPN, offsets=False),
-    "refined": RefinedFPN,
+
+
+@dataclass(frozen=True)
+class Case:
+    """How the shared tests build a neck and what they expect of it; the defaults fit most necks.
+
+    Args:
+        name: key of ``NECKS``.
+        options: keywords of the neck.
+        width: ``out_channels``.
+        own_levels: names of the extra levels that it makes whatever ``extra_blocks`` would add; ``None`` for none.
+        fuses_extra_levels: whether extra levels take part in the fusion, so that they are not made from the outputs.
+        traced_maps: number of maps for compiling and exporting, which take long; 0 leaves these tests out.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    width: int = 8
+    own_levels: Sequence[str] | None = None
+    fuses_extra_levels: bool = False
+    traced_maps: int = 2
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return NECKS[self.name].backbone_strides
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it makes its levels from maps of one size."""
+        return len(set(self.strides)) == 1
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the backbone's maps, finest first."""
+        return (16,) * len(self.strides) if self.is_plain else C[-len(self.strides) :]
+
+    @property
+    def traced_channels(self) -> tuple[int, ...]:
+        return self.channels[-self.traced_maps :]
+
+    def make(self, channels: Sequence[int] | None = None, *extra_blocks: nn.Module) -> Neck:
+        return NECKS[self.name](channels or self.channels, self.width, *extra_blocks, **self.options)
+
+    def maps(
+        self,
+        pyramid_maps: Callable[..., list[torch.Tensor]],
+        *size: int,
+        channels: Sequence[int] | None = None,
+        **options: Any,
+    ) -> list[torch.Tensor]:
+        """Make the backbone's maps, the finest of ``size``."""
+        channels = channels or self.channels
+        if self.is_plain:
+            return pyramid_maps(channels[:1], *size, **options) * len(channels)
+        return pyramid_maps(channels, *size, **options)
+
+    def level_sizes(self, maps: Sequence[torch.Tensor], extra: int = 0) -> list[tuple[int, int]]:
+        """Return the height and width of every output level, ``extra`` levels behind the backbone's."""
+        sizes = [tuple(m.shape[-2:]) for m in maps]
+        if self.is_plain:
+            h, w = sizes[0]
+            sizes = [(4 * h, 4 * w), (2 * h, 2 * w), (h, w), (-(-h // 2), -(-w // 2))][-len(maps) :]
+        for _ in range(extra):
+            h, w = sizes[-1]
+            sizes.append((-(-h // 2), -(-w // 2)))
+        return sizes
+
+
+PECULIARITIES = {
+    "bifpn": {"fuses_extra_levels": True},
+    "drfpn": {"traced_maps": 4},
+    "fpn": {"traced_maps": 4},
+    "fpt": {"width": 16},
+    "libra": {"fuses_extra_levels": True},
+    "nas_fpn": {"options": {"stages": 2}, "own_levels": ("p6", "p7"), "fuses_extra_levels": True, "traced_maps": 3},
+    "pafpn": {"traced_maps": 4},
+    "pconv": {"fuses_extra_levels": True},
+    "sepc": {"options": {"layers": 1}, "fuses_extra_levels": True},
+    "simple_fpn": {"traced_maps": 3},
 }
-every_pyramid = pytest.mark.parametrize("make", PYRAMIDS.values(), ids=PYRAMIDS.keys())
-every_traced = pytest.mark.parametrize(
-    ("name", "channels"),  # two levels will do for the others: a step of a hundred operations takes long to trace
-    [(name, C) for name in ("fpn", "pafpn", "drfpn", "drfpn, release", "drfpn, paper", "drfpn, no context")]
-    + [(name, C[2:]) for name in ("carafe", "dysample", "fapn", "freqfusion", "bifpn", "afpn")]
-    + [(name, C[2:]) for name in ("libra", "panet", "pconv", "sepc", "augfpn", "fapn, no offsets", "refined")],
-)
+"""Necks that differ from the defaults of :class:`Case`; a neck that does not is tested without an entry."""
+
+VARIANTS = {
+    "carafe, mmdet": {"options": {"layout": "mmdet"}, "fuses_extra_levels": True, "traced_maps": 0},
+    "drfpn, no context": {"options": {"context": None}, "traced_maps": 4},
+    "drfpn, paper": {"options": {"convention": "paper"}, "traced_maps": 4},
+    "drfpn, release": {"options": {"convention": "release"}, "traced_maps": 4},
+    "dysample, dynamic scope": {"options": {"dynamic_scope": True}, "traced_maps": 0},
+    "fapn, no offsets": {"options": {"offsets": False}},
+    "fpt, euclidean": {"options": {"similarity": "euclidean"}, "width": 16, "traced_maps": 0},
+    "nas_fpn, google": PECULIARITIES["nas_fpn"] | {"options": {"stages": 2, "gate": "google"}, "traced_maps": 0},
+    "pafpn, residual": {"options": {"residual": True}, "traced_maps": 0},
+}
+"""Options that are tested in addition; those that change nothing in a graph are not traced."""
+
+CASES = {name: Case(name, **PECULIARITIES.get(name, {})) for name in NECKS} | {
+    key: Case(key.partition(",")[0], **values) for key, values in VARIANTS.items()
+}
 
 
-def awake(pyramid: nn.Module) -> nn.Module:
-    """Give values to what begins at zero, such as offset and weight of SRB, so that it does something."""
-    for name, parameter in pyramid.named_parameters():
+def parametrize(keys: Sequence[str]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", [CASES[key] for key in keys], ids=keys)
+
+
+every_neck = parametrize(list(CASES))
+every_traced = parametrize([key for key, case in CASES.items() if case.traced_maps])
+every_with_strides = parametrize([key for key, case in CASES.items() if not case.is_plain])
+
+
+def randomize_zeros(neck: nn.Module) -> nn.Module:
+    """Give random values to parameters that are initialized with zero, such as SRB's offset, so that they matter."""
+    for name, parameter in neck.named_parameters():
         if "offset" in name or "weight.2" in name:
             nn.init.normal_(parameter, std=0.3)
-        elif parameter.ndim > 1 and not parameter.any():
+        elif not name.endswith("bias") and not parameter.any():
             nn.init.normal_(parameter, std=0.05)
-    return pyramid
+    return neck
 
 
-@every_pyramid
+@every_neck
 @pytest.mark.parametrize("rounded_up", [True, False])
 @pytest.mark.parametrize("size", [(32, 48), (75, 53), (8, 8), (9, 100)])
-def test_any_sizes_that_halve_keep_names_and_sizes(make, size, rounded_up, pyramid_maps) -> None:
-    check_names_and_sizes(awake(make(C, WIDTH)), pyramid_maps(C, *size, rounded_up=rounded_up))
+def test_levels_have_the_names_and_sizes_of_the_maps(case, size, rounded_up, pyramid_maps) -> None:
+    check_names_and_sizes(case, case.maps(pyramid_maps, *size, rounded_up=rounded_up))
 
 
-@every_pyramid
+@every_neck
 @pytest.mark.parametrize("size", [(1, 1), (5, 1), (3, 7)])
-def test_maps_that_end_in_one_pixel_keep_names_and_sizes(make, size, pyramid_maps) -> None:
-    check_names_and_sizes(awake(make(C, WIDTH)), pyramid_maps(C, *size))
+def test_maps_of_one_pixel_keep_names_and_sizes(case, size, pyramid_maps) -> None:
+    check_names_and_sizes(case, case.maps(pyramid_maps, *size))
 
 
-def check_names_and_sizes(pyramid: nn.Module, levels: list[torch.Tensor]) -> None:
-    maps = dict(zip("cabd", levels, strict=True))
-    out = pyramid(maps)
-    assert {name: m.shape for name, m in out.items()} == {name: (2, WIDTH, *m.shape[-2:]) for name, m in maps.items()}
-    assert list(out) == list("cabd")
+def check_names_and_sizes(case: Case, levels: list[torch.Tensor]) -> None:
+    neck = randomize_zeros(case.make())
+    names = list("cabd")[: len(levels)]
+    out = neck(dict(zip(names, levels, strict=True)))
+    own_levels = case.own_levels or []
+    assert list(out) == [*names, *own_levels]
+    sizes = case.level_sizes(levels, len(own_levels))
+    assert [tuple(m.shape) for m in out.values()] == [(2, case.width, *size) for size in sizes]
     sum(m.sum() for m in out.values()).backward()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in pyramid.parameters())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in neck.parameters())
 
 
-@every_pyramid
-def test_the_same_kind_of_collection_comes_out(make, pyramid_maps) -> None:
-    maps = pyramid_maps(C)
-    pyramid = make(C, WIDTH).eval()
-    as_list, as_tuple = pyramid(maps), pyramid(tuple(maps))
-    as_mapping = pyramid(OrderedDict(zip(("z", "x", "pool2", "0"), maps, strict=True)))
+@every_neck
+def test_output_is_the_type_of_collection_of_the_input(case, pyramid_maps) -> None:
+    maps = case.maps(pyramid_maps)
+    neck = case.make().eval()
+    as_list, as_tuple = neck(maps), neck(tuple(maps))
+    names = ["z", "x", "pool2", "0"][: len(maps)]
+    as_mapping = neck(OrderedDict(zip(names, maps, strict=True)))
     assert isinstance(as_list, list)
     assert isinstance(as_tuple, tuple)
-    assert list(as_mapping) == ["z", "x", "pool2", "0"]
+    assert list(as_mapping) == [*names, *(case.own_levels or [])]
     for a, b, c in zip(as_list, as_tuple, as_mapping.values(), strict=True):
         assert_close(a, b)
         assert_close(a, c)
 
 
-@every_pyramid
-def test_what_is_given_stays_as_it_was(make, pyramid_maps) -> None:
-    maps = pyramid_maps(C)
-    make(C, WIDTH, LastLevelMaxPool())(maps)
-    assert_close(maps, pyramid_maps(C), rtol=0, atol=0)
+@every_neck
+def test_inputs_are_not_modified(case, pyramid_maps) -> None:
+    maps = case.maps(pyramid_maps)
+    case.make(None, LastLevelMaxPool())(maps)
+    assert_close(maps, case.maps(pyramid_maps), rtol=0, atol=0)
 
 
-@every_pyramid
-def test_extra_levels_are_named_as_torchvision_does(make, pyramid_maps) -> None:
-    maps = dict(zip("0123", pyramid_maps(C), strict=True))
-    pyramid = make(C, WIDTH, LastLevelMaxPool())
-    pooled = pyramid(maps)
-    assert list(pooled) == ["0", "1", "2", "3", "pool"]
-    convolved = make(C, WIDTH, LastLevelP6P7(C[-1], WIDTH))(maps)
-    assert list(convolved) == ["0", "1", "2", "3", "p6", "p7"]
-    for levels in (pooled, convolved):
-        assert all(m.shape == (2, WIDTH, -(-32 >> i), -(-48 >> i)) for i, m in enumerate(levels.values()))
-    for kind in (list, tuple):
-        levels = make(C, WIDTH, LastLevelMaxPool())(kind(maps.values()))
-        assert isinstance(levels, kind)
-        assert len(levels) == 5
+@every_neck
+def test_extra_levels_are_named_as_in_torchvision(case, pyramid_maps) -> None:
+    levels = case.maps(pyramid_maps)
+    maps = dict(zip("0123", levels, strict=False))
+    p6_channels = case.width if case.is_plain else case.channels[-1]  # a plain backbone has no C5
+    for extra_blocks, names in (
+        (LastLevelMaxPool(), ["pool"]),
+        (LastLevelP6P7(p6_channels, case.width), ["p6", "p7"]),
+    ):
+        names = case.own_levels or names
+        neck = case.make(None, extra_blocks)
+        out = neck(maps)
+        assert list(out) == [*maps, *names]
+        sizes = case.level_sizes(levels, len(names))
+        assert [tuple(m.shape) for m in out.values()] == [(2, case.width, *size) for size in sizes]
+        for collection in (list, tuple):
+            out = neck(collection(levels))
+            assert isinstance(out, collection)
+            assert len(out) == len(levels) + len(names)
 
 
-JOINED = ("carafe, mmdet", "bifpn", "libra", "pconv", "sepc")
-"""Pyramids whose extra levels take part in what joins the others."""
+@parametrize([key for key, case in CASES.items() if not case.fuses_extra_levels])
+def test_extra_levels_are_made_from_output_levels(case, pyramid_maps) -> None:
+    maps = dict(zip("0123", case.maps(pyramid_maps), strict=False))
+    out = case.make(None, LastLevelMaxPool())(maps)
+    assert_close(out["pool"], F.max_pool2d(out[list(maps)[-1]], 1, stride=2))
 
 
-@pytest.mark.parametrize("name", [name for name in PYRAMIDS if name not in JOINED])
-def test_extra_levels_are_made_of_what_leaves(name, pyramid_maps) -> None:
-    pooled = PYRAMIDS[name](C, WIDTH, LastLevelMaxPool())(dict(zip("0123", pyramid_maps(C), strict=True)))
-    assert_close(pooled["pool"], F.max_pool2d(pooled["3"], 1, stride=2))
-
-
-@every_pyramid
-def test_every_parameter_gets_a_gradient_after_one_step(make, pyramid_maps) -> None:
-    """The first step wakes what starts at zero."""
-    pyramid = make(C, WIDTH)
-    optimizer = torch.optim.SGD(pyramid.parameters(), lr=0.01)
+@every_neck
+def test_every_parameter_gets_a_gradient_after_one_step(case, pyramid_maps) -> None:
+    """The first step moves what is initialized with zero."""
+    neck = case.make()
+    optimizer = torch.optim.SGD(neck.parameters(), lr=0.01)
     for seed in range(2):
         optimizer.zero_grad()
-        sum(m.square().mean() for m in pyramid(pyramid_maps(C, seed=seed))).backward()
+        sum(m.square().mean() for m in neck(case.maps(pyramid_maps, seed=seed))).backward()
         optimizer.step()
-    assert [name for name, p in pyramid.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert [name for name, p in neck.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@every_pyramid
+@every_neck
 @pytest.mark.parametrize("size", [(32, 48), (8, 8)], ids=["usual", "one pixel on top"])
-def test_a_batch_of_one_trains(make, size, pyramid_maps) -> None:
-    pyramid = make(C, WIDTH).train()
-    optimizer = torch.optim.SGD(pyramid.parameters(), lr=0.01)
-    maps = pyramid_maps(C, *size, batch=1)
+def test_a_batch_of_one_trains(case, size, pyramid_maps) -> None:
+    neck = case.make().train()
+    optimizer = torch.optim.SGD(neck.parameters(), lr=0.01)
+    maps = case.maps(pyramid_maps, *size, batch=1)
     losses = []
     for _ in range(4):
-        loss = sum(m.square().mean() for m in pyramid(maps))
+        loss = sum(m.square().mean() for m in neck(maps))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert min(losses[1:]) < losses[0], losses
-    assert all(tensor.isfinite().all() for tensor in pyramid.state_dict().values())
+    assert all(tensor.isfinite().all() for tensor in neck.state_dict().values())
 
 
-@every_pyramid
-def test_float32_is_float64_rounded(make, pyramid_maps) -> None:
-    pyramid = awake(make(C, WIDTH)).eval()
-    maps = pyramid_maps(C, dtype=torch.float64)
-    single = pyramid([m.float() for m in maps])
-    for a, b in zip(single, pyramid.double()(maps), strict=True):
-        assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
+@every_neck
+def test_float32_and_float64_agree(case, pyramid_maps) -> None:
+    neck = randomize_zeros(case.make()).eval()
+    maps = case.maps(pyramid_maps, dtype=torch.float64)
+    single = neck([m.float() for m in maps])
+    for a, b in zip(single, neck.double()(maps), strict=True):
+        assert_close(a.double(), b.double(), rtol=1e-4, atol=1e-4)
 
 
-@every_pyramid
-def test_bfloat16_autocast_runs_both_ways(make, pyramid_maps) -> None:
-    pyramid = awake(make(C, WIDTH)).eval()  # BatchNorm behind BatchNorm makes small differences large in training
-    exact = pyramid(pyramid_maps(C))
+@every_neck
+def test_bfloat16_autocast_runs_forward_and_backward(case, pyramid_maps) -> None:
+    neck = randomize_zeros(case.make()).eval()  # a stack of BatchNorms makes small differences large in training
+    expected = neck(case.maps(pyramid_maps))
     with torch.autocast("cpu", torch.bfloat16):
-        out = pyramid(pyramid_maps(C))
-        trained = pyramid.train()(pyramid_maps(C))
-    for low, high in zip(out, exact, strict=True):
+        out = neck(case.maps(pyramid_maps))
+        in_training = neck.train()(case.maps(pyramid_maps))
+    for low, high in zip(out, expected, strict=True):
         assert (low.float() - high).std() < 0.05 * high.std()
-    sum(m.float().sum() for m in trained).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in pyramid.parameters())
+    sum(m.float().sum() for m in in_training).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in neck.parameters())
 
 
 @pytest.mark.slow
 @every_traced
-def test_it_compiles_without_a_graph_break(name, channels, pyramid_maps) -> None:
+def test_it_compiles_without_a_graph_break(case, pyramid_maps) -> None:
     torch.compiler.reset()
-    pyramid = awake(PYRAMIDS[name](channels, WIDTH)).eval()
-    maps = pyramid_maps(channels, 9, 14)
-    compiled = torch.compile(pyramid, fullgraph=True, backend="eager")(maps)
-    for a, b in zip(compiled, pyramid(maps), strict=True):
+    neck = randomize_zeros(case.make(case.traced_channels)).eval()
+    maps = case.maps(pyramid_maps, 9, 14, channels=case.traced_channels)
+    compiled = torch.compile(neck, fullgraph=True, backend="eager")(maps)
+    for a, b in zip(compiled, neck(maps), strict=True):
         assert_close(a, b)
 
 
@@ -213,36 +279,40 @@ def test_it_compiles_without_a_graph_break(name, channels, pyramid_maps) -> None
 @pytest.mark.parametrize("convention", ["bounded", "paper", "release"])
 def test_it_compiles_for_training(convention, pyramid_maps) -> None:
     torch.compiler.reset()
-    pyramid = awake(DRFPN(C, WIDTH, convention=convention)).train()
+    neck = randomize_zeros(DRFPN(C, 8, convention=convention)).train()
     gradients = []
-    for function in (torch.compile(pyramid, fullgraph=True, backend="eager"), pyramid):
-        pyramid.zero_grad()
+    for function in (torch.compile(neck, fullgraph=True, backend="eager"), neck):
+        neck.zero_grad()
         sum(m.square().mean() for m in function(pyramid_maps(C))).backward()
-        gradients.append({name: p.grad.clone() for name, p in pyramid.named_parameters()})
+        gradients.append({name: p.grad.clone() for name, p in neck.named_parameters()})
     assert_close(*gradients)
 
 
 class Backbone(nn.Module):
-    """Strided convolutions, as real backbones have them, with a pyramid on top."""
+    """Strided convolutions, or for a plain backbone one of stride 4, with a neck."""
 
-    def __init__(self, pyramid: nn.Module, channels: tuple[int, ...]) -> None:
+    def __init__(self, neck: nn.Module, channels: Sequence[int], is_plain: bool) -> None:
         super().__init__()
         pairs = zip((3, *channels), channels, strict=False)
-        self.stages = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
-        self.pyramid = pyramid
+        stages = [nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs]
+        self.stages = nn.ModuleList([nn.Conv2d(3, channels[0], 4, stride=4)] if is_plain else stages)
+        self.count = len(channels)
+        self.neck = neck
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         maps = {}
-        for i, stage in enumerate(self.stages):
-            x = stage(x)
+        for i in range(self.count):
+            x = self.stages[i](x) if i < len(self.stages) else x
             maps[str(i)] = x
-        return self.pyramid(maps)
+        return self.neck(maps)
 
 
 @pytest.mark.slow
 @every_traced
-def test_it_exports_with_any_height_and_width(name, channels) -> None:
-    model = Backbone(awake(PYRAMIDS[name](channels, WIDTH, LastLevelMaxPool())), channels).eval()
+def test_it_exports_with_any_height_and_width(case) -> None:
+    channels = case.traced_channels
+    neck = randomize_zeros(case.make(channels, LastLevelMaxPool()))
+    model = Backbone(neck, channels, case.is_plain).eval()
     sizes = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     exported = torch.export.export(model, (torch.randn(1, 3, 120, 184),), dynamic_shapes=(sizes,)).module()
     for size in [(120, 184), (64, 64), (133, 207), (34, 97)]:
@@ -252,40 +322,57 @@ def test_it_exports_with_any_height_and_width(name, channels) -> None:
             assert_close(m, expected[name])
 
 
-WRONG = {
-    "too few": (lambda c: c[:3], "built for 4 levels but got 3"),
-    "too many": (lambda c: [*c, c[3]], "built for 4 levels but got 5"),
-    "order": (lambda c: c[::-1], r"Level '0' must be \(N, 4, H, W\) but is \(2, 10, 4, 6\)"),
-    "channels": (lambda c: [c[0], c[1][:, :5], *c[2:]], r"Level '1' must be \(N, 6, H, W\) but is \(2, 5,"),
-    "no batch": (lambda c: [c[0][0], *c[1:]], r"Level '0' must be \(N, 4, H, W\)"),
-    "stride": (lambda c: [c[0], F.interpolate(c[1], scale_factor=2), *c[2:]], "Level '1' is 32x48 but must be half"),
-    "coarser still": (lambda c: [*c[:3], F.avg_pool2d(c[3], 2)], "Level '3' is 2x3 but must be half of level '2'"),
+WRONG_MAPS = {
+    "too few": lambda c: c[:-1],
+    "too many": lambda c: [*c, c[-1]],
+    "channels": lambda c: [c[0], c[1][:, :3], *c[2:]],
+    "no batch": lambda c: [c[0][0], *c[1:]],
+    "stride": lambda c: [c[0], F.interpolate(c[1], scale_factor=2), *c[2:]],
+    "coarser still": lambda c: [*c[:-1], F.avg_pool2d(c[-1], 2)],
 }
 
 
-@every_pyramid
-@pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_maps_are_named_in_one_sentence(make, wrong, pyramid_maps) -> None:
-    change, said = WRONG[wrong]
-    with pytest.raises(UserError, match=said) as caught:
-        make(C, WIDTH)(change(pyramid_maps(C)))
-    one_sentence = str(caught.value)
-    assert "\n" not in one_sentence
-    assert one_sentence.endswith(".")
-    assert ". " not in one_sentence
+@every_neck
+@pytest.mark.parametrize("wrong", WRONG_MAPS)
+def test_the_message_about_wrong_maps_is_one_sentence(case, wrong, pyramid_maps) -> None:
+    count, (first, second) = len(case.channels), case.channels[:2]
+    must_be = "must be as large as" if case.is_plain else "must be half of"
+    patterns = {
+        "too few": f"built for {count} levels but got {count - 1}",
+        "too many": f"built for {count} levels but got {count + 1}",
+        "channels": rf"Level '1' must be \(N, {second}, H, W\) but is \(2, 3,",
+        "no batch": rf"Level '0' must be \(N, {first}, H, W\)",
+        "stride": f"Level '1' is {'64x96' if case.is_plain else '32x48'} but {must_be} level '0'",
+        "coarser still": rf"Level '{count - 1}' is \d+x\d+ but {must_be} level '{count - 2}'",
+    }
+    with pytest.raises(UsageError, match=patterns[wrong]) as caught:
+        case.make()(WRONG_MAPS[wrong](case.maps(pyramid_maps)))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    assert ". " not in message
 
 
-@every_pyramid
-def test_maps_in_the_wrong_order_are_named(make, pyramid_maps) -> None:
-    same = (4, 4, 4, 4)
-    maps = dict(zip("3210", reversed(pyramid_maps(same)), strict=True))
-    with pytest.raises(UserError, match=r"Level '2' is 8x12 but must be half of level '3' \(4x6\).*finest first"):
-        make(same, WIDTH)(maps)
+@every_with_strides
+def test_maps_in_the_wrong_order_are_recognized_by_their_channels(case, pyramid_maps) -> None:
+    first, last = case.channels[0], case.channels[-1]
+    with pytest.raises(UsageError, match=rf"Level '0' must be \(N, {first}, H, W\) but is \(2, {last},"):
+        case.make()(case.maps(pyramid_maps)[::-1])
 
 
-def test_fpn_is_torchvisions_with_the_same_weights(pyramid_maps) -> None:
-    theirs = FeaturePyramidNetwork(list(C), WIDTH, LastLevelMaxPool())
-    ours = FPN(C, WIDTH, LastLevelMaxPool())
+@every_with_strides
+def test_maps_in_the_wrong_order_are_recognized_by_their_sizes(case, pyramid_maps) -> None:
+    channels = (4,) * len(case.channels)
+    maps = dict(zip("dcba", pyramid_maps(channels)[::-1], strict=False))
+    h, w = maps["d"].shape[-2:]
+    pattern = rf"Level 'c' is {2 * h}x{2 * w} but must be half of level 'd' \({h}x{w}\).*finest first"
+    with pytest.raises(UsageError, match=pattern):
+        case.make(channels)(maps)
+
+
+def test_fpn_equals_torchvisions_with_the_same_weights(pyramid_maps) -> None:
+    theirs = FeaturePyramidNetwork(list(C), 8, LastLevelMaxPool())
+    ours = FPN(C, 8, LastLevelMaxPool())
     convs = [*theirs.inner_blocks, *theirs.layer_blocks]
     for mine, other in zip([*ours.lateral, ours.top, *ours.smooth], convs, strict=True):
         mine.load_state_dict(other[0].state_dict())
@@ -297,11 +384,11 @@ def test_fpn_is_torchvisions_with_the_same_weights(pyramid_maps) -> None:
         assert_close(m, expected[name])
 
 
-def test_the_pyramid_of_ones_own_in_the_docstring_works(pyramid_maps) -> None:
+def test_the_example_in_the_docstring_of_step_neck_works(pyramid_maps) -> None:
     example = StepNeck.__doc__.split("::\n")[1].split("    Args:")[0]
     names = {"nn": nn, "F": F, "StepNeck": StepNeck}
     exec(textwrap.dedent(example), names)
-    own = names["MyPyramid"](C, WIDTH)
+    own = names["MyNeck"](C, 8)
     maps = pyramid_maps(C, 21, 34)
     p = own.top(maps[3])
     expected = [own.smooth[3](p)]
@@ -311,7 +398,7 @@ def test_the_pyramid_of_ones_own_in_the_docstring_works(pyramid_maps) -> None:
     assert_close(own(maps), expected)
 
 
-def test_extra_convs_read_what_they_are_told() -> None:
+def test_extra_convs_read_the_backbone_or_the_output_levels() -> None:
     c5, n5 = torch.randn(1, 6, 8, 8), torch.randn(1, 4, 8, 8)
     on_input, on_output = ExtraConvs(6, 4), ExtraConvs(4, 4, "output", relu=True)
     (_, p6, p7), names = on_input([n5], [c5], ["n5"])
@@ -325,5 +412,5 @@ def test_extra_convs_read_what_they_are_told() -> None:
 
 @pytest.mark.parametrize("channels", [(4,), (), (4, 0)])
 def test_too_few_or_empty_levels_cannot_be_built(channels) -> None:
-    with pytest.raises(UserError, match="at least two positive numbers"):
+    with pytest.raises(UsageError, match="at least two positive numbers"):
         FPN(channels)

@@ -7,9 +7,9 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from drfpn import FPN
 from drfpn.necks import SEPC, PConvFPN
-from drfpn.necks.fpn_dcn import OFFSET_UNIT
-from drfpn.necks.pconv import DeformableLevelConv, JointBatchNorm, LevelConv, PyramidConv
-from drfpn.utils.errors import UserError
+from drfpn.necks.layers.dcn import OFFSET_UNIT
+from drfpn.necks.pconv import DeformableLevelConv, IntegratedBatchNorm, LevelConv, PyramidConv
+from drfpn.utils.errors import UsageError
 
 C = (4, 6, 8, 10)
 R50 = (256, 512, 1024, 2048)
@@ -26,7 +26,7 @@ def test_four_add_twelve_3x3_convolutions_to_fpn() -> None:
         assert size(SEPC(R50)) - size(PConvFPN(R50, norm=True)) == 12 * 41_490
 
 
-def test_each_level_sees_itself_and_both_its_neighbours(pyramid_maps) -> None:
+def test_each_level_reads_itself_and_both_its_neighbors(pyramid_maps) -> None:
     """As one sum, with levels of odd sizes that round up."""
     fine, middle, coarse = pyramid_maps((8, 8, 8), 21, 14)
     conv = PyramidConv(8)
@@ -36,52 +36,52 @@ def test_each_level_sees_itself_and_both_its_neighbours(pyramid_maps) -> None:
     expected = (conv.finer(fine) + conv.same(middle) + up).relu()
     out = conv([fine, middle, coarse])
     assert_close(out[1], expected)
-    assert_close(out[2], (conv.finer(middle) + conv.same(coarse)).relu())  # none above it
+    assert_close(out[2], (conv.finer(middle) + conv.same(coarse)).relu())  # there is no coarser level
 
 
-def test_the_stack_runs_behind_the_extra_levels(pyramid_maps) -> None:
+def test_the_stack_includes_the_extra_levels(pyramid_maps) -> None:
     maps = pyramid_maps(C)
-    pyramid, fpn = PConvFPN(C, 8, LastLevelMaxPool(), layers=2), FPN(C, 8, LastLevelMaxPool())
-    fpn.load_state_dict(pyramid.state_dict(), strict=False)
-    first, second = pyramid.refine
-    assert_close(pyramid(maps), second(first(fpn(maps))))
+    neck, fpn = PConvFPN(C, 8, LastLevelMaxPool(), layers=2), FPN(C, 8, LastLevelMaxPool())
+    fpn.load_state_dict(neck.state_dict(), strict=False)
+    first, second = neck.refine
+    assert_close(neck(maps), second(first(fpn(maps))))
 
 
-def test_batchnorm_takes_its_statistics_over_all_levels(pyramid_maps) -> None:
+def test_batchnorm_statistics_are_over_all_levels(pyramid_maps) -> None:
     levels = pyramid_maps((3, 3, 3), 7, 10)
-    out = JointBatchNorm(3).train()(levels)
+    out = IntegratedBatchNorm(3).train()(levels)
     together = torch.cat([m.transpose(0, 1).flatten(1) for m in out], dim=1)
     assert_close(together.mean(1), torch.zeros(3), atol=1e-5, rtol=0)
     assert_close(together.var(1, unbiased=False), torch.ones(3), atol=1e-4, rtol=0)
     assert_close([m.shape for m in out], [m.shape for m in levels])
-    assert abs(out[2].mean()) > 1e-3  # a level alone is not normalised
+    assert abs(out[2].mean()) > 1e-3  # a single level is not
 
 
-def test_deformable_kernels_begin_as_plain_ones_and_stay_plain_on_the_finest_level() -> None:
+def test_deformable_convolutions_start_as_plain_ones_and_are_plain_for_the_finest_level() -> None:
     conv, m = DeformableLevelConv(8, stride=2), torch.randn(2, 8, 11, 14)
     plain = LevelConv(8, stride=2)
     plain.load_state_dict(conv.state_dict(), strict=False)
-    assert_close(conv.at(1, m), plain(m))
+    assert_close(conv.forward_level(m, 1), plain(m))
     nn.init.normal_(conv.offset.bias)
-    assert_close(conv.at(0, m), plain(m))
-    assert not torch.allclose(conv.at(1, m), plain(m))
+    assert_close(conv.forward_level(m, 0), plain(m))
+    assert not torch.allclose(conv.forward_level(m, 1), plain(m))
 
 
-def test_an_offset_of_a_pixel_reads_the_neighbour() -> None:
+def test_an_offset_of_a_pixel_reads_the_neighbor() -> None:
     conv, m = DeformableLevelConv(8), torch.randn(1, 8, 9, 9)
     conv.offset.bias.data[1::2] = 1 / OFFSET_UNIT  # x of each point
     shifted = F.pad(m, (0, 1))[..., 1:]
-    assert_close(conv.at(1, m)[..., 1:-1, 1:-2], conv(shifted)[..., 1:-1, 1:-2])
+    assert_close(conv.forward_level(m, 1)[..., 1:-1, 1:-2], conv(shifted)[..., 1:-1, 1:-2])
 
 
-def test_an_offset_that_is_no_number_gives_no_number() -> None:
+def test_nan_offsets_give_nan() -> None:
     conv, m = DeformableLevelConv(8), torch.randn(1, 8, 9, 9)
     m[0, 0, 4, 4] = torch.nan
     nn.init.normal_(conv.offset.weight)
-    assert conv.at(1, m).isnan().any()
-    assert conv.at(1, m)[..., 0, 0].isfinite().all()
+    assert conv.forward_level(m, 1).isnan().any()
+    assert conv.forward_level(m, 1)[..., 0, 0].isfinite().all()
 
 
 def test_at_least_one_layer_is_needed() -> None:
-    with pytest.raises(UserError, match="at least 1, not 0"):
+    with pytest.raises(UsageError, match="at least 1, not 0"):
         PConvFPN(C, layers=0)

@@ -1,4 +1,4 @@
-"""SimpleFPN's own: parameters, sizes, and detectors on a ViT."""
+"""SimpleFPN: parameters, level sizes, and detectors on a ViT."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from drfpn import build_detector, list_models
 from drfpn.detectors import parse_name
 from drfpn.necks import SimpleFPN
-from drfpn.utils.errors import UserError
+from drfpn.utils.errors import UsageError
 from tests.detectors.scenes import SMALL, loss_history
 
 C = [16] * 4
@@ -17,8 +17,8 @@ C = [16] * 4
 
 def test_parameters_are_vitdets() -> None:
     with torch.device("meta"):
-        pyramid = SimpleFPN([768] * 4)
-    assert sum(p.numel() for p in pyramid.parameters()) == 5_560_000
+        neck = SimpleFPN([768] * 4)
+    assert sum(p.numel() for p in neck.parameters()) == 5_560_000
 
 
 @pytest.mark.parametrize("grid", [(6, 8), (5, 3), (1, 1)])
@@ -50,46 +50,34 @@ def test_three_maps_give_the_coarser_three_levels() -> None:
     assert_close(three((m,) * 3), four((m,) * 4)[1:])
 
 
-def test_a_level_is_what_the_paper_says_by_hand() -> None:
-    """The finest: deconvolution, LayerNorm, GELU, deconvolution, 1x1, LayerNorm, 3x3, LayerNorm."""
-    pyramid = SimpleFPN(C, 8)
+def test_the_finest_level_equals_the_layers_of_the_paper() -> None:
+    """Deconvolution, LayerNorm, GELU, deconvolution, 1x1, LayerNorm, 3x3, LayerNorm."""
+    neck = SimpleFPN(C, 8)
     m = torch.randn(1, 16, 3, 2)
 
     def layer_norm(x):
         return F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2], eps=1e-6).permute(0, 3, 1, 2)
 
-    (first, _, _, second), one, _ = pyramid.lateral[0]
+    (first, _, _, second), one, _ = neck.lateral[0]
     x = F.conv_transpose2d(m, first.weight, first.bias, stride=2)
     x = F.conv_transpose2d(F.gelu(layer_norm(x)), second.weight, second.bias, stride=2)
     x = layer_norm(F.conv2d(x, one.weight))
-    x = layer_norm(F.conv2d(x, pyramid.smooth[0][0].weight, padding=1))
-    assert_close(pyramid([m] * 4)[0], x)
-
-
-def test_every_parameter_gets_a_gradient_with_a_batch_of_one_under_autocast() -> None:
-    pyramid = SimpleFPN(C, 8).train()
-    m = torch.randn(1, 16, 4, 6)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = pyramid([m] * 4)
-        loss = sum((level.float() - 1).square().mean() for level in out)
-    loss.backward()
-    assert [name for name, p in pyramid.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
-    for low, high in zip(out, pyramid([m] * 4), strict=True):
-        assert (low.float() - high).std() < 0.05 * high.std()
+    x = layer_norm(F.conv2d(x, neck.smooth[0][0].weight, padding=1))
+    assert_close(neck([m] * 4)[0], x)
 
 
 @pytest.mark.parametrize("channels", [[256, 512, 1024, 2048], [16, 16], [16] * 5])
-def test_channels_of_a_hierarchy_are_refused(channels) -> None:
-    with pytest.raises(UserError, match="plain backbone, of one width"):
+def test_channels_of_a_hierarchical_backbone_are_refused(channels) -> None:
+    with pytest.raises(UsageError, match="plain backbone, all of the same width"):
         SimpleFPN(channels)
 
 
-def test_maps_that_halve_are_refused(pyramid_maps) -> None:
-    with pytest.raises(UserError, match="Level 'b' is 8x8 but must be as large as level 'a'"):
+def test_maps_of_different_sizes_are_refused(pyramid_maps) -> None:
+    with pytest.raises(UsageError, match="Level 'b' is 8x8 but must be as large as level 'a'"):
         SimpleFPN([4, 4, 4], 8)(dict(zip("abc", pyramid_maps((4, 4, 4), 16, 16), strict=True)))
 
 
-def test_only_plain_backbones_are_listed_with_it() -> None:
+def test_it_is_listed_with_plain_backbones_only() -> None:
     bodies = {neck: set() for neck in ("fpn", "simple_fpn")}
     for name in list_models():
         _, body, neck = parse_name(name)
@@ -98,10 +86,10 @@ def test_only_plain_backbones_are_listed_with_it() -> None:
     assert not bodies["fpn"] & bodies["simple_fpn"]
 
 
-def test_a_resnet_is_told_what_to_take() -> None:
-    with pytest.raises(UserError, match=r"'r50' is no plain ViT .* take fpn or drfpn"):
+def test_messages_name_necks_that_fit_the_backbone() -> None:
+    with pytest.raises(UsageError, match=r"'r50' is no plain ViT .* use fpn or drfpn"):
         build_detector("faster_rcnn_r50_simple_fpn")
-    with pytest.raises(UserError, match="plain backbone: take the pyramid simple_fpn"):
+    with pytest.raises(UsageError, match="plain backbone: use the neck simple_fpn"):
         build_detector("faster_rcnn_vit_s_fpn")
 
 
@@ -112,7 +100,7 @@ def test_a_resnet_is_told_what_to_take() -> None:
         ("retinanet", {"1": 8, "2": 16, "3": 32, "p6": 64, "p7": 128}),
     ],
 )
-def test_detectors_see_their_own_strides(name, strides) -> None:
+def test_detectors_have_their_strides(name, strides) -> None:
     model = build_detector(f"{name}_vit_tiny_patch16_224_simple_fpn", 3, **SMALL[name]).eval()
     with torch.no_grad():
         levels = model.backbone(torch.rand(1, 3, 128, 256))
@@ -122,7 +110,7 @@ def test_detectors_see_their_own_strides(name, strides) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["faster_rcnn", "retinanet"])
-def test_it_learns_two_images_by_heart(name) -> None:
+def test_it_overfits_two_images(name) -> None:
     options = {"anchor_scale": 2} if name == "retinanet" else {"anchor_scale": 4}
     model = build_detector(
         f"{name}_vit_tiny_patch16_224_simple_fpn", 3, frozen_stages=-1, **SMALL[name], **options

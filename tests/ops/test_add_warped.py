@@ -48,7 +48,7 @@ def test_positions_stay_float32_and_the_result_as_low_as_the_maps() -> None:
     assert_close(result, plainly(*(m.double() for m in low), warp).bfloat16(), rtol=2e-2, atol=2e-2)
 
 
-def test_a_position_that_is_no_number_gives_none_and_harms_nothing_else() -> None:
+def test_nan_coordinates_give_nan_there_only() -> None:
     fine, coarse, offset, weight = maps((4, 4), (8, 8), torch.float32)
     offset[0, 0, 3, 2] = torch.nan
     offset[1, 1, 5, 5] = torch.inf

@@ -1,7 +1,6 @@
-"""What holds for deformable convolutions: torchvision's is the oracle."""
+"""Deformable convolutions, compared with torchvision's."""
 
 from functools import partial
-from importlib import import_module
 
 import pytest
 import torch
@@ -9,19 +8,19 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from torchvision.ops import DeformConv2d
 
-from drfpn.ops import deform_conv
+from drfpn.ops import deform_conv, dispatch
 
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 1), (3, 2, 1), ((1, 3), 1, (0, 2))])
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("far", [0.3, 3.0, 1e9])
-@pytest.mark.parametrize("repeat", [False, True])
+@pytest.mark.parametrize("deterministic", [False, True])
 def test_values_and_gradients_are_torchvision_s(
-    masked, kernel, stride, padding, groups, far, repeat, monkeypatch
+    masked, kernel, stride, padding, groups, far, deterministic, monkeypatch
 ) -> None:
-    """Also by the path of CUDA under torch.use_deterministic_algorithms."""
-    monkeypatch.setattr(import_module("drfpn.ops.deform_conv"), "must_repeat", lambda device: repeat)
+    """Also in the deterministic mode of CUDA."""
+    monkeypatch.setattr(dispatch, "must_be_deterministic", lambda device: deterministic)
     torch.manual_seed(0)
     conv = DeformConv2d(4, 5, kernel, stride=stride, padding=padding).double()
     m = torch.randn(2, 4, 7, 9, dtype=torch.float64, requires_grad=True)
@@ -34,13 +33,13 @@ def test_values_and_gradients_are_torchvision_s(
     mask = torch.rand(2, points * groups, *size, dtype=torch.float64, requires_grad=True) if masked else None
     ours, theirs = deform_conv(conv, m, offset, mask), conv(m, offset, mask)
     assert_close(ours, theirs)
-    wanted = [m, offset, *conv.parameters(), *([mask] if masked else [])]
+    inputs = [m, offset, *conv.parameters(), *([mask] if masked else [])]
     upstream = torch.randn_like(theirs)
-    assert_close(*(torch.autograd.grad(out, wanted, upstream) for out in (ours, theirs)))
+    assert_close(*(torch.autograd.grad(out, inputs, upstream) for out in (ours, theirs)))
 
 
 def test_at_its_start_a_moved_point_has_torchvision_s_gradient() -> None:
-    """There every point lies on a pixel, and the slope on one of its sides has to be taken whole."""
+    """Every point lies on a pixel, where the gradient is that of one side."""
     conv = DeformConv2d(4, 5, 3, padding=1).double()
     m = torch.randn(2, 4, 7, 9, dtype=torch.float64)
     offset = torch.zeros(2, 18, 7, 9, dtype=torch.float64, requires_grad=True)
@@ -49,7 +48,7 @@ def test_at_its_start_a_moved_point_has_torchvision_s_gradient() -> None:
     assert_close(ours, theirs)
 
 
-def test_groups_of_channels_begin_as_a_plain_convolution() -> None:
+def test_groups_of_channels_with_zero_offsets_are_a_plain_convolution() -> None:
     conv = DeformConv2d(16, 5, 3, padding=1)
     m = torch.randn(2, 16, 60, 80)
     moved = deform_conv(conv, m, torch.zeros(2, 8 * 18, 60, 80))

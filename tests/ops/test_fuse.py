@@ -1,4 +1,4 @@
-"""What holds for norms folded into convolutions."""
+"""BatchNorms folded into convolutions."""
 
 import pytest
 import torch
@@ -11,8 +11,8 @@ from drfpn.necks import NECKS
 from drfpn.ops import fuse
 
 
-def stir(module: nn.Module) -> nn.Module:
-    """Give norms statistics, scales and shifts of their own."""
+def randomize_norms(module: nn.Module) -> nn.Module:
+    """Give BatchNorms random statistics, scales and shifts."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.normal_(norm.running_mean, std=0.2)
@@ -27,8 +27,8 @@ def norms(module: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("name", ["r18", "lite0", "lip_r50"])
-def test_a_backbone_keeps_its_numbers_and_loses_its_norms(name) -> None:
-    body = stir(TimmBackbone(name)).double()
+def test_a_backbone_keeps_its_outputs_without_norms(name) -> None:
+    body = randomize_norms(TimmBackbone(name)).double()
     image = torch.randn(1, 3, 96, 128, dtype=torch.float64)
     fused = fuse(body, image[..., :64, :64])
     assert norms(body) > 10
@@ -37,15 +37,15 @@ def test_a_backbone_keeps_its_numbers_and_loses_its_norms(name) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NECKS if name not in ("simple_fpn", "fpt")])
-def test_every_pyramid_keeps_its_numbers(name, pyramid_maps) -> None:
-    neck = stir(NECKS[name]((8, 12, 16, 20), 16)).double()
+def test_every_neck_keeps_its_outputs(name, pyramid_maps) -> None:
+    neck = randomize_norms(NECKS[name]((8, 12, 16, 20), 16)).double()
     maps = pyramid_maps((8, 12, 16, 20), 33, 48, dtype=torch.float64)
     with torch.no_grad():
         assert_close(neck.fuse()(maps), neck(maps))
 
 
-def test_the_release_has_no_norm_left_and_the_given_one_is_as_it_was(pyramid_maps) -> None:
-    neck = stir(DRFPN((8, 12), 16, convention="release"))
+def test_the_release_has_no_norm_left_and_the_original_is_unchanged(pyramid_maps) -> None:
+    neck = randomize_norms(DRFPN((8, 12), 16, convention="release"))
     before = {name: value.clone() for name, value in neck.state_dict().items()}
     assert norms(neck) == 2
     assert norms(neck.fuse()) == 0
@@ -53,7 +53,7 @@ def test_the_release_has_no_norm_left_and_the_given_one_is_as_it_was(pyramid_map
 
 
 class Shared(nn.Module):
-    """A convolution that two norms read, one that runs twice, and a norm that none comes before."""
+    """A convolution that two norms read, one that runs twice, and a norm without a convolution before it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,8 +66,8 @@ class Shared(nn.Module):
         return b(y) + c(y) + b(self.twice(self.twice(x)))
 
 
-def test_what_cannot_be_folded_stays() -> None:
-    model, x = stir(Shared()).double(), torch.randn(1, 2, 4, 4, dtype=torch.float64)
+def test_norms_that_cannot_be_folded_stay() -> None:
+    model, x = randomize_norms(Shared()).double(), torch.randn(1, 2, 4, 4, dtype=torch.float64)
     fused = fuse(model, x)
     assert norms(fused) == 3
     assert_close(fused(x), model(x))

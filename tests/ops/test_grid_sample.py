@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck
 from torch.testing import assert_close
 
-from drfpn.ops import pixel_grid, sample, sample_by_gathers, sample_by_rows, warp, warp_released
+from drfpn.ops import pixel_grid, sample, sample_by_embedding_bag, sample_by_gather, warp, warp_released
 
 SIZES = [((4, 6), (8, 12)), ((5, 3), (9, 6)), ((5, 3), (10, 5)), ((1, 1), (2, 2)), ((19, 38), (37, 76))]
 
@@ -33,7 +33,7 @@ def test_an_offset_of_one_fine_pixel_moves_by_one_fine_pixel(axis) -> None:
     assert_close(warp(image, offset)[inner], still[inner] + 1)
 
 
-def test_an_offset_of_one_fine_pixel_reads_the_neighbour() -> None:
+def test_an_offset_of_one_fine_pixel_reads_the_neighbor() -> None:
     image = torch.randn(1, 2, 6, 8, dtype=torch.float64)
     offset = torch.zeros(1, 2, 12, 16, dtype=torch.float64)
     offset[:, 0] = (12 + 16) / 16
@@ -69,7 +69,7 @@ def test_gathers_equal_grid_sample_in_value_and_gradient(size, padding) -> None:
     positions = (torch.rand(2, 9, 11, 2, dtype=torch.float64) * 3 - 1.5).requires_grad_()  # a third lies outside
     weight = torch.randn(2, 3, 9, 11, dtype=torch.float64)
     values, gradients = [], []
-    for function in (sample, sample_by_gathers, sample_by_rows):
+    for function in (sample, sample_by_gather, sample_by_embedding_bag):
         value = function(image, positions, padding)
         values.append(value)
         gradients.append(torch.autograd.grad((value * weight).sum(), (image, positions)))
@@ -88,13 +88,13 @@ def test_gathers_have_grid_sample_s_gradient_on_a_pixel_too(size, padding) -> No
     weight = torch.randn(1, 3, *size, dtype=torch.float64)
     gradients = [
         torch.autograd.grad((f(image, positions, padding) * weight).sum(), positions)[0]
-        for f in (sample, sample_by_gathers, sample_by_rows)
+        for f in (sample, sample_by_gather, sample_by_embedding_bag)
     ]
     for gradient in gradients[1:]:
         assert_close(gradient, gradients[0])
 
 
-@pytest.mark.parametrize("function", [sample, sample_by_gathers, sample_by_rows])
+@pytest.mark.parametrize("function", [sample, sample_by_gather, sample_by_embedding_bag])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_samplers_keep_the_dtype_of_the_image(function, dtype) -> None:
     image, positions = torch.randn(1, 2, 4, 5, dtype=dtype), torch.rand(1, 3, 4, 2) * 2 - 1
@@ -114,7 +114,7 @@ def test_warps_pass_gradcheck(function) -> None:
 def test_gathers_pass_gradcheck(padding) -> None:
     image = torch.randn(1, 2, 4, 5, dtype=torch.float64, requires_grad=True)
     positions = (torch.rand(1, 3, 4, 2, dtype=torch.float64) * 2.4 - 1.2).requires_grad_()
-    assert gradcheck(lambda a, b: sample_by_gathers(a, b, padding), (image, positions), fast_mode=True)
+    assert gradcheck(lambda a, b: sample_by_gather(a, b, padding), (image, positions), fast_mode=True)
 
 
 @pytest.mark.parametrize("function", [warp, warp_released])
@@ -128,7 +128,7 @@ def test_positions_are_float32_however_low_the_offset(function, value) -> None:
         low = function(image, offset.bfloat16())
         lowest = function(image.bfloat16(), offset.bfloat16())
     assert_close(low, exact)
-    assert low[0, 0, 4, 4:-4].diff().min() > 0.4  # neighbours are half a coarse pixel apart
+    assert low[0, 0, 4, 4:-4].diff().min() > 0.4  # neighbors are half a coarse pixel apart
     assert_close(lowest, exact.bfloat16(), rtol=1e-2, atol=1e-2)
 
 
@@ -139,7 +139,7 @@ def test_the_pixel_grid_is_that_of_affine_grid() -> None:
 
 
 @pytest.mark.parametrize("padding", ["border", "zeros"])
-def test_a_position_that_is_no_number_is_seen_and_has_a_backward(padding) -> None:
+def test_nan_coordinates_give_nan_and_have_a_backward(padding) -> None:
     image = torch.rand(1, 2, 4, 4, requires_grad=True)
     positions = torch.rand(1, 3, 3, 2)
     positions[0, 1, 2, 0] = torch.nan

@@ -9,7 +9,7 @@ from torchvision.ops import batched_nms
 from drfpn.ops import PADDING_SCORE, padded_nms, padded_topk
 
 
-def boxes_of(count: int, groups: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def random_boxes(count: int, groups: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     corner = torch.rand(count, 2, generator=generator) * torch.tensor([1200.0, 700])
     boxes = torch.cat([corner, corner + 4 + torch.rand(count, 2, generator=generator) * 150], dim=1)
@@ -18,8 +18,8 @@ def boxes_of(count: int, groups: int, seed: int = 0) -> tuple[Tensor, Tensor, Te
 
 
 @given(st.integers(1, 300), st.integers(1, 90), st.integers(0, 1000), st.sampled_from([0.3, 0.5, 0.7]))
-def test_what_is_kept_equals_torchvisions_suppression(count, groups, seed, iou) -> None:
-    boxes, scores, group = boxes_of(count, groups, seed)
+def test_remaining_boxes_equal_those_of_torchvision(count, groups, seed, iou) -> None:
+    boxes, scores, group = random_boxes(count, groups, seed)
     real = torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.7
     expected = real.nonzero().flatten()[batched_nms(boxes[real], scores[real], group[real], iou)[:100]]
     kept, index = padded_nms(boxes, torch.where(real, scores, PADDING_SCORE), group, iou, 100)
@@ -27,8 +27,8 @@ def test_what_is_kept_equals_torchvisions_suppression(count, groups, seed, iou) 
     assert_close(kept[kept > PADDING_SCORE], scores[expected])
 
 
-def test_nothing_gives_nothing() -> None:
-    boxes, _, group = boxes_of(7, 2)
+def test_no_boxes_give_no_boxes() -> None:
+    boxes, _, group = random_boxes(7, 2)
     kept, _ = padded_nms(boxes, torch.full((7,), PADDING_SCORE), group, 0.5, 5)
     assert kept.tolist() == [PADDING_SCORE] * 5
 
@@ -41,7 +41,7 @@ def test_a_box_does_not_suppress_its_equal_of_another_group() -> None:
     assert kept.tolist() == [pytest.approx(0.9), PADDING_SCORE, PADDING_SCORE]
 
 
-def test_the_best_come_first_and_never_more_than_there_are() -> None:
+def test_scores_are_in_descending_order_and_never_more_than_there_are() -> None:
     scores = torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.2, 0.1]])
     best, index = padded_topk(scores, 2)
     assert index.tolist() == [[1, 2], [0, 1]]
@@ -49,7 +49,7 @@ def test_the_best_come_first_and_never_more_than_there_are() -> None:
     assert padded_topk(scores, 9)[0].shape == (2, 3)
 
 
-def test_a_traced_graph_fills_up_what_is_missing() -> None:
+def test_a_traced_graph_pads_missing_scores() -> None:
     class Top(torch.nn.Module):
         def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
             return padded_topk(scores, 4)
@@ -66,12 +66,12 @@ def test_a_traced_graph_fills_up_what_is_missing() -> None:
         assert_close(scores[index[real]], best[real])
 
 
-def test_a_traced_graph_suppresses_also_where_nothing_or_one_box_is_left() -> None:
+def test_a_traced_graph_suppresses_also_where_no_or_one_box_is_left() -> None:
     class Suppress(torch.nn.Module):
         def forward(self, boxes: Tensor, scores: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
             return padded_nms(boxes, scores, groups, 0.5, 10)
 
-    boxes, scores, groups = boxes_of(20, 3)
+    boxes, scores, groups = random_boxes(20, 3)
     graph = torch.export.export(Suppress(), (boxes, scores, groups)).module()
     nothing = torch.full((20,), PADDING_SCORE)
     one = nothing.index_fill(0, torch.tensor([7]), 0.5)

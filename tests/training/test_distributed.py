@@ -11,8 +11,9 @@ from torch import Tensor
 
 from drfpn.data import ShapesDataset
 from drfpn.data.base import Target
-from drfpn.training import RunConfig, train
+from drfpn.training import RunConfig
 from drfpn.training.sampler import SeededSampler
+from drfpn.training.trainer import fit
 from drfpn.utils import distributed
 
 DETECTORS = ("faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn", "retinanet", "fcos")
@@ -43,7 +44,7 @@ def work(rank: int, count: int, port: int, config: RunConfig, out: Path, empty: 
         for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}.items():
             patch.setenv(name, str(value))
         patch.setenv("MASTER_ADDR", "127.0.0.1")
-        train(config, shapes(config, empty), ShapesDataset("val", 3, masks=config.masks), out)
+        fit(config, shapes(config, empty), ShapesDataset("val", 3, masks=config.masks), out)
 
 
 def steps(out: Path) -> list[dict[str, Any]]:
@@ -63,13 +64,13 @@ def port() -> int:
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_two_processes_have_the_losses_of_one(detector, tmp_path, tiny_config, port) -> None:
     """Images of several sizes and counts of objects; in the first step, all of the second process have none."""
-    options = ["batch_size=4", "norm_eval=true", "log_every=1", "lr_per_16=1e-4", "warmup_steps=0"]
+    options = ["batch_size=4", "norm_eval=true", "log_every=1", "base_lr=1e-4", "warmup_steps=0"]
     if detector == "fcos":
         options.append("width=64")
     config = tiny_config(*options, epochs=1, model=f"{detector}_lite0_drfpn")
     order = [index for index, _ in SeededSampler(8, config.seed)]
     empty = tuple(order[2:4])
-    train(config, shapes(config, empty), ShapesDataset("val", 3, masks=config.masks), tmp_path / "one")
+    fit(config, shapes(config, empty), ShapesDataset("val", 3, masks=config.masks), tmp_path / "one")
     mp.spawn(work, (2, port, config, tmp_path / "two", empty), nprocs=2)
     one, two = steps(tmp_path / "one"), steps(tmp_path / "two")
     assert len(one) == len(two) == 2

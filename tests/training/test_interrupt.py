@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from drfpn.data import ShapesDataset
-from drfpn.training import Interrupted, RunConfig, train
+from drfpn.training import Interrupted, RunConfig
 from drfpn.training.checkpoint import load_state, save_state
+from drfpn.training.trainer import fit
 from drfpn.utils.errors import UserError
 
 # a server that has imported everything once and forks in milliseconds
@@ -29,11 +30,11 @@ def train_shapes(config: RunConfig, out: Path, images: int = 4) -> None:
     torch.set_num_threads(1)
     data = ShapesDataset("train", images), ShapesDataset("val", 2)
     try:
-        train(config, *data, out, resume=(out / "state.pt").exists())
+        fit(config, *data, out, resume=(out / "state.pt").exists())
     except Interrupted as stop:
-        os._exit(stop.exit_code)
+        os._exit(128 + stop.signal_number)
     except UserError as error:
-        (out.parent / "said").write_text(str(error))
+        (out.parent / "error.txt").write_text(str(error))
         os._exit(1)
 
 
@@ -119,7 +120,7 @@ def test_a_second_run_in_one_folder_is_refused(tmp_path, tiny_config) -> None:
     second = start(config, tmp_path / "run", 4)
     second.join(60)
     assert second.exitcode == 1
-    assert "Another process trains into" in (tmp_path / "said").read_text()
+    assert "Another process is training in" in (tmp_path / "error.txt").read_text()
     assert first.is_alive()
     first.kill()
     first.join()
@@ -136,15 +137,15 @@ def test_a_full_disk_is_reported_and_the_last_good_state_stays(tmp_path, tiny_co
     config = tiny_config("save_every=1", epochs=2)
     out = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("drfpn.training.run.Run.stop", stop_after_first_step)
+        patch.setattr("drfpn.training.setup.Run.stop_if", stop_after_first_step)
         with pytest.raises(Interrupted):
-            train(config, ShapesDataset("train", 4), ShapesDataset("val", 2), out)
+            fit(config, ShapesDataset("train", 4), ShapesDataset("val", 2), out)
     before = (out / "state.pt").read_bytes()
     process = context.Process(target=train_with_little_room, args=(config, out, 1_000_000))
     process.start()
     process.join(60)
     assert process.exitcode == 1
-    assert "state.pt could not be written (File too large)" in (tmp_path / "said").read_text()
+    assert "state.pt could not be written (File too large)" in (tmp_path / "error.txt").read_text()
     assert (out / "state.pt").read_bytes() == before
     assert not list(out.glob("*.part"))
     process = start(config, out)
@@ -152,7 +153,7 @@ def test_a_full_disk_is_reported_and_the_last_good_state_stays(tmp_path, tiny_co
     assert process.exitcode == 0
 
 
-def stop_after_first_step(run, asked: int) -> None:
+def stop_after_first_step(run, signal_number: int) -> None:
     if run.state.step == 1:
         run.save()
         raise Interrupted(signal.SIGTERM)
@@ -175,15 +176,15 @@ def test_a_signal_is_seen_at_the_end_of_its_step_also_between_readings(tmp_path,
     from importlib import import_module
 
     loop = import_module("drfpn.training.trainer")
-    monkeypatch.setattr(loop, "steps_between_readings", lambda device: 20)
-    take_step = loop.take_step
+    monkeypatch.setattr(loop, "loss_read_interval", lambda device: 20)
+    train_step = loop.train_step
 
-    def signal_in_the_third(run, parts):
+    def signal_in_the_third(run, batches):
         if run.state.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return take_step(run, parts)
+        return train_step(run, batches)
 
-    monkeypatch.setattr(loop, "take_step", signal_in_the_third)
+    monkeypatch.setattr(loop, "train_step", signal_in_the_third)
     with pytest.raises(Interrupted):
-        train(tiny_config("log_every=1000"), ShapesDataset("train", 30), ShapesDataset("val", 2), tmp_path)
+        fit(tiny_config("log_every=1000"), ShapesDataset("train", 30), ShapesDataset("val", 2), tmp_path)
     assert load_state(tmp_path / "state.pt")["step"] == 3

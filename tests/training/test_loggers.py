@@ -5,12 +5,12 @@ import types
 
 import pytest
 
-from drfpn.training.loggers import LOGGERS, Log, Table, check_loggers
+from drfpn.training.loggers import LOGGERS, RunLogger, TableLogger, check_loggers
 from drfpn.utils.errors import UserError
 
 
 def test_rows_are_lines_of_json_and_rows_of_csv(tmp_path) -> None:
-    table = Table(tmp_path, "log")
+    table = TableLogger(tmp_path, "log")
     table.log({"step": 1, "loss": 2.5})
     table.log({"step": 2, "loss": 1.5, "AP": 0.25})
     table.close()
@@ -23,28 +23,28 @@ def test_rows_are_lines_of_json_and_rows_of_csv(tmp_path) -> None:
 
 
 def test_rows_of_steps_that_are_done_anew_are_dropped_and_so_is_a_line_cut_off(tmp_path) -> None:
-    table = Table(tmp_path, "steps")
+    table = TableLogger(tmp_path, "steps")
     for step in range(1, 5):
         table.log({"step": step})
     with table.lines.open("a") as stream:
         stream.write('{"step": 5, "lo')
-    table.forget_after(3)
+    table.truncate(3)
     assert [row["step"] for row in table.rows()] == [1, 2, 3]
     table.log({"step": 4})
     assert [row["step"] for row in table.rows()] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "expected"),
     [(["tensorbord"], "Did you mean 'tensorboard'"), (["mlflow"], "pip install mlflow")],
 )
-def test_an_unknown_or_missing_logger_is_refused(names, said, monkeypatch) -> None:
+def test_an_unknown_or_missing_logger_is_refused(names, expected, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)  # importing it fails
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=expected):
         check_loggers(names)
 
 
-def test_a_logger_that_fails_is_left_out_and_the_run_goes_on(tmp_path, tiny_config, monkeypatch, capsys) -> None:
+def test_a_logger_that_fails_is_left_out_and_the_run_goes_on(tmp_path, tiny_config, monkeypatch, caplog) -> None:
     class Failing:
         def __init__(self, folder, config) -> None:
             self.rows = []
@@ -56,12 +56,12 @@ def test_a_logger_that_fails_is_left_out_and_the_run_goes_on(tmp_path, tiny_conf
             raise AssertionError("it was left out")
 
     monkeypatch.setitem(LOGGERS, "wandb", Failing)
-    log = Log(tmp_path, tiny_config("loggers=[wandb]"), after=0)
+    log = RunLogger(tmp_path, tiny_config("loggers=[wandb]"), after=0)
     for step in (1, 2):
         log.step({"step": step, "loss": 1.0})
     log.epoch({"step": 2, "epoch": 1, "loss": 1.0})
     log.close()
-    assert capsys.readouterr().err.count("wandb failed (ConnectionError: the server is gone)") == 1
+    assert caplog.text.count("wandb failed (ConnectionError: the server is gone)") == 1
     assert len(log.steps.rows()) == 2
     assert len(log.epochs.rows()) == 1
 
@@ -70,7 +70,7 @@ def test_tensorboard_holds_what_was_logged(tmp_path, tiny_config) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    log = Log(tmp_path, tiny_config("loggers=[tensorboard]"), after=0)
+    log = RunLogger(tmp_path, tiny_config("loggers=[tensorboard]"), after=0)
     log.step({"step": 20, "loss": 2.0})
     log.epoch({"step": 40, "epoch": 1, "loss": 1.5, "AP": 0.25})
     log.close()
@@ -84,7 +84,7 @@ def test_mlflow_holds_what_was_logged_in_a_file_of_the_run(tmp_path, tiny_config
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     from mlflow.tracking import MlflowClient
 
-    log = Log(tmp_path, tiny_config("loggers=[mlflow]"), after=0)
+    log = RunLogger(tmp_path, tiny_config("loggers=[mlflow]"), after=0)
     log.epoch({"step": 40, "epoch": 1, "loss": 1.5, "AP": 0.25})
     log.close()
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
@@ -109,7 +109,7 @@ def test_wandb_is_offline_unless_told(tmp_path, tiny_config, monkeypatch) -> Non
 
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
-    log = Log(tmp_path, tiny_config("loggers=[wandb]"), after=0)
+    log = RunLogger(tmp_path, tiny_config("loggers=[wandb]"), after=0)
     log.step({"step": 20, "loss": 2.0})
     log.close()
     assert given["mode"] == "offline"

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from drfpn import build_detector
 from drfpn.data import ShapesDataset
-from drfpn.training import train
+from drfpn.training.trainer import fit
 from tests.detectors.scenes import SMALL, scene
 
 BOTH = [torch.bfloat16, torch.float16]
@@ -51,11 +51,11 @@ def test_extreme_images_give_finite_losses_in_half_precision(kind, dtype) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_a_run_in_half_precision_learns(amp, tmp_path, tiny_config) -> None:
-    options = ["batch_size=4", "optimizer=adamw", "lr_per_16=0.004", "warmup_steps=5", "eval_every=0", "flip=0"]
+    options = ["batch_size=4", "optimizer=adamw", "base_lr=0.004", "warmup_steps=5", "eval_every=0", "hflip_prob=0"]
     config = tiny_config(f"amp={amp}", *options, epochs=15, model="retinanet_lite0_fpn")
     four = ShapesDataset("train", 4)
-    train(config, four, four, tmp_path)
-    from drfpn.training.loggers import Table
+    fit(config, four, four, tmp_path)
+    from drfpn.training.loggers import TableLogger
 
-    rows = Table(tmp_path, "log").rows()
+    rows = TableLogger(tmp_path, "log").rows()
     assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]

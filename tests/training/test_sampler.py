@@ -4,12 +4,12 @@ from torch.utils.data import DataLoader
 
 from drfpn.data import ShapesDataset
 from drfpn.data.augment.presets import make_transform
-from drfpn.data.augment.transforms import TransformedDataset, collate
-from drfpn.training.sampler import Key, SeededSampler, StepBatches
+from drfpn.data.augment.transformed_dataset import TransformedDataset, collate
+from drfpn.training.sampler import SampleKey, SeededSampler, StepBatchSampler
 
 
 def basic(flip: float = 0.5):
-    return make_transform("basic", flip=flip, min_size=64, max_size=96)
+    return make_transform("basic", hflip_prob=flip, min_size=64, max_size=96)
 
 
 def batches(workers: int, epoch: int = 0, seed: int = 0) -> list[torch.Tensor]:
@@ -56,36 +56,42 @@ def test_a_flip_moves_boxes_with_the_image() -> None:
     torch.testing.assert_close(moved["labels"], target["labels"])
 
 
-def pieces(length: int, batch_size: int, *, accumulate: int = 1, processes: int = 1) -> list[list[list[Key]]]:
+def pieces(
+    length: int, batch_size: int, *, grad_accum_steps: int = 1, processes: int = 1
+) -> list[list[list[SampleKey]]]:
     """Return for each part of each step the pieces of all processes."""
     each = [
-        StepBatches(SeededSampler(length, 0), batch_size, accumulate=accumulate, rank=rank, processes=processes)
+        StepBatchSampler(
+            SeededSampler(length, 0), batch_size, grad_accum_steps=grad_accum_steps, rank=rank, world_size=processes
+        )
         for rank in range(processes)
     ]
-    assert {len(batches) for batches in each} == {each[0].steps * accumulate}
+    assert {len(batches) for batches in each} == {each[0].steps_per_epoch * grad_accum_steps}
     return [list(parts) for parts in zip(*each, strict=True)]
 
 
-@pytest.mark.parametrize(("accumulate", "processes"), [(1, 2), (2, 1), (2, 2), (1, 4)])
-def test_parts_and_processes_share_each_step_that_one_alone_would_take(accumulate, processes) -> None:
-    parts = pieces(10, 4, accumulate=accumulate, processes=processes)
+@pytest.mark.parametrize(("grad_accum_steps", "processes"), [(1, 2), (2, 1), (2, 2), (1, 4)])
+def test_parts_and_processes_share_each_step_that_one_alone_would_take(grad_accum_steps, processes) -> None:
+    parts = pieces(10, 4, grad_accum_steps=grad_accum_steps, processes=processes)
     flat = [[key for piece in part for key in piece] for part in parts]
-    steps = [[key for part in flat[i : i + accumulate] for key in part] for i in range(0, len(flat), accumulate)]
+    steps = [
+        [key for part in flat[i : i + grad_accum_steps] for key in part] for i in range(0, len(flat), grad_accum_steps)
+    ]
     alone = [step for (step,) in pieces(10, 4)]
     assert steps[:2] == alone[:2]
     assert steps[2][:2] == alone[2]  # the last step is filled up until its pieces are equal
-    assert len({len(piece) for part in parts[-accumulate:] for piece in part}) == 1
-    assert len(steps[2]) < 2 + accumulate * processes
+    assert len({len(piece) for part in parts[-grad_accum_steps:] for piece in part}) == 1
+    assert len(steps[2]) < 2 + grad_accum_steps * processes
 
 
 def test_a_start_in_the_middle_of_an_epoch_leaves_out_what_is_done() -> None:
-    batches = StepBatches(SeededSampler(10, 0), 2, accumulate=2)
-    batches.start(3)
+    batches = StepBatchSampler(SeededSampler(10, 0), 2, grad_accum_steps=2)
+    batches.set_epoch(3)
     whole = list(batches)
-    batches.start(3, first_step=2)
+    batches.set_epoch(3, first_step=2)
     assert list(batches) == whole[4:]
     assert len(batches) == len(whole) - 4
-    batches.start(4)
+    batches.set_epoch(4)
     assert list(batches) != whole
 
 

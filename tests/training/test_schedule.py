@@ -5,8 +5,8 @@ import pytest
 from drfpn.training.schedule import lr_factor
 
 
-def factor(step: int, decay: str = "step") -> float:
-    return lr_factor(step, steps_per_epoch=100, warmup_steps=50, epochs=12, milestones=[8, 11], decay=decay)
+def factor(step: int, schedule: str = "step") -> float:
+    return lr_factor(step, steps_per_epoch=100, warmup_steps=50, epochs=12, milestones=[8, 11], schedule=schedule)
 
 
 def test_warm_up_is_linear_and_ends_at_one() -> None:

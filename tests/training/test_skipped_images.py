@@ -6,9 +6,9 @@ from torch import Tensor
 
 from drfpn.data import ShapesDataset
 from drfpn.data.base import Target
-from drfpn.data.validation.problems import Problem
-from drfpn.training import train
-from drfpn.training.skipped_images import Skips, check_left_out
+from drfpn.data.validation.issues import Issue
+from drfpn.training.skipped_images import SkippedImages, check_skipped_objects
+from drfpn.training.trainer import fit
 from drfpn.utils.errors import UserError
 
 
@@ -30,51 +30,51 @@ def damaged(length: int, *bad: int) -> Damaged:
 
 
 def test_each_image_is_listed_once_and_counted_over_a_resume(tmp_path) -> None:
-    skips = Skips(tmp_path, ShapesDataset("train", 300))
+    skips = SkippedImages(tmp_path, ShapesDataset("train", 300))
     skips.add([("a.jpg", "a.jpg is bad."), ("a.jpg", "a.jpg is bad."), ("b.jpg", "b.jpg is bad.")])
-    assert skips.new == 2
-    skips.hand_in()
-    again = Skips(tmp_path, ShapesDataset("train", 300))
+    assert skips.num_pending == 2
+    skips.synchronize()
+    again = SkippedImages(tmp_path, ShapesDataset("train", 300))
     again.add([("a.jpg", "a.jpg is bad."), ("c.jpg", "c.jpg is bad.")])
-    assert again.new == 1
-    again.hand_in()
+    assert again.num_pending == 1
+    again.synchronize()
     rows = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
     assert [row["image"] for row in rows] == ["a.jpg", "b.jpg", "c.jpg"]
     again.add([("d.jpg", "d.jpg is bad.")])
     with pytest.raises(UserError, match=r"4 of 300 images could not be read, more than 1%: .*skipped\.jsonl"):
-        again.hand_in()
+        again.synchronize()
 
 
 def test_objects_left_out_are_listed_first_and_too_many_are_refused(tmp_path) -> None:
     data = ShapesDataset("train", 40)
-    bad = Problem("box-without-area", "a.json: annotation 7", "the box is x 1, y 1, width 0, height 3", "area")
-    data.left_out = (bad,)
-    check_left_out(data)
-    Skips(tmp_path, data)
+    bad = Issue("box-without-area", "a.json: annotation 7", "the box is x 1, y 1, width 0, height 3", "area")
+    data.skipped_objects = (bad,)
+    check_skipped_objects(data)
+    SkippedImages(tmp_path, data)
     rows = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
-    assert rows == [{"object": bad.where, "reason": bad.found}]
-    Skips(tmp_path, data)  # of a resumed run
+    assert rows == [{"object": bad.location, "reason": bad.observed}]
+    SkippedImages(tmp_path, data)  # of a resumed run
     assert len((tmp_path / "skipped.jsonl").read_text().splitlines()) == 1
-    data.left_out = (bad,) * (data.objects() // 50)
+    data.skipped_objects = (bad,) * (data.num_objects() // 50)
     with pytest.raises(UserError, match=r"^a.json: annotation 7: .*objects would be left out, more than 1%"):
-        check_left_out(data)
+        check_skipped_objects(data)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_goes_on_without_a_bad_image_and_says_so(workers, tmp_path, tiny_config, capsys) -> None:
+def test_a_run_goes_on_without_a_bad_image_and_says_so(workers, tmp_path, tiny_config, caplog) -> None:
     config = tiny_config("on_bad=skip", f"workers={workers}", epochs=2)
-    train(config, damaged(6, 2), ShapesDataset("val", 2), tmp_path)
+    fit(config, damaged(6, 2), ShapesDataset("val", 2), tmp_path)
     (row,) = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
     assert row == {"image": "shapes/train/2", "reason": "shapes/train/2 cannot be decoded: truncated."}
-    assert capsys.readouterr().err.count("left out: shapes/train/2 cannot be decoded") == 1
+    assert caplog.text.count("left out: shapes/train/2 cannot be decoded") == 1
 
 
 def test_a_run_stops_where_too_many_are_bad_and_keeps_its_steps(tmp_path, tiny_config) -> None:
     config = tiny_config("on_bad=skip", epochs=1)
     with pytest.raises(UserError, match="of 8 images could not be read, more than 1%"):
-        train(config, damaged(8, 1, 2, 3), ShapesDataset("val", 2), tmp_path)
+        fit(config, damaged(8, 1, 2, 3), ShapesDataset("val", 2), tmp_path)
     assert (tmp_path / "state.pt").exists()
-    train(config, damaged(8, 1), ShapesDataset("val", 2), tmp_path / "other")  # one may be
+    fit(config, damaged(8, 1), ShapesDataset("val", 2), tmp_path / "other")  # one may be
 
 
 @pytest.mark.parametrize("transforms", ["multiscale", "lsj", "photometric", "copy_paste"])
@@ -82,6 +82,6 @@ def test_a_run_stops_where_too_many_are_bad_and_keeps_its_steps(tmp_path, tiny_c
 def test_every_preset_trains(transforms, model, tmp_path, tiny_config) -> None:
     config = tiny_config(f"transforms={transforms}", "log_every=1", epochs=1, model=model)
     val = ShapesDataset("val", 2, masks=config.masks)
-    train(config, ShapesDataset("train", 4, masks=config.needs_masks), val, tmp_path)
+    fit(config, ShapesDataset("train", 4, masks=config.needs_masks), val, tmp_path)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert torch.tensor(losses).isfinite().all()

@@ -7,13 +7,14 @@ import torch
 from safetensors.torch import load_file
 
 from drfpn.data import ShapesDataset
-from drfpn.training import Interrupted, train
+from drfpn.training import Interrupted
 from drfpn.training.checkpoint import Card, build, load_state
-from drfpn.training.run import Run
 from drfpn.training.sampler import SeededSampler
+from drfpn.training.setup import Run
+from drfpn.training.trainer import fit
 from drfpn.utils.errors import UserError
 
-stop = Run.stop
+stop_if = Run.stop_if
 
 
 class Squares(ShapesDataset):
@@ -46,7 +47,7 @@ def assert_same_weights(a: Path, b: Path) -> None:
 
 
 def test_a_run_leaves_what_it_promises(tmp_path, tiny_config) -> None:
-    metrics = train(tiny_config(epochs=2), shapes("train", 4), shapes("val", 3), tmp_path)
+    metrics = fit(tiny_config(epochs=2), shapes("train", 4), shapes("val", 3), tmp_path)
     names = {file.name for file in tmp_path.iterdir()}
     assert {"config.yaml", "log.jsonl", "metrics.json", "last.safetensors", "state.pt"} <= names
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -61,26 +62,26 @@ def test_a_run_leaves_what_it_promises(tmp_path, tiny_config) -> None:
 def test_the_same_seed_gives_the_same_model_with_any_number_of_workers(tmp_path, tiny_config) -> None:
     for name, workers in (("none", 0), ("two", 2)):
         config = tiny_config(f"workers={workers}", epochs=2)
-        train(config, shapes("train", 4), shapes("val", 2), tmp_path / name)
+        fit(config, shapes("train", 4), shapes("val", 2), tmp_path / name)
     assert_same_weights(tmp_path / "none", tmp_path / "two")
 
 
 @pytest.mark.parametrize("at", [1, 2, 3], ids=["within-an-epoch", "between-epochs", "in-the-second"])
 @pytest.mark.parametrize(
-    "options", [(), ("ema=0.9", "accumulate=2", "optimizer=adamw", "workers=2")], ids=["sgd", "all"]
+    "options", [(), ("ema=0.9", "grad_accum_steps=2", "optimizer=adamw", "workers=2")], ids=["sgd", "all"]
 )
 def test_a_run_stopped_after_any_step_ends_as_one_that_was_not(at, options, tmp_path, tiny_config, monkeypatch) -> None:
     config = tiny_config("save_every=1", *options, epochs=2)
-    train(config, shapes("train", 4), shapes("val", 2), tmp_path / "whole")
+    fit(config, shapes("train", 4), shapes("val", 2), tmp_path / "whole")
 
     with monkeypatch.context() as patch:
         patch.setattr(
-            Run, "stop", lambda run, asked: stop(run, asked or (signal.SIGTERM if run.state.step == at else 0))
+            Run, "stop_if", lambda run, number: stop_if(run, number or (signal.SIGTERM if run.state.step == at else 0))
         )
         with pytest.raises(Interrupted, match="SIGTERM"):
-            train(config, shapes("train", 4), shapes("val", 2), tmp_path / "cut")
+            fit(config, shapes("train", 4), shapes("val", 2), tmp_path / "cut")
     assert load_state(tmp_path / "cut/state.pt")["step"] == at
-    train(config, shapes("train", 4), shapes("val", 2), tmp_path / "cut", resume=True)
+    fit(config, shapes("train", 4), shapes("val", 2), tmp_path / "cut", resume=True)
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
     for log in ("log.jsonl", "steps.jsonl"):
         assert without_time(tmp_path / "whole" / log) == without_time(tmp_path / "cut" / log)
@@ -105,17 +106,17 @@ def test_a_bad_image_does_not_cost_the_steps_before_it(tmp_path, tiny_config, mo
     with monkeypatch.context() as patch:
         patch.setattr(ShapesDataset, "__getitem__", draw_but_one)
         with pytest.raises(UserError, match="cannot be decoded"):
-            train(config, shapes("train", 4), shapes("val", 2), tmp_path / "cut")
+            fit(config, shapes("train", 4), shapes("val", 2), tmp_path / "cut")
     assert load_state(tmp_path / "cut/state.pt")["step"] == 1
-    train(config, shapes("train", 4), shapes("val", 2), tmp_path / "cut", resume=True)
-    train(config, shapes("train", 4), shapes("val", 2), tmp_path / "whole")
+    fit(config, shapes("train", 4), shapes("val", 2), tmp_path / "cut", resume=True)
+    fit(config, shapes("train", 4), shapes("val", 2), tmp_path / "whole")
     assert_same_weights(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_the_average_of_the_weights_is_what_is_measured_and_kept(tmp_path, tiny_config) -> None:
     config = tiny_config("ema=0.5", "save_every=1", epochs=1)
-    train(config, shapes("train", 4), shapes("val", 2), tmp_path / "ema")
-    train(tiny_config(epochs=1), shapes("train", 4), shapes("val", 2), tmp_path / "plain")
+    fit(config, shapes("train", 4), shapes("val", 2), tmp_path / "ema")
+    fit(tiny_config(epochs=1), shapes("train", 4), shapes("val", 2), tmp_path / "plain")
     name = "roi_heads.box_predictor.cls_score.weight"
     torch.manual_seed(config.seed)
     start = build(Card(config=config, classes=ShapesDataset("val").classes, category_ids=range(1, 7)))
@@ -133,19 +134,19 @@ def test_the_whole_batch_in_parts_gives_nearly_the_gradient_of_the_whole(tmp_pat
     rows = {}
     for parts in (1, 2):
         config = tiny_config(
-            f"accumulate={parts}", "norm_eval=true", "log_every=1", epochs=1, model="retinanet_lite0_fpn"
+            f"grad_accum_steps={parts}", "norm_eval=true", "log_every=1", epochs=1, model="retinanet_lite0_fpn"
         )
-        train(config, Squares(4), shapes("val", 2), tmp_path / str(parts))
+        fit(config, Squares(4), shapes("val", 2), tmp_path / str(parts))
         rows[parts] = without_time(tmp_path / str(parts) / "steps.jsonl")
     for whole, parts in zip(rows[1], rows[2], strict=True):  # RetinaNet's loss is a mean over images
         assert parts == pytest.approx(whole, rel=1e-4)
 
 
 def test_a_run_without_progress_stops_early(tmp_path, tiny_config) -> None:
-    config = tiny_config("patience=2", "lr_per_16=1e-12", epochs=9)
-    train(config, shapes("train", 2), shapes("val", 2), tmp_path)
+    config = tiny_config("patience=2", "base_lr=1e-12", epochs=9)
+    fit(config, shapes("train", 2), shapes("val", 2), tmp_path)
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 3
-    train(config, shapes("train", 2), shapes("val", 2), tmp_path, resume=True)  # has nothing left to do
+    fit(config, shapes("train", 2), shapes("val", 2), tmp_path, resume=True)  # has nothing left to do
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 3
 
 
@@ -153,20 +154,20 @@ def test_a_run_without_progress_stops_early(tmp_path, tiny_config) -> None:
 def test_deterministic_operators_suffice(model, tmp_path, tiny_config) -> None:
     width = "width=64" if "fcos" in model else "width=16"
     config = tiny_config("deterministic=true", width, model=model)
-    train(config, shapes("train", 2), shapes("val", 2), tmp_path)
+    fit(config, shapes("train", 2), shapes("val", 2), tmp_path)
     assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused(tmp_path, tiny_config) -> None:
-    with pytest.raises(UserError, match="batch_size is 2 images a step, expected a multiple of 3"):
-        train(tiny_config("accumulate=3"), shapes("train", 2), shapes("val", 2), tmp_path / "run")
+    with pytest.raises(UserError, match="batch_size is 2, expected a multiple of 3"):
+        fit(tiny_config("grad_accum_steps=3"), shapes("train", 2), shapes("val", 2), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images(tmp_path, tiny_config) -> None:
-    config = tiny_config("lr_per_16=1e9", "warmup_steps=0", "clip_norm=null", epochs=20)
+    config = tiny_config("base_lr=1e9", "warmup_steps=0", "clip_norm=null", epochs=20)
     with pytest.raises(UserError, match="not finite at step") as caught:
-        train(config, shapes("train", 4), shapes("val", 2), tmp_path)
+        fit(config, shapes("train", 4), shapes("val", 2), tmp_path)
     assert "shapes/train/" in str(caught.value)
     assert "loss_objectness" in str(caught.value)
 
@@ -175,7 +176,7 @@ def test_splits_of_other_classes_are_refused(tmp_path, tiny_config) -> None:
     other = shapes("val", 2)
     other.classes = ("cat",)
     with pytest.raises(UserError, match="classes of the two splits differ"):
-        train(tiny_config(), shapes("train", 2), other, tmp_path / "run")
+        fit(tiny_config(), shapes("train", 2), other, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -183,12 +184,12 @@ def test_splits_of_other_classes_are_refused(tmp_path, tiny_config) -> None:
 def test_a_detector_learns_four_images_by_heart(tmp_path, tiny_config) -> None:
     """Weak as a test of accuracy, strong as one of wiring: data, loss, anchors, pyramid, decoding and metric agree."""
     config = tiny_config(
-        *("width=32", "min_size=160", "max_size=224", "batch_size=4", "flip=0", "eval_every=0"),
-        *("optimizer=adamw", "lr_per_16=0.008", "warmup_steps=10"),
+        *("width=32", "min_size=160", "max_size=224", "batch_size=4", "hflip_prob=0", "eval_every=0"),
+        *("optimizer=adamw", "base_lr=0.008", "warmup_steps=10"),
         epochs=80,
     )
     four = shapes("train", 4)
-    metrics = train(config, four, four, tmp_path)
+    metrics = fit(config, four, four, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert rows[-1]["loss"] < rows[0]["loss"] / 3
     assert metrics.box["AP50"] > 0.5

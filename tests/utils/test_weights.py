@@ -5,7 +5,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from drfpn.utils.errors import UserError
-from drfpn.utils.weights import check_fit, load_exactly, name_some, read_weights
+from drfpn.utils.weights import abbreviate_names, check_state_dict, load_strict, read_weights
 
 
 def test_both_kinds_of_files_give_the_same_tensors(tmp_path) -> None:
@@ -18,7 +18,7 @@ def test_both_kinds_of_files_give_the_same_tensors(tmp_path) -> None:
 
 def test_what_fits_is_loaded() -> None:
     a, b = nn.Linear(2, 3), nn.Linear(2, 3)
-    load_exactly(a, b.state_dict(), "a line")
+    load_strict(a, b.state_dict(), "a line")
     assert_close(a.weight, b.weight, rtol=0, atol=0)
 
 
@@ -26,7 +26,7 @@ def test_what_fits_is_loaded() -> None:
     ("change", "said"),
     [
         ({"bias": None}, "The weights in a.pth lack 'bias', which a line needs."),
-        ({"more": torch.zeros(1)}, "The weights in a.pth hold 'more', for which a line has no place."),
+        ({"more": torch.zeros(1)}, "The weights in a.pth hold 'more', which a line does not have."),
         ({"bias": torch.zeros(4)}, "The weights in a.pth do not fit a line: 'bias' is (4,) but must be (3,)."),
     ],
 )
@@ -35,13 +35,13 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(change, said) -> None:
     before = {name: value.clone() for name, value in module.state_dict().items()}
     given = {name: value for name, value in (nn.Linear(2, 3).state_dict() | change).items() if value is not None}
     with pytest.raises(UserError) as caught:
-        load_exactly(module, given, "a line", "a.pth")
+        load_strict(module, given, "a line", "a.pth")
     assert str(caught.value) == said
     assert_close(dict(module.state_dict()), before, rtol=0, atol=0)
 
 
 def test_many_names_are_counted() -> None:
-    assert name_some("abc") == "'a', 'b', 'c'"
-    assert name_some("abcde") == "'a', 'b', 'c' and 2 more"
+    assert abbreviate_names("abc") == "'a', 'b', 'c'"
+    assert abbreviate_names("abcde") == "'a', 'b', 'c' and 2 more"
     with pytest.raises(UserError, match="The weights lack 'a', 'b', 'c' and 1 more, which it needs"):
-        check_fit(dict.fromkeys("abcd", torch.zeros(1)), {}, "it")
+        check_state_dict(dict.fromkeys("abcd", torch.zeros(1)), {}, "it")

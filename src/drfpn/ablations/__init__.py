@@ -1,1 +1,1 @@
-"""The paper's tables as code: ablations, comparisons with intervals, runtime."""
+"""Ablations: the tables of the paper as training runs, with confidence intervals, parameters, time and memory."""

@@ -1,4 +1,4 @@
-"""An ablation: plan, train what is missing, keep it, and write the table in every form."""
+"""Ablation: train the missing runs of a table, store their results and write the table."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -9,11 +9,11 @@ import torch
 from pydantic import TypeAdapter
 
 from drfpn.ablations.costs import Cost, measure_costs
-from drfpn.ablations.plan import Planned
+from drfpn.ablations.plan import PlannedRun
 from drfpn.ablations.plots import draw_curves, draw_summary
-from drfpn.ablations.runner import make_runs
-from drfpn.ablations.store import Store, digest, read_record
-from drfpn.ablations.summary import Summary, summarise, to_csv, to_markdown
+from drfpn.ablations.runner import train_runs
+from drfpn.ablations.store import Store, dataset_digest, read_record
+from drfpn.ablations.summary import Summary, summarize, to_csv, to_markdown
 from drfpn.ablations.tables import Table
 from drfpn.utils.io import write_atomically
 
@@ -21,82 +21,96 @@ _COSTS = TypeAdapter(dict[str, Cost])
 
 
 class Ablation:
-    """The folder of an ablation: ``results.jsonl``, ``costs.json``, ``runs/`` and the tables.
+    """Runs of a table in a folder with ``results.jsonl``, ``costs.json``, ``runs/`` and the written tables.
 
-    Several tables may share it: a pyramid that two of them have is trained once.
+    Several tables may share a folder; a row that occurs in two of them is trained once.
 
     Args:
-        out: the folder.
-        table: to measure.
-        name: of the table, and of its files.
-        runs: that it needs.
-        truth: ground truth of the validation split.
+        out: folder.
+        table: table to measure.
+        name: name of the table and of its files.
+        runs: runs of the table.
+        ground_truth: COCO dict of the validation split.
+
+    Raises:
+        UserError: ``results.jsonl`` holds one of the runs, trained with other settings or data.
     """
 
-    def __init__(self, out: Path, table: Table, name: str, runs: Sequence[Planned], truth: Mapping[str, Any]) -> None:
-        self.out, self.table, self.name, self.runs, self.truth = out, table, name, runs, truth
+    def __init__(
+        self, out: Path, table: Table, name: str, runs: Sequence[PlannedRun], ground_truth: Mapping[str, Any]
+    ) -> None:
+        self.out, self.table, self.name, self.runs, self.ground_truth = out, table, name, runs, ground_truth
         self.store = Store(out / "results.jsonl")
-        self.store.check([(run.row, run.config) for run in runs], digest(truth))
+        self.store.check([(run.row, run.config) for run in runs], dataset_digest(ground_truth))
 
     @property
-    def missing(self) -> list[Planned]:
-        """Runs that are still to be made or finished."""
+    def missing(self) -> list[PlannedRun]:
+        """Runs without a stored result."""
         return [run for run in self.runs if (run.row, run.config.seed) not in self.store.records]
 
     def train(self, *, devices: Sequence[str], threads: int | None, after: Callable[[], object]) -> dict[str, str]:
-        """Make the missing runs; returns those that failed and what they said.
+        """Train the missing runs.
 
         Args:
-            devices: as of ``make_runs``.
-            threads: as of ``make_runs``.
-            after: called when a run is done and kept.
+            devices: as for ``train_runs``.
+            threads: as for ``train_runs``.
+            after: called after each run, when its result is stored.
+
+        Returns:
+            The error message of each run that failed, by name.
         """
 
-        def keep(run: Planned, folder: Path) -> None:
-            self.store.add(read_record(folder, run.row, self.truth, versions()))
+        def store(run: PlannedRun, folder: Path) -> None:
+            self.store.add(read_record(folder, run.row, self.ground_truth, versions()))
             after()
 
-        return make_runs(self.missing, self.out / "runs", keep, devices=devices, threads=threads)
+        return train_runs(self.missing, self.out / "runs", store, devices=devices, threads=threads)
 
     def measure(self, device: torch.device, turns: int) -> None:
-        """Count and time the pyramids of this table where that was not done yet."""
+        """Measure parameters, multiply-adds and, with turns, time and memory of the rows that lack them.
+
+        Args:
+            device: device to time on.
+            turns: timed turns; 0 for neither time nor memory.
+        """
         costs = self.costs()
-        first_of = {run.row: run for run in reversed(self.runs)}  # the first run of each row
+        run_of_row = {run.row: run for run in reversed(self.runs)}
         rows = [row.key for row in self.table.rows]
-        lacking = [row for row in rows if row not in costs or (turns and costs[row].times is None)]
-        if not lacking:
+        missing = [row for row in rows if row not in costs or (turns and costs[row].times is None)]
+        if not missing:
             return
-        todo = [first_of[row] for row in rows if row == rows[0] or row in lacking]
-        new = measure_costs(todo, len(self.truth["categories"]), device=device, turns=turns)
-        costs = {**costs, **{row: new[row] for row in lacking}}
+        todo = [run_of_row[row] for row in rows if row == rows[0] or row in missing]
+        new = measure_costs(todo, len(self.ground_truth["categories"]), device=device, turns=turns)
+        costs = {**costs, **{row: new[row] for row in missing}}
         self.out.mkdir(parents=True, exist_ok=True)
         write_atomically(self.out / "costs.json", _COSTS.dump_json(costs, indent=2))
 
     def costs(self) -> dict[str, Cost]:
-        """Return what was counted and timed so far."""
+        """Return the costs measured so far, by row."""
         file = self.out / "costs.json"
         return _COSTS.validate_json(file.read_bytes()) if file.exists() else {}
 
-    def summarise(self) -> Summary:
-        """Put what is there so far into a table."""
+    def summarize(self) -> Summary:
+        """Return the table with the results so far."""
         config = self.runs[0].config
         detector = config.model.removesuffix("_fpn")
         size = f"{config.min_size} px, width {config.width}, batch {config.batch_size}"
+        images = len(self.ground_truth["images"])
         about = (
-            f"{detector} on {Path(config.data).name}, {len(self.truth['images'])} images of '{config.val_split}'; "
+            f"{detector} on {Path(config.data).name}, {images} images of '{config.val_split}'; "
             f"{config.epochs} epochs, {size}, learning rate {config.lr:g}"
         )
         options = {run.row: run.config.neck_options for run in self.runs}
         if (convention := options.get("drfpn", {}).get("convention", "paper")) != "paper":
             about += f"; DRFPN {convention}"
-        runs = self.store.of(row.key for row in self.table.rows)
-        wanted = {run.config.seed for run in self.runs}
-        chosen = {row: {seed: run for seed, run in own.items() if seed in wanted} for row, own in runs.items()}
-        return summarise(self.table, chosen, self.costs(), about)
+        runs = self.store.select(row.key for row in self.table.rows)
+        seeds = {run.config.seed for run in self.runs}
+        chosen = {row: {seed: run for seed, run in own.items() if seed in seeds} for row, own in runs.items()}
+        return summarize(self.table, chosen, self.costs(), about)
 
     def write(self) -> Summary:
-        """Write the table as JSON, Markdown, CSV and pictures, and return it."""
-        summary = self.summarise()
+        """Write the table as JSON, Markdown, CSV and plots, and return it."""
+        summary = self.summarize()
         self.out.mkdir(parents=True, exist_ok=True)
         texts = {"json": summary.model_dump_json(indent=2) + "\n", "md": to_markdown(summary), "csv": to_csv(summary)}
         for ending, text in texts.items():
@@ -108,7 +122,7 @@ class Ablation:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what a run depends on."""
+    """Return the versions of the packages that a run depends on."""
     return {name: _version(name) for name in ("drfpn", "torch", "torchvision", "timm")}
 
 

@@ -1,4 +1,4 @@
-"""The command line in a process that ends with the one that started it: ``python -m drfpn.ablations.child ...``."""
+"""Command line in a process that ends with its parent: ``python -m drfpn.ablations.child ARGUMENTS``."""
 
 import ctypes
 import os
@@ -10,19 +10,19 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """Have Linux tell this process when its parent is gone, however it ended; it then saves its run and stops."""
+    """Stop this process as by SIGTERM, after saving its run, when its parent ends for any reason; on Linux only."""
     if sys.platform != "linux":
         return
 
     def stop(number: int, frame: object) -> None:
-        # each thread of the parent sends one; a second SIGTERM would end the run before it has saved
+        # every thread of the parent sends this signal; a second SIGTERM would end the run before it is saved
         signal.signal(number, signal.SIG_IGN)
         os.kill(os.getpid(), signal.SIGTERM)
 
     signal.signal(signal.SIGUSR1, stop)
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
-    if os.getppid() != parent:  # it ended before this was asked for
+    if os.getppid() != parent:  # the parent ended before prctl
         os.kill(os.getpid(), signal.SIGUSR1)
 
 

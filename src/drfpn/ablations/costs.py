@@ -1,4 +1,4 @@
-"""What a pyramid costs beside the baseline: parameters, multiply-adds, time, memory."""
+"""Costs of a detector by neck: parameters, multiply-adds, time, memory."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -6,58 +6,62 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel
-from torch import nn
 
-from drfpn.ablations.peak_memory import Memory, peak_memory
-from drfpn.ablations.plan import Planned
-from drfpn.ablations.timing import Times, compare_times
+from drfpn.ablations.peak_memory import PeakMemory, peak_memory
+from drfpn.ablations.plan import PlannedRun
+from drfpn.ablations.timing import RelativeTimes, compare_times
 from drfpn.detectors import build_detector
-from drfpn.evaluation.flops import count, published_macs
+from drfpn.detectors.base import Detector
+from drfpn.evaluation.flops import model_complexity, published_macs
 from drfpn.training.config import RunConfig
 from drfpn.utils.console import bar
 
 
 class Cost(BaseModel):
-    """Of a detector with one of the pyramids."""
+    """Costs of a detector."""
 
     params: int
-    """That learn."""
+    """Trainable parameters."""
     macs: int
-    """True multiply-adds of an image."""
+    """Multiply-adds for one image."""
     published_macs: int
-    """As the paper's counter has them."""
+    """Multiply-adds as the paper counts them."""
     height: int
+    """Height of the image in pixels."""
     width: int
-    """Of that image."""
-    times: Times | None = None
-    memory: Memory | None = None
+    """Width of the image in pixels."""
+    times: RelativeTimes | None = None
+    memory: PeakMemory | None = None
 
 
 def measure_costs(
-    runs: Sequence[Planned],
-    classes: int,
+    runs: Sequence[PlannedRun],
+    num_classes: int,
     *,
     device: torch.device,
     turns: int,
     size: tuple[int, int] | None = None,
-    batch: int | None = None,
+    batch_size: int | None = None,
 ) -> dict[str, Cost]:
-    """Count the detectors of some runs, time them against the first and measure the memory of each.
+    """Measure parameters, multiply-adds, time relative to the first run, and peak memory of the detectors of some runs.
 
     Args:
-        runs: one a row, the baseline first.
-        classes: foreground classes.
-        device: where to time.
-        turns: of the timing; 0 for neither time nor memory.
-        batch: images at once when timed; ``None`` for one at the paper's scale, else those of a step.
-        size: height and width; ``None`` for the smaller size of the runs' settings, 4 to 3.
+        runs: one run of each row, the baseline first.
+        num_classes: foreground classes.
+        device: device to time on.
+        turns: timed turns; 0 for neither time nor memory.
+        size: height and width of the image; ``None`` for the shorter side of the runs' settings, in a ratio of 3 to 4.
+        batch_size: images of a timed batch; ``None`` for one at the paper's scale, else the batch size of the runs.
+
+    Returns:
+        The costs by row.
     """
     config = runs[0].config
     height, width = size or (config.min_size, min(config.max_size, config.min_size * 4 // 3))
-    models = {run.row: _detector(run.config, classes, (height, width)) for run in runs}
+    models = {run.row: _detector(run.config, num_classes, (height, width)) for run in runs}
     costs = {}
     for row, model in models.items():
-        counts = count(model, height, width)
+        counts = model_complexity(model, height, width)
         costs[row] = Cost(
             params=counts.trainable_params,
             macs=counts.macs,
@@ -66,25 +70,25 @@ def measure_costs(
             width=width,
         )
     if turns:
-        batch = batch or (1 if config.scale == "paper" else config.batch_size)
+        batch_size = batch_size or (1 if config.scale == "paper" else config.batch_size)
         on_device = {row: model.to(device, memory_format=torch.channels_last) for row, model in models.items()}  # type: ignore[call-overload]
-        times = compare_times(on_device, size=(height, width), batch=batch, turns=turns)
+        times = compare_times(on_device, size=(height, width), batch_size=batch_size, turns=turns)
         del models, on_device
         with bar("memory", len(runs)) as progress:
             for run in runs:
-                build = partial(_detector, run.config, classes, (height, width))
-                peak = peak_memory(build, (height, width), batch, device)
+                build = partial(_detector, run.config, num_classes, (height, width))
+                peak = peak_memory(build, (height, width), batch_size, device)
                 costs[run.row] = costs[run.row].model_copy(update={"times": times[run.row], "memory": peak})
                 progress.advance(run.row)
     return costs
 
 
-def _detector(config: RunConfig, classes: int, size: tuple[int, int]) -> nn.Module:
-    """Build a detector at random; its BatchNorm takes the batch's statistics, else nothing stays finite."""
+def _detector(config: RunConfig, num_classes: int, size: tuple[int, int]) -> Detector:
+    """Build a detector with random weights; BatchNorm uses batch statistics, which keeps its maps finite."""
     options: Mapping[str, Any] = dict(config.detector_options) | {"min_size": min(size), "max_size": max(size)}
     return build_detector(
         config.model,
-        classes,
+        num_classes,
         neck_options=config.neck_options,
         width=config.width,
         frozen_stages=config.frozen_stages,

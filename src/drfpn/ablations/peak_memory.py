@@ -1,4 +1,4 @@
-"""What a detector needs of memory at its peak, measured in a process of its own."""
+"""Peak memory of a detector in training and inference, measured in a separate process."""
 
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -9,68 +9,74 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
+from drfpn.detectors.base import DetectionModel
 from drfpn.training.trial_step import random_target
 
 
-class Memory(BaseModel):
-    """MiB that a detector needs at its peak, more than its weights, their gradients and all that is loaded before."""
+class PeakMemory(BaseModel):
+    """Peak memory of a detector in MiB, without its weights, their gradients and the loaded libraries."""
 
     training: float
-    """Forward and backward of a batch."""
+    """Forward and backward pass of a batch."""
     inference: float
-    """Images to boxes, of a batch."""
+    """Detection in a batch of images."""
 
 
-def peak_memory(build: Any, size: tuple[int, int], batch: int, device: torch.device) -> Memory | None:
-    """Measure a detector in fresh processes, since a process keeps much of what was freed.
+def peak_memory(build: Any, size: tuple[int, int], batch_size: int, device: torch.device) -> PeakMemory | None:
+    """Measure the peak memory of a detector in new processes, since a process keeps memory that was freed.
 
     Args:
-        build: makes the detector; it is sent to the process.
+        build: function without arguments that returns the detector; it is pickled.
         size: height and width of an image.
-        batch: images at once.
-        device: where; on a CPU this is the memory of the process, which only Linux tells.
+        batch_size: images of a batch.
+        device: device to run on; on a CPU the memory of the process is measured, on Linux only.
 
     Returns:
-        ``None`` where the system does not tell.
+        ``None`` where the system does not report it.
     """
     if device.type != "cuda" and not Path("/proc/self/clear_refs").exists():
         return None
     peaks = {}
-    for name, work in (("inference", _infer), ("training", _train)):
+    for phase, run in (("inference", _infer), ("training", _train)):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            peaks[name] = pool.submit(_measure, build, work, size, batch, str(device), torch.get_num_threads()).result()
-    return Memory(**peaks)
+            arguments = (build, run, size, batch_size, str(device), torch.get_num_threads())
+            peaks[phase] = pool.submit(_measure, *arguments).result()
+    return PeakMemory(**peaks)
 
 
-def _measure(build: Any, work: Any, size: tuple[int, int], batch: int, device: str, threads: int) -> float:
+def _measure(build: Any, run: Any, size: tuple[int, int], batch_size: int, device: str, threads: int) -> float:
     torch.set_num_threads(threads)
     model = build().to(device, memory_format=torch.channels_last)
-    _train(model, (64, 64), 1)  # makes the gradients
-    work(model, (64, 64), 1)  # loads what is loaded at the first use
-    before = begin(device)
-    work(model, size, batch)
-    return (peak(device) - before) / 2**20
+    _train(model, (64, 64), 1)  # allocates the gradients
+    run(model, (64, 64), 1)  # loads libraries that are loaded on first use
+    before = reset_peak(device)
+    run(model, size, batch_size)
+    return (peak_bytes(device) - before) / 2**20
 
 
-def _images(model: Any, size: tuple[int, int], batch: int) -> list[torch.Tensor]:
+def _images(model: DetectionModel, size: tuple[int, int], batch_size: int) -> list[torch.Tensor]:
     device = next(model.parameters()).device
-    return [torch.rand(3, *size, device=device) for _ in range(batch)]
+    return [torch.rand(3, *size, device=device) for _ in range(batch_size)]
 
 
-def _infer(model: Any, size: tuple[int, int], batch: int) -> None:
+def _infer(model: DetectionModel, size: tuple[int, int], batch_size: int) -> None:
     with torch.inference_mode():
-        model.eval().detect(_images(model, size, batch))
+        model.eval().detect(_images(model, size, batch_size))
 
 
-def _train(model: Any, size: tuple[int, int], batch: int) -> None:
+def _train(model: DetectionModel, size: tuple[int, int], batch_size: int) -> None:
     device = next(model.parameters()).device
-    targets = [random_target(*size, 8, device) for _ in range(batch)]
-    torch.stack(list(model.train()(_images(model, size, batch), targets).values())).sum().backward()
+    targets = [random_target(*size, 8, device) for _ in range(batch_size)]
+    torch.stack(list(model.train()(_images(model, size, batch_size), targets).values())).sum().backward()
     model.zero_grad(set_to_none=False)
 
 
-def begin(device: str) -> float:
-    """Forget the peak so far; returns the bytes in use now."""
+def reset_peak(device: str) -> float:
+    """Reset the peak and return the bytes in use now.
+
+    Args:
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+    """
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
@@ -78,8 +84,12 @@ def begin(device: str) -> float:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def peak(device: str) -> float:
-    """Return the most bytes that were in use since :func:`begin`."""
+def peak_bytes(device: str) -> float:
+    """Return the peak of the bytes in use since :func:`reset_peak`.
+
+    Args:
+        device: as for :func:`reset_peak`.
+    """
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status").read_text(encoding="ascii")

@@ -1,27 +1,28 @@
-"""Which runs a table needs: rows times seeds, everything but the pyramid equal."""
+"""Training runs of a table: rows times seeds, with equal settings but for the neck."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from drfpn.ablations.tables import NECK_CONFIGS, Table
 from drfpn.detectors import parse_name
-from drfpn.detectors.options import choose
-from drfpn.necks.drfpn.neck import CONVENTIONS
-from drfpn.training.config import RunConfig, resolve
+from drfpn.necks.drfpn.conventions import CONVENTIONS
+from drfpn.training.config import RunConfig
+from drfpn.training.resolve import resolve
+from drfpn.utils.choices import choose
 
 MODELS = {"small": "faster_rcnn_lite0", "paper": "faster_rcnn_r50"}
-"""DetectorSpec and backbone of a scale."""
+"""Detector and backbone by scale."""
 
 
-class Planned(NamedTuple):
-    """A run to be made."""
+class PlannedRun(NamedTuple):
+    """A training run of a table."""
 
     row: str
     config: RunConfig
 
     @property
     def name(self) -> str:
-        """Name of its folder."""
+        """Name of the run folder."""
         return f"{self.row}-{self.config.seed}"
 
 
@@ -36,22 +37,22 @@ def plan(
     epochs: int | None = None,
     overrides: Sequence[str] = (),
     convention: str | None = None,
-) -> list[Planned]:
+) -> list[PlannedRun]:
     """List the runs of a table, all rows of a seed before the next seed.
 
     Args:
-        table: its rows.
-        data: name of the data set.
+        table: table with the rows.
+        data: folder of the data set, or ``"shapes"``.
         scale: ``"small"`` or ``"paper"``.
         model: detector and backbone, such as ``"retinanet_lite0"``; ``None`` for Faster R-CNN at the scale's size.
-        seeds: of the runs of each row.
-        schedule: as of ``resolve``.
-        epochs: as of ``resolve``.
-        overrides: as of ``resolve``, the same for every row.
-        convention: of DRFPN in the rows that do not say one; ``None`` for its default.
+        seeds: seeds of the runs of each row.
+        schedule: as for ``resolve``.
+        epochs: as for ``resolve``.
+        overrides: as for ``resolve``, the same for every row.
+        convention: DRFPN's ``convention`` in the rows that do not set one; ``None`` for its default.
 
     Raises:
-        UserError: an unknown model or setting.
+        UsageError: an unknown model or setting.
     """
     if convention is not None:
         choose("convention", convention, CONVENTIONS)
@@ -59,11 +60,11 @@ def plan(
     runs = []
     for seed in seeds:
         for row in table.rows:
-            pyramid = NECK_CONFIGS[row.key]
-            options: dict[str, Any] = dict(pyramid.options)
-            if pyramid.neck == "drfpn" and convention is not None:
+            neck = NECK_CONFIGS[row.key]
+            options: dict[str, Any] = dict(neck.options)
+            if neck.neck == "drfpn" and convention is not None:
                 options = {"convention": convention} | options
-            name = f"{base}_{pyramid.neck}"
+            name = f"{base}_{neck.neck}"
             parse_name(name)
             config = resolve(
                 name,
@@ -74,7 +75,7 @@ def plan(
                 overrides=overrides,
                 seed=seed,
                 neck_options=options,
-                detector_options=dict(pyramid.detector),
+                detector_options=dict(neck.detector),
             )
-            runs.append(Planned(row.key, config))
+            runs.append(PlannedRun(row.key, config))
     return runs

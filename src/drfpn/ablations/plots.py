@@ -1,4 +1,4 @@
-"""A table as pictures: differences to the first row with their intervals, and AP as training went on."""
+"""Plots of a table: differences to the first row with confidence intervals, and AP over epochs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from drfpn.ablations.statistics import Difference
+from drfpn.ablations.statistics import PairedDifference
 from drfpn.ablations.summary import Summary
 from drfpn.visualization.boxes import PALETTE
 
@@ -18,23 +18,23 @@ _SMALL: Any = {"loc": "left", "fontsize": 8, "color": "0.35"}
 
 
 def draw_summary(summary: Summary, picture: Path) -> None:
-    """Draw a point and an interval for each row that was measured, and a ring for what the paper has.
+    """Draw the difference to the first row with its confidence interval, and the published one as a ring, for each row.
 
-    Below stands what each part adds, where the rows tell.
+    The gains of the modules follow below, for tables that have them.
 
     Args:
         summary: the table.
-        picture: the file.
+        picture: image file to write.
     """
     first, *lines = summary.lines
     base = first.paper.get("AP", 0.0)
     entries = [(line.title, line.difference, line.paper["AP"] - base if line.paper else None) for line in lines]
-    entries += [(f"with - without {name}", part.difference, part.paper) for name, part in summary.parts.items()]
-    figure, axes = _begin(summary.title, 1.6 + 0.42 * max(1, len(entries)))
+    entries += [(f"with - without {name}", gain.difference, gain.paper) for name, gain in summary.parts.items()]
+    figure, axes = _new_figure(summary.title, 1.6 + 0.42 * max(1, len(entries)))
     axes.axvline(0, color="0.6", linewidth=1)
-    for y, (_, gap, paper) in enumerate(entries):
-        if gap is not None:
-            _draw_gap(axes, y, gap, "pairs" if y >= len(lines) else "seeds")
+    for y, (_, difference, paper) in enumerate(entries):
+        if difference is not None:
+            _draw_interval(axes, y, difference, "pairs" if y >= len(lines) else "seeds")
         if paper is not None:
             axes.plot(paper, y, "o", color=PALETTE[4], fillstyle="none", markersize=7)
     if summary.parts:
@@ -42,64 +42,71 @@ def draw_summary(summary: Summary, picture: Path) -> None:
     axes.set_yticks(range(len(entries)), [title for title, _, _ in entries])
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.margins(x=0.15)
-    measured = [gap for _, gap, _ in entries if gap is not None]
-    seen = within_sight(measured)
-    if len(seen) < len(measured):  # else that one interval is all that the picture shows
-        low, high = min(gap.low for gap in seen), max(gap.high for gap in seen)
+    measured = [difference for _, difference, _ in entries if difference is not None]
+    shown = exclude_outliers(measured)
+    if len(shown) < len(measured):  # a single wide interval would dominate the x axis
+        low, high = min(difference.low for difference in shown), max(difference.high for difference in shown)
         axes.set_xlim(low - 0.15 * (high - low), high + 0.25 * (high - low))
-    axes.set_xlabel(f"AP above {first.title}, bar: 95 % interval over images and seeds, grey where it holds zero")
+    axes.set_xlabel(f"AP above {first.title}, bar: 95 % interval over images and seeds, gray where it includes zero")
     axes.grid(axis="x", alpha=0.3)
     subtitle = summary.about + ("\nring: the paper, ResNet-50 on COCO" if any(line.paper for line in lines) else "")
     axes.set_title(subtitle, **_SMALL)
     figure.savefig(picture, dpi=120)
 
 
-def _draw_gap(axes: Axes, y: int, gap: Difference, unit: str) -> None:
-    colour = PALETTE[0] if gap.clear else "0.45"
-    axes.plot([gap.low, gap.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
-    axes.plot(gap.mean, y, "o", color=colour, markersize=6)
-    note = f" {gap.seeds} {unit if gap.seeds > 1 else unit[:-1]}" + ("" if gap.over_seeds else ", images only")
+def _draw_interval(axes: Axes, y: int, difference: PairedDifference, unit: str) -> None:
+    color = PALETTE[0] if difference.excludes_zero else "0.45"
+    axes.plot([difference.low, difference.high], [y, y], color=color, linewidth=2, solid_capstyle="butt")
+    axes.plot(difference.mean, y, "o", color=color, markersize=6)
+    note = f" {difference.seeds} {unit if difference.seeds > 1 else unit[:-1]}"
+    note += "" if difference.over_seeds else ", images only"
     axes.annotate(
-        note, (gap.high, y), textcoords="offset points", xytext=(3, -3), fontsize=7, color="0.4", clip_on=True
+        note, (difference.high, y), textcoords="offset points", xytext=(3, -3), fontsize=7, color="0.4", clip_on=True
     )
 
 
-def within_sight(gaps: Sequence[Difference]) -> list[Difference]:
-    """Return those whose intervals are not many times as wide as the others', as that of a run that fell over is."""
-    widths = [gap.high - gap.low for gap in gaps]
-    return [gap for gap, width in zip(gaps, widths, strict=True) if width <= 4 * median(widths)]
+def exclude_outliers(differences: Sequence[PairedDifference]) -> list[PairedDifference]:
+    """Return the differences whose interval is at most four times as wide as the median.
+
+    The interval of a row with a diverged run is much wider.
+
+    Args:
+        differences: of the rows of a table.
+    """
+    widths = [difference.high - difference.low for difference in differences]
+    return [d for d, width in zip(differences, widths, strict=True) if width <= 4 * median(widths)]
 
 
 def draw_curves(summary: Summary, picture: Path) -> None:
-    """Draw AP over epochs, a line a row: the mean over seeds, and a bar of their standard deviation.
+    """Draw AP over epochs for each row: mean over seeds, with their standard deviation as error bars.
 
     Args:
         summary: the table.
-        picture: the file.
+        picture: image file to write.
     """
-    drawn = [line for line in summary.lines if line.curve]
-    many = len(drawn) > len(PALETTE)
-    figure, axes = _begin(summary.title, 6 if many else 4.5)
-    for i, line in enumerate(drawn):
-        epochs = [epoch + 0.04 * (i - len(drawn) / 2) for epoch in line.curve]  # beside each other
+    rows = [line for line in summary.lines if line.curve]
+    many = len(rows) > len(PALETTE)
+    figure, axes = _new_figure(summary.title, 6 if many else 4.5)
+    for i, line in enumerate(rows):
+        epochs = [epoch + 0.04 * (i - len(rows) / 2) for epoch in line.curve]  # so that error bars do not overlap
         means, bars = [s.mean for s in line.curve.values()], [s.sd or 0.0 for s in line.curve.values()]
-        colour, style = PALETTE[i % len(PALETTE)], ("-", "--", ":")[i // len(PALETTE) % 3]
+        color, style = PALETTE[i % len(PALETTE)], ("-", "--", ":")[i // len(PALETTE) % 3]
         name = f"{line.title}, {len(line.seeds)} seed{'s' * (len(line.seeds) > 1)}"
-        axes.errorbar(epochs, means, bars, capsize=2, color=colour, linestyle=style, marker="o", label=name)
+        axes.errorbar(epochs, means, bars, capsize=2, color=color, linestyle=style, marker="o", label=name)
     axes.set_xlabel("epoch")
     axes.set_ylabel("AP, mean and standard deviation over seeds")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     if many:
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    elif drawn:
+    elif rows:
         axes.legend(fontsize=8)
     axes.set_title(summary.about, **_SMALL)
     figure.savefig(picture, dpi=120)
 
 
-def _begin(title: str, height: float) -> tuple[Figure, Axes]:
-    """Return a figure of one pair of axes below a title; the height is in inches."""
+def _new_figure(title: str, height: float) -> tuple[Figure, Axes]:
+    """Return a figure with a title and one pair of axes; the height is in inches."""
     figure = Figure(figsize=(8, height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)

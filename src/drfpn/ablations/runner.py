@@ -1,5 +1,6 @@
-"""Making many runs: each a ``drfpn train`` of its own, side by side, stopped and gone on with at any moment."""
+"""Training of several runs in parallel processes, which can be interrupted and resumed."""
 
+import logging
 import os
 import shutil
 import signal
@@ -12,26 +13,28 @@ from typing import Any
 
 import torch
 
-from drfpn.ablations.plan import Planned
-from drfpn.training.interrupt import Interrupted, Interruption
-from drfpn.utils.console import say
+from drfpn.ablations.plan import PlannedRun
+from drfpn.training.interrupt import InterruptHandler
+from drfpn.utils.errors import Interrupted
 from drfpn.utils.io import write_atomically
 
+logger = logging.getLogger(__name__)
+
 _POLL = 0.2
-"""Seconds between looks at the runs."""
+"""Seconds between polls of the processes."""
 
 
-class Child:
-    """A training process.
+class TrainingProcess:
+    """A ``drfpn train`` process.
 
     Args:
-        planned: what it trains.
-        folder: its run folder; what it prints goes to a file of the same name with ``.log`` behind.
-        device: to train on.
-        threads: of the processor that it may take; ``None`` for what it likes.
+        planned: run to train.
+        folder: run folder; stdout and stderr are appended to ``FOLDER.log`` beside it.
+        device: device to train on.
+        threads: CPU threads of the process; ``None`` for PyTorch's default.
     """
 
-    def __init__(self, planned: Planned, folder: Path, device: str, threads: int | None) -> None:
+    def __init__(self, planned: PlannedRun, folder: Path, device: str, threads: int | None) -> None:
         self.planned, self.folder = planned, folder
         self.log = folder.with_name(folder.name + ".log")
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +42,7 @@ class Child:
         if (folder / "state.pt").exists():
             command.append("--resume")
         else:
-            if folder.exists():  # stopped before there was anything to go on with
+            if folder.exists():  # interrupted before the first saved state
                 shutil.rmtree(folder)
             settings = folder.with_name(folder.name + ".yaml")
             write_atomically(settings, planned.config.to_yaml().encode())
@@ -47,86 +50,86 @@ class Child:
         environment = dict(os.environ)
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
-        self._shown = self.log.stat().st_size if self.log.exists() else 0
+        self._read = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            # in a session of its own: the terminal sends Ctrl-C to the whole group, and we pass it on
+            # in a new session, since the terminal sends Ctrl-C to the whole process group; it is forwarded by ``_stop``
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
 
-    def news(self) -> list[str]:
-        """Return the lines about epochs that were not returned yet."""
-        text = self.log.read_bytes()[self._shown :]
+    def new_epoch_lines(self) -> list[str]:
+        """Return the lines about epochs that were logged since the last call."""
+        text = self.log.read_bytes()[self._read :]
         whole = text[: text.rfind(b"\n") + 1]
-        self._shown += len(whole)
+        self._read += len(whole)
         lines = whole.decode(errors="replace").splitlines()
         return [line for line in lines if line.startswith("epoch ") and ": loss" in line]
 
-    def last_words(self) -> str:
-        """Return the last line that it printed: the sentence about what went wrong."""
+    def last_line(self) -> str:
+        """Return the last line of the log, which is the error message if the process failed."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return lines[-1].removeprefix("drfpn: ") if lines else "it printed nothing"
 
 
-def make_runs(
-    runs: Sequence[Planned],
+def train_runs(
+    runs: Sequence[PlannedRun],
     out: Path,
-    finished: Callable[[Planned, Path], None],
+    on_finished: Callable[[PlannedRun, Path], None],
     *,
     devices: Sequence[str],
     threads: int | None = None,
 ) -> dict[str, str]:
-    """Train all runs, as many side by side as there are devices.
+    """Train runs in parallel, one on each device at a time.
 
     Args:
-        runs: what to train, in this order.
-        out: where the run folders are; one that is begun is gone on with.
-        finished: called with a run and its folder when it is done.
-        devices: one for each place; a name may stand there several times.
-        threads: of the processor for each run; ``None`` for what torch takes.
+        runs: runs to train, in this order.
+        out: parent of the run folders; runs with a saved state are resumed.
+        on_finished: called with each finished run and its folder.
+        devices: devices to train on; a device that is listed several times takes as many runs at a time.
+        threads: CPU threads of each run; ``None`` for PyTorch's default.
 
     Returns:
-        The name of each run that failed and what it said; the others were made all the same.
+        The error message of each run that failed, by name; the other runs are trained nevertheless.
 
     Raises:
-        Interrupted: SIGTERM or Ctrl-C, when all runs have saved their state.
+        Interrupted: SIGTERM or Ctrl-C, after all runs have saved their state.
     """
-    waiting, running, failed = list(runs), dict[str, Child](), dict[str, str]()
-    free = [f"{device}#{place}" for place, device in enumerate(devices)]
-    began, done = time.monotonic(), 0
-    with Interruption() as interruption:
+    waiting, running, failed = list(runs), dict[tuple[int, str], TrainingProcess](), dict[str, str]()
+    free_slots = list(enumerate(devices))
+    start, done = time.monotonic(), 0
+    with InterruptHandler() as interrupt:
         try:
             while waiting or running:
-                while free and waiting:
-                    place, planned = free.pop(0), waiting.pop(0)
+                while free_slots and waiting:
+                    slot, planned = free_slots.pop(0), waiting.pop(0)
                     folder = out / planned.name
-                    going_on = ", going on" if (folder / "state.pt").exists() else ""
-                    say(f"[{planned.name}] {planned.config.model}{going_on}")
-                    running[place] = Child(planned, folder, place.partition("#")[0], threads)
+                    resuming = ", resuming" if (folder / "state.pt").exists() else ""
+                    logger.info("[%s] %s%s", planned.name, planned.config.model, resuming)
+                    running[slot] = TrainingProcess(planned, folder, slot[1], threads)
                 time.sleep(_POLL)
-                if interruption.asked:
-                    raise Interrupted(interruption.asked)
-                for place, child in list(running.items()):
-                    ended = child.process.poll()
-                    for line in child.news():
-                        say(f"[{child.planned.name}] {line}")
-                    if ended is None:
+                if interrupt.signal_number:
+                    raise Interrupted(interrupt.signal_number)
+                for slot, child in list(running.items()):
+                    exit_code = child.process.poll()
+                    for line in child.new_epoch_lines():
+                        logger.info("[%s] %s", child.planned.name, line)
+                    if exit_code is None:
                         continue
-                    del running[place]
-                    free.append(place)
+                    del running[slot]
+                    free_slots.append(slot)
                     done += 1
-                    if ended:
-                        failed[child.planned.name] = child.last_words()
-                        say(f"[{child.planned.name}] failed: {failed[child.planned.name]}")
+                    if exit_code:
+                        failed[child.planned.name] = child.last_line()
+                        logger.warning("[%s] failed: %s", child.planned.name, failed[child.planned.name])
                     else:
-                        finished(child.planned, child.folder)
-                    left = (time.monotonic() - began) / done * (len(runs) - done)
-                    say(f"{done} of {len(runs)} runs done, about {_duration(left)} left")
+                        on_finished(child.planned, child.folder)
+                    left = (time.monotonic() - start) / done * (len(runs) - done)
+                    logger.info("%d of %d runs done, about %s left", done, len(runs), _duration(left))
         finally:
             _stop([child.process for child in running.values()])
     return failed
 
 
 def _stop(processes: Sequence["subprocess.Popen[Any]"]) -> None:
-    """Ask all to save their state, and wait until they have."""
+    """Stop the processes, which save their state, and wait for them."""
     for process in processes:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -138,12 +141,15 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{seconds / 60:.0f} min"
 
 
-def places(device: str, jobs: int | None) -> tuple[list[str], int | None]:
-    """Return a device for each run side by side, and how many threads of the processor each takes.
+def assign_devices(device: str, jobs: int | None) -> tuple[list[str], int | None]:
+    """Return the device of each parallel run, and the number of CPU threads of each.
 
     Args:
-        device: ``"auto"`` takes every GPU there is, or the processor.
-        jobs: runs side by side; ``None`` for one a device.
+        device: name of a device; ``"auto"`` for all GPUs, or the CPU where there is none.
+        jobs: number of parallel runs; ``None`` for one on each device.
+
+    Returns:
+        The devices, and the threads, ``None`` for PyTorch's default.
     """
     if device == "auto":
         devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]

@@ -1,4 +1,4 @@
-"""What the pyramids of a table cost at the paper's scale; Table 7 and section 4.6 of the paper are such a table."""
+"""Costs of the rows of a table at the paper's scale, beside those of Table 7 and Section 4.6."""
 
 from typing import NamedTuple
 
@@ -10,36 +10,36 @@ from drfpn.ablations.plan import plan
 from drfpn.ablations.tables import Table
 
 
-class Printed(NamedTuple):
-    """What Table 7 prints."""
+class PublishedCost(NamedTuple):
+    """A row of Table 7 of the paper."""
 
     seconds: float
-    """Of a training iteration: 24 images on three RTX TITAN."""
+    """Time of a training iteration of 24 images on three RTX TITAN."""
     params: float
-    """Millions."""
+    """Parameters in millions."""
     gflops: int
-    """Multiply-adds, as its counter has them, cut to whole numbers."""
+    """Multiply-adds in 10^9 as the paper counts them, rounded down."""
 
 
-PRINTED = {
-    "fpn": Printed(1.14, 41.53, 207),
-    "srb-crb": Printed(1.37, 47.79, 263),
-    "drfpn": Printed(1.49, 48.38, 263),
-    "non-local": Printed(1.60, 49.95, 265),
-    "dense-aspp": Printed(1.89, 60.05, 275),
+PUBLISHED_COSTS = {
+    "fpn": PublishedCost(1.14, 41.53, 207),
+    "srb-crb": PublishedCost(1.37, 47.79, 263),
+    "drfpn": PublishedCost(1.49, 48.38, 263),
+    "non-local": PublishedCost(1.60, 49.95, 265),
+    "dense-aspp": PublishedCost(1.89, 60.05, 275),
 }
-INFERENCE_MS = {"fpn": 12.2, "drfpn": 12.4}
-"""Section 4.6: an image of a shorter side of 800 on one RTX TITAN, milliseconds."""
+PUBLISHED_INFERENCE_MS = {"fpn": 12.2, "drfpn": 12.4}
+"""Section 4.6: milliseconds for an image with a shorter side of 800 pixels on one RTX TITAN."""
 
 
-class Line(BaseModel):
-    """A row of a table."""
+class RowCost(BaseModel):
+    """Measured and published costs of a row."""
 
     key: str
     title: str
     cost: Cost
     paper: dict[str, float]
-    """What Table 7 prints; empty for other rows."""
+    """The row of Table 7 as a dict; empty for rows that it does not have."""
 
 
 def measure_table(
@@ -48,29 +48,29 @@ def measure_table(
     model: str = "faster_rcnn_r50",
     size: tuple[int, int] = (800, 1280),
     turns: int = 5,
-    batch: int = 1,
+    batch_size: int = 1,
     device: torch.device | str = "cpu",
-) -> list[Line]:
-    """Count and time the rows of a table at the paper's scale, with 80 classes.
+) -> list[RowCost]:
+    """Measure the costs of the rows of a table at the paper's scale, with 80 classes.
 
     Args:
-        table: its first row is the baseline.
+        table: table whose first row is the baseline.
         model: detector and backbone.
         size: height and width of the image.
-        turns: measurements of each row; 0 leaves times out.
-        batch: images at once.
-        device: where to time.
+        turns: timed turns; 0 for neither time nor memory.
+        batch_size: images of a timed batch.
+        device: device to time on.
     """
-    # as with pretrained weights, of which nothing but what learns is counted
+    # frozen as with pretrained weights, since trainable parameters are counted
     settings = ["frozen_stages=1", "norm_eval=true"]
     runs = plan(table, "", scale="paper", model=model, overrides=settings)
-    costs = measure_costs(runs, 80, device=torch.device(device), turns=turns, size=size, batch=batch)
+    costs = measure_costs(runs, 80, device=torch.device(device), turns=turns, size=size, batch_size=batch_size)
     return [
-        Line(
+        RowCost(
             key=row.key,
             title=row.title,
             cost=costs[row.key],
-            paper=PRINTED[row.key]._asdict() if row.key in PRINTED else {},
+            paper=PUBLISHED_COSTS[row.key]._asdict() if row.key in PUBLISHED_COSTS else {},
         )
         for row in table.rows
     ]

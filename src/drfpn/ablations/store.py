@@ -1,4 +1,4 @@
-"""What is kept of a finished run: one line of ``results.jsonl``, enough to draw every table again."""
+"""Results of finished runs: the lines of ``results.jsonl``, from which the tables are written."""
 
 import hashlib
 import json
@@ -10,59 +10,60 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from drfpn.evaluation.backend import choose_backend
-from drfpn.evaluation.bootstrap import resampled_ap
-from drfpn.evaluation.matching import find_matches
-from drfpn.training.config import SAVED, RunConfig, read_config
+from drfpn.evaluation.bootstrap import bootstrap_ap
+from drfpn.evaluation.matching import match_detections
+from drfpn.training.config import SAVED, RunConfig
+from drfpn.training.resolve import read_config
 from drfpn.utils.errors import UserError
 from drfpn.utils.io import write_atomically
 
 RESAMPLES = 1000
-"""Draws of the validation images; the same for every run, so that two runs on the same images are paired."""
+"""Bootstrap resamples of the validation images; the same for every run, so that runs on the same images are paired."""
 
 
 class Record(BaseModel):
-    """A finished run."""
+    """Result of a finished run."""
 
     row: str
-    """Its pyramid: a key of ``tables.NECK_CONFIGS``."""
+    """Row of the tables: a key of ``tables.NECK_CONFIGS``."""
     seed: int
     data: str
-    """Digest of the validation split: runs on other data are not compared."""
+    """Digest of the validation split; runs on other data are not compared."""
     images: int
-    """Of the validation split."""
+    """Images of the validation split."""
     seconds: float
-    """That training took, its evaluations aside."""
+    """Training time without evaluations."""
     metrics: dict[str, float]
-    """COCO's numbers after the last epoch; fractions."""
+    """COCO metrics after the last epoch, as fractions."""
     curve: list[tuple[int, float]]
-    """(epoch, AP) wherever it was measured."""
+    """(epoch, AP) for each evaluated epoch."""
     resampled: list[float]
-    """AP on resamples of the validation images."""
+    """AP on each bootstrap resample of the validation images."""
     config: RunConfig
-    """Its data by the folder's name alone."""
+    """Settings of the run, with the name of the data folder in place of its path."""
     versions: dict[str, str]
 
 
-def read_record(folder: Path, row: str, truth: Mapping[str, Any], versions: Mapping[str, str]) -> Record:
-    """Read a finished run folder.
+def read_record(folder: Path, row: str, ground_truth: Mapping[str, Any], versions: Mapping[str, str]) -> Record:
+    """Read the result of a finished run.
 
     Args:
-        folder: of the run.
-        row: key of its pyramid.
-        truth: ground truth of the validation split, a COCO dict.
-        versions: what it ran with.
+        folder: run folder.
+        row: key of ``tables.NECK_CONFIGS``.
+        ground_truth: COCO dict of the validation split.
+        versions: versions of the packages that it was trained with.
     """
     config = read_config(folder / "config.yaml")
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     results = json.loads((folder / "detections.json").read_text(encoding="utf-8"))
-    matches = find_matches(choose_backend(), truth, results, "bbox")
-    resampled = resampled_ap(matches, resamples=RESAMPLES)
+    matches = match_detections(choose_backend(), ground_truth, results, "bbox")
+    resampled = bootstrap_ap(matches, resamples=RESAMPLES)
     names = [name for name in log[-1] if name.removeprefix("mask_").startswith(("AP", "AR"))]
     return Record(
         row=row,
         seed=config.seed,
-        data=digest(truth),
-        images=len(truth["images"]),
+        data=dataset_digest(ground_truth),
+        images=len(ground_truth["images"]),
         seconds=sum(epoch["seconds"] for epoch in log),
         metrics={name: log[-1][name] for name in names},
         curve=[(epoch["epoch"], epoch["AP"]) for epoch in log if "AP" in epoch],
@@ -72,21 +73,25 @@ def read_record(folder: Path, row: str, truth: Mapping[str, Any], versions: Mapp
     )
 
 
-def digest(truth: Mapping[str, Any]) -> str:
-    """Return a short digest of what is to be found in which image; names of files and folders do not matter."""
-    images = sorted((image["id"], image["width"], image["height"]) for image in truth["images"])
-    objects = sorted((row["image_id"], row["category_id"], *row["bbox"]) for row in truth["annotations"])
+def dataset_digest(ground_truth: Mapping[str, Any]) -> str:
+    """Return a short digest of the images and boxes of a data set, independent of names of files and folders.
+
+    Args:
+        ground_truth: COCO dict.
+    """
+    images = sorted((image["id"], image["width"], image["height"]) for image in ground_truth["images"])
+    objects = sorted((row["image_id"], row["category_id"], *row["bbox"]) for row in ground_truth["annotations"])
     return hashlib.sha256(json.dumps([images, objects]).encode()).hexdigest()[:16]
 
 
 class Store:
-    """The finished runs in ``results.jsonl``.
+    """Results of finished runs in ``results.jsonl``.
 
     Args:
-        file: made when the first run is added.
+        file: path; the file is created when the first result is added.
 
     Raises:
-        UserError: a line that is not a finished run.
+        UserError: a line is not a result.
     """
 
     def __init__(self, file: Path) -> None:
@@ -104,18 +109,34 @@ class Store:
             self.records[record.row, record.seed] = record
 
     def add(self, record: Record) -> None:
-        """Keep one more run, on disk at once."""
+        """Add a result and write the file.
+
+        Args:
+            record: result of a finished run.
+        """
         self.records[record.row, record.seed] = record
         ordered = [self.records[key] for key in sorted(self.records)]
         write_atomically(self.file, "".join(record.model_dump_json() + "\n" for record in ordered).encode())
 
-    def of(self, rows: Iterable[str]) -> dict[str, dict[int, Record]]:
-        """Return the runs of some rows: row -> seed -> run."""
+    def select(self, rows: Iterable[str]) -> dict[str, dict[int, Record]]:
+        """Return the results of some rows, by row and seed.
+
+        Args:
+            rows: keys of ``tables.NECK_CONFIGS``.
+        """
         return {row: {seed: r for (key, seed), r in sorted(self.records.items()) if key == row} for row in rows}
 
-    def check(self, wanted: Sequence[tuple[str, RunConfig]], data: str) -> None:
-        """Raise ``UserError`` where a run that is here was trained otherwise than it is wanted now."""
-        for row, config in wanted:
+    def check(self, planned: Sequence[tuple[str, RunConfig]], data: str) -> None:
+        """Check that stored results have the settings and data of planned runs.
+
+        Args:
+            planned: row and settings of each run.
+            data: digest of the validation split.
+
+        Raises:
+            UserError: a stored result has other settings or data.
+        """
+        for row, config in planned:
             record = self.records.get((row, config.seed))
             if record is None:
                 continue
@@ -123,11 +144,11 @@ class Store:
             for key in differs[:1]:
                 raise UserError(
                     f"{self.file} has '{row}', seed {config.seed}, trained with {key}="
-                    f"{getattr(record.config, key)!r}, not {getattr(config, key)!r}: choose another --out, or the "
+                    f"{getattr(record.config, key)!r}, not {getattr(config, key)!r}: choose another `out`, or the "
                     "same settings."
                 )
             if record.data != data:
                 raise UserError(
                     f"{self.file} has '{row}', seed {config.seed}, measured on another '{config.val_split}' split than "
-                    f"that of {config.data}: choose another --out."
+                    f"that of {config.data}: choose another `out`."
                 )

@@ -1,4 +1,4 @@
-"""Table 1 of the paper (COCO test-dev, arXiv:2012.01733), and what of it is here."""
+"""Table 1 of the paper (COCO test-dev, arXiv:2012.01733), with the model of this library for each row."""
 
 from typing import Any, NamedTuple
 
@@ -11,21 +11,21 @@ Numbers = tuple[float, ...]
 
 
 class Row(NamedTuple):
-    """A row of the table."""
+    """A row of Table 1."""
 
     method: str
-    """As the paper names it; ``*`` marks what its authors trained themselves."""
+    """Name in the paper; ``*`` marks the baselines that its authors trained."""
     backbone: str
     schedule: str
     box: Numbers
     mask: Numbers = ()
     model: str | None = None
-    """Name here; ``None`` where the method is not built."""
+    """Name of the model in this library; ``None`` if it is not implemented."""
     done: tuple[str, ...] = ()
-    """What was done with the model in this project, least first: built, counted, stepped
-    (one step of training at full size)."""
+    """Checks of the model in this library, in this order: built, counted (parameters), stepped (one training step at
+    full size)."""
     options: dict[str, Any] | None = None
-    """What the method sets of the detector besides its name."""
+    """Options of the detector."""
 
 
 COUNTED = ("built", "counted")
@@ -90,14 +90,14 @@ TABLE = (
 
 
 def trainable_parameters() -> dict[str, int]:
-    """Return how many parameters learn in each model of the table: 80 classes, DRFPN by the release's convention.
+    """Return the number of trainable parameters of each model, with 80 classes and DRFPN's convention ``release``.
 
-    The models are built without storage, so this takes seconds and no memory.
+    The models are built on the meta device, which takes seconds and no memory.
     """
     counts = {}
     for model, detector_options in {row.model: row.options for row in TABLE if row.model}.items():
         options = {"convention": "release"} if parse_name(model)[-1] == "drfpn" else {}
         with torch.device("meta"):
-            ghost = build_detector(model, 80, neck_options=options, **(detector_options or {}))
-        counts[model] = sum(p.numel() for p in ghost.parameters() if p.requires_grad)
+            detector = build_detector(model, 80, neck_options=options, **(detector_options or {}))
+        counts[model] = sum(p.numel() for p in detector.parameters() if p.requires_grad)
     return counts

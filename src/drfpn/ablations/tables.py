@@ -1,39 +1,39 @@
-"""Tables 2 to 7 of the paper (COCO val2017, Faster R-CNN with ResNet-50), each row as a choice of parts, and our own.
+"""Tables 2 to 7 of the paper (COCO val2017, Faster R-CNN with ResNet-50) and others, each row as a neck with options.
 
-Where the text leaves a row open, ``docs/reproduction.md`` says how it was read.
+``docs/reproduction.md`` lists the choices for rows that the paper does not specify.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from drfpn.utils.errors import UserError, did_you_mean
+from drfpn.utils.errors import UsageError, did_you_mean
 
 Numbers = tuple[float, ...]
 """AP, AP50, AP75, AP of small, medium and large objects, in %."""
 
 
 class NeckConfig(NamedTuple):
-    """A pyramid by name, and its keywords."""
+    """A neck by name, with its options."""
 
     neck: str
     options: Mapping[str, Any]
     detector: Mapping[str, Any] = {}
-    """What it sets of the detector; nothing else of a run differs between rows."""
+    """Options of the detector; nothing else differs between the rows of a table."""
 
 
 class Row(NamedTuple):
     """A row of a table."""
 
     key: str
-    """A key of ``NECK_CONFIGS``: rows of several tables may be one pyramid, and are trained once."""
+    """A key of ``NECK_CONFIGS``; rows of several tables with the same key are trained once."""
     title: str
-    """As the paper names it."""
+    """Name in the paper."""
     paper: Numbers = ()
-    """Its numbers, where it has some."""
+    """Published metrics, if any."""
 
 
 class Table(NamedTuple):
-    """A table: the first row is what the others are compared with."""
+    """A table, whose first row is the baseline of the others."""
 
     title: str
     rows: Sequence[Row]
@@ -43,7 +43,7 @@ def _drfpn(**options: Any) -> NeckConfig:
     return NeckConfig("drfpn", options)
 
 
-PAPER: dict[str, NeckConfig] = {
+PAPER_NECKS: dict[str, NeckConfig] = {
     "fpn": NeckConfig("fpn", {}),
     "pafpn": NeckConfig("pafpn", {}),
     "drfpn": _drfpn(),
@@ -71,9 +71,9 @@ PAPER: dict[str, NeckConfig] = {
     "non-local": _drfpn(context="non_local"),
     "dense-aspp": _drfpn(context="dense_aspp"),
 }
-"""Every pyramid of the paper's tables."""
+"""Necks of the tables of the paper."""
 
-RIVALS: dict[str, NeckConfig] = {
+BASELINE_NECKS: dict[str, NeckConfig] = {
     "panet": NeckConfig("panet", {}),
     "libra": NeckConfig("libra", {}),
     "libra-method": NeckConfig("libra", {}, {"box_loss": "balanced_l1", "sampler": "iou_balanced"}),
@@ -82,27 +82,27 @@ RIVALS: dict[str, NeckConfig] = {
     "freqfusion": NeckConfig("freqfusion", {}),
     "fapn": NeckConfig("fapn", {}),
     "augfpn": NeckConfig("augfpn", {}),
-    "augfpn-pyramid": NeckConfig("augfpn", {}, {"region_pool": "level", "consistent_supervision": 0.0}),
+    "augfpn-pyramid": NeckConfig("augfpn", {}, {"roi_pool": "level", "consistent_supervision": 0.0}),
     "pconv": NeckConfig("pconv", {}),
     "afpn": NeckConfig("afpn", {}),
     "bifpn": NeckConfig("bifpn", {}),
     "nas-fpn": NeckConfig("nas_fpn", {}),
     "fpt": NeckConfig("fpt", {}),
 }
-"""Pyramids of other methods. Libra and AugFPN bring parts for two-stage detectors: with them and without."""
+"""Necks of other methods; Libra R-CNN and AugFPN also without what they change in the detector."""
 
-CENSUS: dict[str, NeckConfig] = {
+CENSUS_NECKS: dict[str, NeckConfig] = {
     "drfpn-paper": _drfpn(convention="paper"),
     "fpn-scale": NeckConfig("fpn_scale", {}),
     "fapn-still": NeckConfig("fapn", {"offsets": False}),
     "refined": NeckConfig("refined", {}),
 }
-"""DRFPN by the paper's equations, and pyramids that keep one part of DRFPN or FaPN."""
+"""DRFPN with the paper's equations, and necks with a single module of DRFPN or FaPN."""
 
-NECK_CONFIGS = PAPER | RIVALS | CENSUS
-"""Every pyramid of the tables."""
+NECK_CONFIGS = PAPER_NECKS | BASELINE_NECKS | CENSUS_NECKS
+"""Necks of all tables."""
 
-# rows that several tables print
+# rows of several tables
 _FPN = (37.2, 58.1, 40.0, 21.2, 40.9, 48.1)
 _PPM = (37.8, 59.2, 41.2, 22.2, 41.3, 49.1)
 _WITHOUT_SRB = (38.4, 59.6, 41.5, 23.1, 42.2, 49.4)
@@ -186,7 +186,7 @@ TABLES: dict[str, Table] = {
         (Row("fpn", "FPN"), Row("pafpn", "PAFPN"), Row("drfpn", "DRFPN"), Row("drfpn-release", "DRFPN (release)")),
     ),
     "census": Table(
-        "Census: DRFPN's conventions, and pyramids that keep one part of DRFPN or FaPN",
+        "Census: DRFPN's conventions, and necks with a single module of DRFPN or FaPN",
         (
             Row("fpn", "FPN"),
             Row("pafpn", "PAFPN"),
@@ -199,21 +199,21 @@ TABLES: dict[str, Table] = {
             Row("refined", "Refined coarse map"),
         ),
     ),
-    "rivals": Table(
-        "Rivals: pyramids of other methods",
+    "baselines": Table(
+        "Baselines: necks of other methods",
         (
             Row("fpn", "FPN"),
             Row("drfpn", "DRFPN"),
             Row("pafpn", "PAFPN"),
             Row("panet", "PANet"),
             Row("fpn-dcn", "FPN w/ DCN"),
-            Row("libra", "Libra, its pyramid"),
+            Row("libra", "Libra, neck only"),
             Row("libra-method", "Libra"),
             Row("carafe", "CARAFE"),
             Row("dysample", "DySample"),
             Row("freqfusion", "FreqFusion"),
             Row("fapn", "FaPN"),
-            Row("augfpn-pyramid", "AugFPN, its pyramid"),
+            Row("augfpn-pyramid", "AugFPN, neck only"),
             Row("augfpn", "AugFPN"),
             Row("pconv", "PConv"),
             Row("afpn", "AFPN"),
@@ -223,48 +223,62 @@ TABLES: dict[str, Table] = {
         ),
     ),
 }
-"""The tables by name; ``pyramids``, ``census`` and ``rivals`` are this project's own."""
+"""Tables by name; ``pyramids``, ``census`` and ``baselines`` are not in the paper."""
 
 
 def find_table(name: str) -> Table:
-    """Return a table by its name.
+    """Return a table by name.
+
+    Args:
+        name: key of ``TABLES``, or the number of one of the paper.
 
     Raises:
-        UserError: there is none, with the nearest name.
+        UsageError: an unknown name; the message suggests the closest one.
     """
     key = f"table{name}" if name.isdigit() else name
     if key not in TABLES:
-        raise UserError(
-            f"There is no table '{name}': choose {', '.join(TABLES)}.{did_you_mean(key, TABLES)}", exit_code=2
-        )
+        raise UsageError(f"There is no table '{name}': choose {', '.join(TABLES)}.{did_you_mean(key, TABLES)}")
     return TABLES[key]
 
 
 def choose_rows(table: Table, keys: Sequence[str]) -> Table:
-    """Return the table with its first row and those of ``keys`` alone; no keys leave all.
+    """Select rows of a table.
+
+    Args:
+        table: table to select from.
+        keys: keys of the rows; empty for all.
+
+    Returns:
+        The table with its first row and the selected ones.
 
     Raises:
-        UserError: a key that is not in the table, with the nearest.
+        UsageError: an unknown key; the message suggests the closest one.
     """
     known = [row.key for row in table.rows]
     for key in keys:
         if key not in known:
             message = f"{table.title.partition(':')[0]} has no row '{key}': choose among {', '.join(known)}."
-            raise UserError(message + did_you_mean(key, known), exit_code=2)
+            raise UsageError(message + did_you_mean(key, known))
     return table._replace(rows=[row for i, row in enumerate(table.rows) if not keys or i == 0 or row.key in keys])
 
 
-def pairs_of_parts(table: Table) -> dict[str, list[tuple[str, str]]]:
-    """Return the rows that differ in one part alone, by its name: (with it, without it).
+def module_pairs(table: Table) -> dict[str, list[tuple[str, str]]]:
+    """Return the pairs of rows that differ in one module alone.
 
-    Titles name the parts of a row, such as ``SRB + CRB``. Parts that only one pair of rows tells apart are left out:
-    the table itself has their difference.
+    The modules of a row are read from its title, such as ``SRB + CRB``. Modules with a single pair are left out, since
+    the table itself shows their difference.
+
+    Args:
+        table: table whose titles list modules.
+
+    Returns:
+        (key of the row with the module, key of the row without it) of each pair, by module.
     """
-    parts = {row.key: frozenset(row.title.split(" + ")) - {"baseline"} for row in table.rows}
+    modules = {row.key: frozenset(row.title.split(" + ")) - {"baseline"} for row in table.rows}
     pairs: dict[str, list[tuple[str, str]]] = {}
-    for key, own in parts.items():
-        for other, fewer in parts.items():
+    for key, own in modules.items():
+        for other, fewer in modules.items():
             if fewer < own and len(own) == len(fewer) + 1:
-                (part,) = own - fewer
-                pairs.setdefault(part, []).append((key, other))
-    return {part: found for part, found in pairs.items() if len(found) > 1}
+                (module,) = own - fewer
+                pairs.setdefault(module, []).append((key, other))
+    return {module: keys for module, keys in pairs.items() if len(keys) > 1}

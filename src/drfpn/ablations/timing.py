@@ -1,66 +1,71 @@
-"""How long models take beside each other: one process, one after the other in turn, medians of ratios."""
+"""Training and inference times of several detectors, relative to a baseline."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
-from pydantic import BaseModel
-from torch import Tensor, nn
+from pydantic import AliasChoices, BaseModel, Field
+from torch import Tensor
 from torch.optim import SGD
 
+from drfpn.detectors.base import DetectionModel
 from drfpn.training.trial_step import random_target
 from drfpn.utils.console import bar
 
 
-class Ratio(BaseModel):
-    """Time of a model over that of the first, measured in the same turn."""
+class TimeRatio(BaseModel):
+    """Time of a model divided by that of the baseline in the same turn."""
 
     median: float
+    """Median over the turns."""
     low: float
     """Lower quartile over the turns."""
     high: float
-    """Upper quartile."""
+    """Upper quartile over the turns."""
     seconds: float
-    """Median of the model's own time."""
+    """Median time of the model."""
 
 
-class Times(BaseModel):
-    """Of a model."""
+class RelativeTimes(BaseModel):
+    """Times of a detector relative to the baseline."""
 
-    training: Ratio
-    """Forward, backward and update of a batch."""
-    inference: Ratio
-    """Images to boxes, of a batch."""
-    pyramid: Ratio
-    """The pyramid alone, inference, on the maps of a batch."""
+    training: TimeRatio
+    """Training step of a batch: forward, backward, optimizer step."""
+    inference: TimeRatio
+    """Detection in a batch of images."""
+    neck: TimeRatio = Field(validation_alias=AliasChoices("neck", "pyramid"))
+    """Forward pass of the neck in inference, on the feature maps of a batch."""
 
 
 def compare_times(
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, DetectionModel],
     *,
     size: tuple[int, int],
-    batch: int = 1,
+    batch_size: int = 1,
     turns: int = 7,
     objects: int = 8,
-) -> dict[str, Times]:
-    """Time a training step and an inference of each model, and its pyramid alone, on images of noise.
+) -> dict[str, RelativeTimes]:
+    """Time a training step, inference and the neck of each detector, on images of noise.
 
-    In each turn every model takes its step once, then each its inference, then each its pyramid: a machine that
-    slows down slows down all. One turn before the first warms up. What a model takes depends on what it finds; from
-    random weights two-stage detectors have as many regions as they may, and post-processing as many boxes.
+    In each turn all models are timed one after the other, so that a varying load of the machine affects all of them.
+    A first turn warms up. Times depend on the number of detections: with random weights, two-stage detectors process
+    the maximum number of proposals, and post-processing the maximum number of boxes.
 
     Args:
-        models: detectors on their device, with ``backbone.body`` and ``backbone.neck``; the first is the baseline.
+        models: detectors by name, on their device, with ``backbone.body`` and ``backbone.neck``; the first is the
+            baseline.
         size: height and width of an image.
-        batch: images at once.
-        turns: measured.
-        objects: on each image.
+        batch_size: images of a batch.
+        turns: timed turns.
+        objects: objects of each image.
+
+    Returns:
+        The relative times by name.
     """
     device = next(next(iter(models.values())).parameters()).device
-    images = [torch.rand(3, *size, device=device) for _ in range(batch)]
-    targets = [random_target(*size, objects, device) for _ in range(batch)]
+    images = [torch.rand(3, *size, device=device) for _ in range(batch_size)]
+    targets = [random_target(*size, objects, device) for _ in range(batch_size)]
     optimizers = {
         name: SGD([p for p in model.parameters() if p.requires_grad], lr=1e-6) for name, model in models.items()
     }
@@ -69,50 +74,65 @@ def compare_times(
         model, optimizer = models[name].train(), optimizers[name]
         torch.stack(list(model(images, targets).values())).sum().backward()
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)  # else the gradients of all models are kept at once
+        optimizer.zero_grad(set_to_none=True)  # so that only one model's gradients are in memory
 
     def infer(name: str) -> None:
-        model: Any = models[name].eval()
+        model = models[name].eval()
         with torch.inference_mode():
             model.detect(images)
 
-    def merge(name: str) -> None:
-        backbone: Any = models[name].eval().backbone
+    def fuse(name: str) -> None:
+        backbone = models[name].eval().backbone
         with torch.inference_mode():
             backbone.neck(maps[name])
 
     maps = {name: _maps(model, images) for name, model in models.items()}
-    works = {"training": train, "inference": infer, "pyramid": merge}
-    taken: dict[str, dict[str, list[float]]] = {work: {name: [] for name in models} for work in works}
-    with bar("timing", (turns + 1) * len(works) * len(models)) as progress:
-        for turn in range(turns + 1):
-            for work, do in works.items():
-                for name in models:
-                    seconds = _seconds(do, name, device)
-                    if turn:
-                        taken[work][name].append(seconds)
-                    progress.advance(name)
+    seconds = _time_in_turns({"training": train, "inference": infer, "neck": fuse}, list(models), turns, device)
     first = next(iter(models))
-    return {name: Times(**{work: ratio(times[name], times[first]) for work, times in taken.items()}) for name in models}
+    return {
+        name: RelativeTimes(**{phase: time_ratio(times[name], times[first]) for phase, times in seconds.items()})
+        for name in models
+    }
 
 
-def _maps(model: Any, images: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Return what the pyramid of a detector reads for images of its own size."""
+def _time_in_turns(
+    phases: Mapping[str, Callable[[str], None]], names: Sequence[str], turns: int, device: torch.device
+) -> dict[str, dict[str, list[float]]]:
+    """Return the seconds of each turn, by phase and name."""
+    seconds: dict[str, dict[str, list[float]]] = {phase: {name: [] for name in names} for phase in phases}
+    with bar("timing", (turns + 1) * len(phases) * len(names)) as progress:
+        for turn in range(turns + 1):
+            for phase, run in phases.items():
+                for name in names:
+                    elapsed = _time(run, name, device)
+                    if turn:
+                        seconds[phase][name].append(elapsed)
+                    progress.advance(name)
+    return seconds
+
+
+def _maps(model: DetectionModel, images: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return the input of the neck of a detector."""
     with torch.inference_mode():
         batch = torch.stack(list(images)).contiguous(memory_format=torch.channels_last)
         return model.eval().backbone.body(batch)
 
 
-def _seconds(do: Callable[[str], None], name: str, device: torch.device) -> float:
-    began = time.perf_counter()
-    do(name)
+def _time(run: Callable[[str], None], name: str, device: torch.device) -> float:
+    start = time.perf_counter()
+    run(name)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
-def ratio(times: Sequence[float], baseline: Sequence[float]) -> Ratio:
-    """Compare the seconds of a work with those of the baseline in the same turns."""
+def time_ratio(times: Sequence[float], baseline: Sequence[float]) -> TimeRatio:
+    """Divide times by those of the baseline in the same turns.
+
+    Args:
+        times: seconds of each turn.
+        baseline: seconds of the baseline in each turn.
+    """
     ratios = [ours / theirs for ours, theirs in zip(times, baseline, strict=True)]
     low, median, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
-    return Ratio(median=median, low=low, high=high, seconds=statistics.median(times))
+    return TimeRatio(median=median, low=low, high=high, seconds=statistics.median(times))

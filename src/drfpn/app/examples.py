@@ -1,4 +1,4 @@
-"""Images for a visitor who has none at hand."""
+"""Example images of the web page."""
 
 from pathlib import Path
 
@@ -8,27 +8,32 @@ from drfpn.data import DetectionDataset, open_dataset
 from drfpn.training.checkpoint import Card
 from drfpn.utils.errors import UserError
 
-NUMBER = 6
+MAX_EXAMPLES = 6
 
 
 def write_examples(card: Card, folder: Path) -> list[Path]:
-    """Write a few images that a detector should know: of its own validation split, else synthetic shapes.
+    """Write up to ``MAX_EXAMPLES`` example images for a detector.
+
+    They are images of the validation split that it was trained with or, if that cannot be read, synthetic shapes.
 
     Args:
-        card: of the detector.
-        folder: where they go, as PNG.
+        card: card of the detector.
+        folder: where to write, as PNG.
+
+    Returns:
+        The files.
     """
     files = []
-    dataset = _images(card)
-    for i in range(min(NUMBER, len(dataset))):
+    dataset = _open_examples(card)
+    for i in range(min(MAX_EXAMPLES, len(dataset))):
         files.append(folder / f"example-{i + 1}.png")
         to_pil_image(dataset.image(i)).save(files[-1])
     return files
 
 
-def _images(card: Card) -> DetectionDataset:
+def _open_examples(card: Card) -> DetectionDataset:
     try:
-        dataset = open_dataset(card.config.data, card.config.val_split, first=NUMBER, on_bad="skip")
+        dataset = open_dataset(card.config.data, card.config.val_split, max_images=MAX_EXAMPLES, on_bad="skip")
         dataset.image(0)
     except (UserError, IndexError):  # the data may be on another machine
         return open_dataset("shapes", "test")

@@ -1,213 +1,160 @@
-"""The page itself, made of Gradio's components."""
+"""Layout of the web page (Gradio) and its server."""
 
-import json
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
-
 import gradio as gr
-import torch
-from PIL import Image
-from torch import Tensor
 
-from drfpn.app.viewer import Viewer, coco, features, gates, offsets, picture, rows
-from drfpn.inference import Detections
-from drfpn.utils.errors import UserError, out_of_memory
-from drfpn.visualization.hooks import Inspection
+from drfpn.app.callbacks import LIFETIME, MEAN_CHANNEL, MOST_ACTIVE_CHANNEL, NO_DETECTOR, SELECT_IMAGE, Callbacks
+from drfpn.app.rendering import TABLE_COLUMNS
+from drfpn.utils.errors import UserError
 
-MAX_BYTES = 20 * 2**20
+MAX_UPLOAD_BYTES = 20 * 2**20
 """Larger uploads are refused."""
-NOBODY = "(none)"
-COLUMNS = ["detector", "class", "score", "x1", "y1", "x2", "y2"]
-FORGET = 3600
-"""After so many seconds pictures and downloads are deleted."""
-MEAN = "mean of all channels"
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the detectors found in an image; both stay together, whatever a visitor clicks meanwhile."""
+class _Inputs:
+    """Components that the visitor operates."""
 
-    file: str
-    detections: dict[str, Detections]
-    """By detector."""
-
-
-class Downloads:
-    """Pictures and detections to download, each answer's in a folder of its own.
-
-    Args:
-        folder: where they are written; its owner deletes it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def write(self, image_file: str, picture: Image.Image, numbers: Mapping[str, Any]) -> tuple[Path, Path]:
-        """Write both and return their files; those of an hour ago are deleted."""
-        for old in self.folder.glob("found-*"):
-            if time.time() - old.stat().st_mtime > FORGET:
-                shutil.rmtree(old, ignore_errors=True)
-        answer = Path(tempfile.mkdtemp(prefix="found-", dir=self.folder))
-        drawn, listed = (answer / f"{Path(image_file).stem}-found.{end}" for end in ("png", "json"))
-        picture.save(drawn)
-        listed.write_text(json.dumps(numbers), encoding="utf-8")
-        return drawn, listed
+    upload: gr.File
+    examples: gr.Gallery
+    first: gr.Dropdown
+    second: gr.Dropdown
+    score_threshold: gr.Slider
+    message: gr.Markdown
 
 
-class Answers:
-    """What the page does when something is chosen.
+@dataclass(frozen=True)
+class _Outputs:
+    """Components that show results; ``channel`` is an input of the tab that it is in."""
+
+    picture: gr.Image
+    counts: gr.Markdown
+    png: gr.DownloadButton
+    json: gr.DownloadButton
+    table: gr.Dataframe
+    channel: gr.Radio
+    levels: gr.Image
+    offsets: gr.Image
+    offset_diagnoses: gr.Markdown
+    gates: gr.Image
+    gate_diagnoses: gr.Markdown
+
+
+def build_page(callbacks: Callbacks, about: str) -> gr.Blocks:
+    """Build the page.
 
     Args:
-        viewer: what it shows.
-        examples: images to pick from.
-        downloads: takes what a visitor may download.
+        callbacks: event handlers.
+        about: description of the detectors in Markdown.
     """
-
-    def __init__(self, viewer: Viewer, examples: Sequence[Path], downloads: Downloads) -> None:
-        self.viewer = viewer
-        self.examples = examples
-        self.downloads = downloads
-
-    def pick(self, event: gr.SelectData) -> str:
-        """Return the example that was clicked."""
-        return str(self.examples[event.index])
-
-    def detect(self, file: str | None, one: str, two: str) -> tuple[Found | None, str]:
-        """Run one detector or two; return what they found, and what to tell about the image."""
-        if file is None:
-            return None, "Drop an image or pick an example."
-        try:
-            pixels = self.viewer.read(file)
-        except UserError as error:
-            return None, f"**{error}**"
-        try:
-            detections = {name: self.viewer.detect(pixels, name) for name in (one, two) if name != NOBODY}
-        except torch.OutOfMemoryError as error:
-            return None, f"**{out_of_memory(error)}**"
-        return Found(file, detections), f"{Path(file).name}, {pixels.shape[-1]} x {pixels.shape[-2]} pixels"
-
-    def show(self, found: Found | None, least: float) -> tuple[Any, ...]:
-        """Return the picture, how many reach the score, the table, and both buttons to download."""
-        if found is None:
-            return None, "", [], *(gr.DownloadButton(value=None, interactive=False) for _ in range(2))
-        image = picture(self.viewer.read(found.file), found.detections, least)
-        listed = rows(found.detections, least)
-        files = self.downloads.write(found.file, image, coco(found.detections, least, Path(found.file).name))
-        buttons = (gr.DownloadButton(value=str(file), interactive=True) for file in files)
-        return image, _count(found, listed, least), listed, *buttons
-
-    def look(self, found: Found | None, what: str) -> tuple[Any, ...]:
-        """Return the levels of all detectors, and offsets and gates of the first with their verdicts."""
-        if found is None:
-            return None, None, "", None, ""
-        pixels, inside = self._inspect(found)
-        one = next(iter(inside))
-        offset, moved = offsets(inside[one], pixels, one)
-        gate, weighed = gates(inside[one], one)
-        return features(inside, mean=what == MEAN), offset, _list(moved), gate, _list(weighed)
-
-    def look_at_levels(self, found: Found | None, what: str) -> Any:
-        """Return the levels of all detectors alone, for another choice of channel."""
-        if found is None:
-            return None
-        _, inside = self._inspect(found)
-        return features(inside, mean=what == MEAN)
-
-    def _inspect(self, found: Found) -> tuple[Tensor, dict[str, Inspection]]:
-        """Return the image, and what flows inside of the pyramid of each detector."""
-        pixels = self.viewer.read(found.file)
-        return pixels, {name: self.viewer.inspect(pixels, name) for name in found.detections}
-
-
-def make_page(answers: Answers, about: str) -> gr.Blocks:
-    """Lay the page out.
-
-    Args:
-        answers: what it does.
-        about: Markdown on the detectors.
-    """
-    names = list(answers.viewer.predictors)
-    # without Gradio's button that shares a picture with strangers
-    still: dict[str, Any] = {"format": "png", "show_label": False, "interactive": False, "buttons": ["fullscreen"]}
-    with gr.Blocks(title="drfpn", analytics_enabled=False, delete_cache=(FORGET, FORGET)) as page:
-        gr.Markdown("# drfpn\nWhat a detector finds in an image, and what its feature pyramid does on the way.")
-        chosen = gr.State(None, time_to_live=FORGET)  # path of the image
-        found = gr.State(None, time_to_live=FORGET)  # Found, so that another threshold costs nothing
+    with gr.Blocks(title="drfpn", analytics_enabled=False, delete_cache=(LIFETIME, LIFETIME)) as page:
+        gr.Markdown(
+            "# drfpn\nDetections in an image, and the features, sampling offsets and channel gates of the neck."
+        )
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
-                upload = gr.File(label="Drop an image, or click to choose one", height=150, elem_id="upload")
-                gallery = gr.Gallery(
-                    [str(file) for file in answers.examples],
-                    label="Or pick an example",
-                    columns=3,
-                    height=210,
-                    allow_preview=False,
-                    interactive=False,
-                    buttons=[],
-                    elem_id="examples",
-                )
-                first = gr.Dropdown(names, value=names[0], label="Detector", elem_id="first")
-                second = gr.Dropdown(
-                    [NOBODY, *names], value=NOBODY, label="Compare with", elem_id="second", visible=len(names) > 1
-                )
-                score = gr.Slider(0.05, 0.95, value=0.5, step=0.05, label="Least score", elem_id="score")
-                message = gr.Markdown("Drop an image or pick an example.", elem_id="message")
-                gr.Markdown(about)
+                inputs = _add_inputs(callbacks, about)
             with gr.Column(scale=3), gr.Tabs():
-                with gr.Tab("Detections"):
-                    shown = gr.Image(**still, elem_id="shown")
-                    counted = gr.Markdown(elem_id="counted")
-                    with gr.Row():
-                        save_picture = gr.DownloadButton("Picture (PNG)", interactive=False, elem_id="png")
-                        save_json = gr.DownloadButton("Detections (JSON)", interactive=False, elem_id="json")
-                    table = gr.Dataframe(headers=COLUMNS, interactive=False, max_height=300, elem_id="table")
-                with gr.Tab("Features"):
-                    kind = gr.Radio([MEAN, "most active channel"], value=MEAN, label="Of each level", elem_id="kind")
-                    levels = gr.Image(**still, elem_id="features")
-                with gr.Tab("Offsets"):
-                    moved = gr.Image(**still, elem_id="offsets")
-                    offset_words = gr.Markdown(elem_id="offset-words")
-                with gr.Tab("Gates"):
-                    weighed = gr.Image(**still, elem_id="gates")
-                    gate_words = gr.Markdown(elem_id="gate-words")
-
-        private: dict[str, Any] = {"api_visibility": "private"}
-        upload.change(lambda file: file, upload, chosen, **private)
-        gallery.select(answers.pick, None, chosen, **private)
-        detected = gr.on(
-            [chosen.change, first.change, second.change],
-            answers.detect,
-            [chosen, first, second],
-            [found, message],
-            **private,
-        )
-        detected.then(answers.show, [found, score], [shown, counted, table, save_picture, save_json], **private)
-        detected.then(answers.look, [found, kind], [levels, moved, offset_words, weighed, gate_words], **private)
-        score.change(
-            answers.show,
-            [found, score],
-            [shown, counted, table, save_picture, save_json],
-            trigger_mode="always_last",
-            show_progress="hidden",
-            **private,
-        )
-        kind.change(answers.look_at_levels, [found, kind], levels, **private)
+                outputs = _add_outputs()
+        _connect(callbacks, inputs, outputs)
     return page
 
 
+def _add_inputs(callbacks: Callbacks, about: str) -> _Inputs:
+    names = list(callbacks.pool.predictors)
+    upload = gr.File(label="Drop an image, or click to select one", height=150, elem_id="upload")
+    examples = gr.Gallery(
+        [str(file) for file in callbacks.examples],
+        label="Or select an example",
+        columns=3,
+        height=210,
+        allow_preview=False,
+        interactive=False,
+        buttons=[],
+        elem_id="examples",
+    )
+    first = gr.Dropdown(names, value=names[0], label="Detector", elem_id="first")
+    second = gr.Dropdown(
+        [NO_DETECTOR, *names], value=NO_DETECTOR, label="Compare with", elem_id="second", visible=len(names) > 1
+    )
+    score_threshold = gr.Slider(
+        0.05, 0.95, value=0.5, step=0.05, label="Confidence threshold", elem_id="score-threshold"
+    )
+    message = gr.Markdown(SELECT_IMAGE, elem_id="message")
+    gr.Markdown(about)
+    return _Inputs(upload, examples, first, second, score_threshold, message)
+
+
+def _add_outputs() -> _Outputs:
+    # without Gradio's button that shares a picture on a public site
+    image: dict[str, Any] = {"format": "png", "show_label": False, "interactive": False, "buttons": ["fullscreen"]}
+    with gr.Tab("Detections"):
+        picture = gr.Image(**image, elem_id="picture")
+        counts = gr.Markdown(elem_id="counts")
+        with gr.Row():
+            png = gr.DownloadButton("Picture (PNG)", interactive=False, elem_id="png")
+            json = gr.DownloadButton("Detections (JSON)", interactive=False, elem_id="json")
+        table = gr.Dataframe(headers=list(TABLE_COLUMNS), interactive=False, max_height=300, elem_id="table")
+    with gr.Tab("Features"):
+        channel = gr.Radio(
+            [MEAN_CHANNEL, MOST_ACTIVE_CHANNEL], value=MEAN_CHANNEL, label="Channel of each level", elem_id="channel"
+        )
+        levels = gr.Image(**image, elem_id="features")
+    with gr.Tab("Offsets"):
+        offsets = gr.Image(**image, elem_id="offsets")
+        offset_diagnoses = gr.Markdown(elem_id="offset-diagnoses")
+    with gr.Tab("Gates"):
+        gates = gr.Image(**image, elem_id="gates")
+        gate_diagnoses = gr.Markdown(elem_id="gate-diagnoses")
+    return _Outputs(
+        picture, counts, png, json, table, channel, levels, offsets, offset_diagnoses, gates, gate_diagnoses
+    )
+
+
+def _connect(callbacks: Callbacks, inputs: _Inputs, outputs: _Outputs) -> None:
+    """Register the event handlers."""
+    file = gr.State(None, time_to_live=LIFETIME)  # path of the image
+    result = gr.State(None, time_to_live=LIFETIME)  # ImageDetections, so that another threshold needs no inference
+    detection_outputs = [outputs.picture, outputs.counts, outputs.table, outputs.png, outputs.json]
+    neck_outputs = [outputs.levels, outputs.offsets, outputs.offset_diagnoses, outputs.gates, outputs.gate_diagnoses]
+    private: dict[str, Any] = {"api_visibility": "private"}
+    inputs.upload.change(lambda uploaded: uploaded, inputs.upload, file, **private)
+    inputs.examples.select(callbacks.select_example, None, file, **private)
+    detected = gr.on(
+        [file.change, inputs.first.change, inputs.second.change],
+        callbacks.detect,
+        [file, inputs.first, inputs.second],
+        [result, inputs.message],
+        **private,
+    )
+    detected.then(callbacks.show_detections, [result, inputs.score_threshold], detection_outputs, **private)
+    detected.then(callbacks.show_neck, [result, outputs.channel], neck_outputs, **private)
+    inputs.score_threshold.change(
+        callbacks.show_detections,
+        [result, inputs.score_threshold],
+        detection_outputs,
+        trigger_mode="always_last",
+        show_progress="hidden",
+        **private,
+    )
+    outputs.channel.change(callbacks.show_levels, [result, outputs.channel], outputs.levels, **private)
+
+
 def serve(page: gr.Blocks, host: str, port: int | None) -> str:
-    """Serve the page from threads of their own and return its address.
+    """Start serving the page in background threads.
+
+    Args:
+        page: of :func:`build_page`.
+        host: address to listen on.
+        port: port to listen on; ``None`` for the first free one from 7860.
+
+    Returns:
+        URL of the page.
 
     Raises:
-        UserError: the port is taken or not allowed, or the address is not this machine's.
+        UserError: the port is in use or not allowed, or the address is not one of this machine.
     """
     try:
         _, address, _ = page.launch(
@@ -220,19 +167,10 @@ def serve(page: gr.Blocks, host: str, port: int | None) -> str:
             ssr_mode=False,
             enable_monitoring=False,
             footer_links=[],
-            max_file_size=MAX_BYTES,
+            max_file_size=MAX_UPLOAD_BYTES,
             state_session_capacity=100,
         )
     except (OSError, ValueError) as error:
-        where = f"port {port}" if port is not None else "any port from 7860 on"
-        raise UserError(f"The page cannot be served on {host} at {where}: {str(error).splitlines()[0]}") from error
+        ports = f"port {port}" if port is not None else "any port from 7860"
+        raise UserError(f"The page cannot be served on {host} at {ports}: {str(error).splitlines()[0]}") from error
     return address
-
-
-def _count(found: Found, listed: Sequence[Sequence[Any]], least: float) -> str:
-    counts = {name: sum(row[0] == name for row in listed) for name in found.detections}
-    return f"From score {least:g} on: " + ", ".join(f"{count} by {name}" for name, count in counts.items())
-
-
-def _list(words: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in words)

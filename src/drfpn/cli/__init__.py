@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Torch is imported inside of the commands, so that help comes at once."""
+"""Command line: parses arguments, calls the library, prints results; PyTorch is imported by the commands only."""
 
 from drfpn.cli.app import main
 

@@ -1,111 +1,151 @@
-"""``drfpn ablate``."""
+"""``drfpn ablate``: training and comparison of the rows of a table."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from drfpn.cli.common import DATA_HELP, Device, Json, choose_device, counting, print_json
-from drfpn.utils.errors import UserError
+from drfpn.cli.common import (
+    DATA_HELP,
+    Device,
+    Epochs,
+    Json,
+    Overrides,
+    Rows,
+    Schedule,
+    Turns,
+    choose_device,
+    counting,
+    current_table_name,
+    print_json,
+    split_list,
+)
+from drfpn.utils.errors import UsageError, UserError
 
 if TYPE_CHECKING:
+    from drfpn.ablations.ablation import Ablation
+    from drfpn.ablations.plan import PlannedRun
     from drfpn.ablations.summary import Summary
     from drfpn.ablations.tables import Table
 
 TURNS = 7
-"""Of the timing."""
+"""Timed turns by default."""
 
 
 def ablate(
     table: Annotated[
-        str | None, typer.Argument(help="table2 to table7, pyramids, census, rivals; none: list them.")
+        str | None, typer.Argument(help="Table: table2 to table7, pyramids, census, baselines; default: list them.")
     ] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP, metavar="DATA", show_default=False)] = None,
-    scale: Annotated[str, typer.Option(help="'small' (two CPU cores) or 'paper'.")] = "small",
+    scale: Annotated[str, typer.Option(help="Scale: 'small' (two CPU cores) or 'paper'.")] = "small",
     model: Annotated[
-        str | None, typer.Option(metavar="DETECTOR_BACKBONE", help="Such as retinanet_lite0; default: Faster R-CNN.")
+        str | None, typer.Option(metavar="DETECTOR_BACKBONE", help="Detector and backbone; default: Faster R-CNN.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row, a seed each.")] = 1,
-    first_seed: Annotated[int, typer.Option(min=0, help="The first of them; the others follow it.")] = 0,
-    rows: Annotated[
-        str | None, typer.Option(metavar="ROW,ROW,...", help="These rows alone, and the first, the baseline.")
-    ] = None,
-    schedule: Annotated[str | None, typer.Option(help="The paper's '1x' (12 epochs) or '2x' (24).")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; the rate drops at 8/12 and 11/12.")] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="Any setting of a run.")
-    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row, one for each seed.")] = 1,
+    first_seed: Annotated[int, typer.Option(min=0, help="First seed; the others follow it.")] = 0,
+    rows: Rows = None,
+    schedule: Schedule = None,
+    epochs: Epochs = None,
+    override: Overrides = None,
     convention: Annotated[
-        str | None, typer.Option(help="Of DRFPN in rows that do not say: 'bounded' (default), 'paper' or 'release'.")
+        str | None,
+        typer.Option(help="Convention of DRFPN in rows that do not set it: 'bounded' (default), 'paper' or 'release'."),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Runs side by side; default: one a device.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where runs and tables are; default: in runs/.")] = None,
-    draw: Annotated[bool, typer.Option("--draw", help="Train nothing: write the tables from what is there.")] = False,
-    turns: Annotated[int, typer.Option(min=0, help="Measurements of each row's time; 0: leave times out.")] = TURNS,
-    list_rows: Annotated[bool, typer.Option("--list", help="List the rows and what is done, and stop.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Parallel runs; default: one for each device.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of runs and tables; default: in runs/.")] = None,
+    draw: Annotated[bool, typer.Option("--draw", help="Write the tables from the finished runs; train none.")] = False,
+    turns: Turns = TURNS,
+    list_rows: Annotated[bool, typer.Option("--list", help="List the rows and the finished runs, and exit.")] = False,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Train the rows of one of the paper's tables and compare them, with intervals over images and seeds.
+    """Train the rows of a table and compare them, with confidence intervals over images and seeds.
 
-    It may be stopped at any moment; the same command goes on.
+    The command can be interrupted at any time; called again, it resumes.
 
     Example: drfpn ablate table2 --data path/to/dataset --seeds 3 --jobs 2
     """
-    from drfpn.ablations.ablation import Ablation
     from drfpn.ablations.plan import plan
-    from drfpn.ablations.runner import places
     from drfpn.ablations.tables import choose_rows, find_table
-    from drfpn.data import open_dataset
     from drfpn.utils.console import say
 
     if table is None:
         _print_tables(json)
         return
-    chosen = choose_rows(find_table(table), [row.strip() for row in rows.split(",")] if rows else [])
+    table = current_table_name(table)
+    selected = choose_rows(find_table(table), split_list(rows))
     if data is None:
         if not list_rows:
-            raise UserError("Say which images to train on: --data.", exit_code=2)
-        _print_rows(chosen, json)
+            raise UsageError("Give a data set to train on: --data.")
+        _print_rows(selected, json)
         return
     settings = {"scale": scale, "model": model, "schedule": schedule, "epochs": epochs, "convention": convention}
-    runs = plan(chosen, data, seeds=range(first_seed, first_seed + seeds), overrides=override or (), **settings)  # type: ignore[arg-type]
+    runs = plan(selected, data, seeds=range(first_seed, first_seed + seeds), overrides=override or (), **settings)  # type: ignore[arg-type]
+    ablation = _open(out, selected, table, runs)
+    say(f"{len(runs)} runs in {ablation.out}, {len(ablation.missing)} of them to be trained")
+    failed = {} if list_rows else _measure(ablation, device, turns, jobs, train=not draw)
+    _report(ablation, failed, write=not list_rows, json=json)
+
+
+def _open(out: Path | None, table: "Table", name: str, runs: "Sequence[PlannedRun]") -> "Ablation":
+    """Open the folder of an ablation and the validation split of its data."""
+    from drfpn.ablations.ablation import Ablation
+    from drfpn.data import open_dataset
+
     config = runs[0].config
     with counting(f"reading {config.val_split}") as progress:
-        val_set = open_dataset(data, config.val_split, on_bad=config.on_bad, masks=config.masks, progress=progress)
-    name = f"table{table}" if table.isdigit() else table
+        val_set = open_dataset(
+            config.data, config.val_split, on_bad=config.on_bad, masks=config.masks, progress=progress
+        )
     detector = config.model.removesuffix("_fpn")
-    folder = out or Path("runs") / f"ablate-{detector}-{Path(data).name}"
-    ablation = Ablation(folder, chosen, name, runs, val_set.ground_truth())
-    say(f"{len(runs)} runs in {folder}, {len(ablation.missing)} of them to be made")
-    failed: dict[str, str] = {}
-    if not list_rows:
-        ablation.measure(choose_device(device), turns=0)  # counts first, so that no table is without them
-    if not (list_rows or draw):
-        devices, threads = places(device, jobs)
-        failed = ablation.train(devices=devices, threads=threads, after=lambda: ablation.write())
-        ablation.measure(choose_device(device), turns)
-    summary = ablation.summarise() if list_rows else ablation.write()
+    folder = out or Path("runs") / f"ablate-{detector}-{Path(config.data).name}"
+    return Ablation(folder, table, name, runs, val_set.ground_truth())
+
+
+def _measure(ablation: "Ablation", device: str, turns: int, jobs: int | None, *, train: bool) -> dict[str, str]:
+    """Train the missing runs and measure costs; return the error message of each failed run."""
+    from drfpn.ablations.runner import assign_devices
+
+    ablation.measure(
+        choose_device(device), turns=0
+    )  # first, so that tables written during the training have the counts
+    if not train:
+        return {}
+    devices, threads = assign_devices(device, jobs)
+    failed = ablation.train(devices=devices, threads=threads, after=lambda: ablation.write())
+    ablation.measure(choose_device(device), turns)
+    return failed
+
+
+def _report(ablation: "Ablation", failed: Mapping[str, str], *, write: bool, json: bool) -> None:
+    """Write and print the table.
+
+    Raises:
+        UserError: runs have failed.
+    """
+    summary = ablation.write() if write else ablation.summarize()
     if json:
-        print_json({"out": str(folder), "missing": len(ablation.missing), **summary.model_dump()})
+        print_json({"out": str(ablation.out), "missing": len(ablation.missing), **summary.model_dump()})
     else:
         _print(summary)
-        typer.echo(f"{folder}: results.jsonl, {name}.md, {name}.csv, {name}.json, pictures {name}*.png")
-    for run, said in list(failed.items())[:1]:
-        raise UserError(f"{len(failed)} of {len(runs)} runs failed; {run}: {said}")
+        name = ablation.name
+        typer.echo(f"{ablation.out}: results.jsonl, {name}.md, {name}.csv, {name}.json, plots {name}*.png")
+    for run, message in list(failed.items())[:1]:
+        raise UserError(f"{len(failed)} of {len(ablation.runs)} runs failed; {run}: {message}")
 
 
 def _print(summary: "Summary") -> None:
     from rich.console import Console
     from rich.table import Table as Grid
 
-    from drfpn.ablations.summary import cells, part_cells
+    from drfpn.ablations.summary import module_gain_cells, table_cells
 
     console = Console(highlight=False)
     console.width = max(console.width, 200)
     console.print(summary.title, markup=False)
     console.print(summary.about, markup=False)
-    for heads, rows in (cells(summary), part_cells(summary)):
+    for heads, rows in (table_cells(summary), module_gain_cells(summary)):
         grid = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for i, head in enumerate(heads):
             grid.add_column(head, justify="right" if i else "left", no_wrap=True)
@@ -123,7 +163,7 @@ def _print_tables(json: bool) -> None:
         return
     for name, table in TABLES.items():
         typer.echo(f"{name:9} {table.title}, {len(table.rows)} rows")
-    typer.echo("\n'drfpn ablate TABLE --list' lists the rows of one; 'drfpn ablate TABLE --data DATA' trains them.")
+    typer.echo("\n'drfpn ablate TABLE --list' lists the rows of a table; 'drfpn ablate TABLE --data DATA' trains them.")
 
 
 def _print_rows(table: "Table", json: bool) -> None:
@@ -137,11 +177,11 @@ def _print_rows(table: "Table", json: bool) -> None:
     from rich.table import Table as Grid
 
     grid = Grid(title=table.title, title_justify="left")
-    for head in ("row", "title", "pyramid", "its keywords", "paper's AP"):
-        grid.add_column(head, no_wrap=head != "its keywords")
+    for head in ("row", "title", "neck", "options", "paper's AP"):
+        grid.add_column(head, no_wrap=head != "options")
     for row in table.rows:
-        pyramid = NECK_CONFIGS[row.key]
-        options = ", ".join(f"{key}={value!r}" for key, value in pyramid.options.items())
+        config = NECK_CONFIGS[row.key]
+        options = ", ".join(f"{key}={value!r}" for key, value in config.options.items())
         paper = f"{row.paper[0]:.1f}" if row.paper else "-"
-        grid.add_row(row.key, row.title.replace("[", r"\["), pyramid.neck, options, paper)
+        grid.add_row(row.key, row.title.replace("[", r"\["), config.neck, options, paper)
     Console(width=max(Console().width, 120)).print(grid)

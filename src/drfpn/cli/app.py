@@ -1,16 +1,33 @@
-"""All commands under one name, and what becomes of a user's mistake."""
+"""The command ``drfpn``: all commands, error messages and exit codes."""
 
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from drfpn.cli import ablate, bench, data, doctor, evaluate, export, inspect, predict, report, serve, train, view
-from drfpn.utils.errors import Stopped, UserError, message_of, out_of_memory
+from drfpn.cli import (
+    ablate,
+    bench,
+    data,
+    deprecated,
+    doctor,
+    evaluate,
+    export,
+    hints,
+    inspect,
+    predict,
+    report,
+    serve,
+    train,
+    view,
+)
+from drfpn.utils.errors import Interrupted, UsageError, UserError, message_of, out_of_memory_message
+from drfpn.utils.messages import log_to_stderr
 
 app = typer.Typer(
     name="drfpn",
-    help="Train, measure and use object detectors with a better feature pyramid.",
+    help="Train, evaluate and use object detectors with a better feature pyramid.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -31,8 +48,8 @@ app.add_typer(data.app, name="data")
 app.add_typer(view.app, name="view")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         from drfpn import __version__
 
         typer.echo(__version__)
@@ -41,32 +58,43 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence on stderr and exit code 1 or 2."""
+    """Run the command line.
+
+    An error of the user is printed as one sentence on stderr; the exit code is 2 for a :class:`UsageError` and 1 for
+    other errors.
+    """
+    sys.argv[1:], notes = deprecated.rename_options(sys.argv[1:])
+    for note in notes:
+        print(note, file=sys.stderr)
+    render = partial(hints.render, parameters=hints.parameters_of(app, sys.argv[1:]))
     try:
-        app()
+        with log_to_stderr(render):
+            app()
     except UserError as error:
-        print(f"drfpn: {message_of(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        print(f"drfpn: {render(message_of(error))}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
         print("drfpn: stopped", file=sys.stderr)
         sys.exit(130)
     except RuntimeError as error:
         from drfpn.utils import distributed
 
-        # torch's own, which is imported inside of commands only; MPS has none
+        # by name, since torch is not imported here; MPS raises a plain RuntimeError
         if type(error).__name__ == "OutOfMemoryError" or "backend out of memory" in str(error):
-            print(f"drfpn: {out_of_memory(error)}", file=sys.stderr)
+            print(f"drfpn: {render(out_of_memory_message(error))}", file=sys.stderr)
             sys.exit(1)
         if not distributed.is_peer_failure(error):
             raise
         print("drfpn: another process of this training has ended", file=sys.stderr)
-        sys.exit(distributed.ALONE)
-    except Stopped as stop:
+        sys.exit(distributed.PEER_FAILURE_EXIT_CODE)
+    except Interrupted as stop:
         print(f"drfpn: {stop}", file=sys.stderr)
-        sys.exit(stop.exit_code)
+        sys.exit(128 + stop.signal_number)

@@ -1,4 +1,4 @@
-"""What several commands share: printing JSON or tables, choosing a device."""
+"""Functions of several commands: printing JSON and tables, choosing a device."""
 
 import json
 import os
@@ -9,27 +9,73 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drfpn.utils.errors import UserError
+from drfpn.cli.deprecated import rename_table
+from drfpn.utils.errors import UsageError
+from drfpn.utils.formatting import percent
 
 if TYPE_CHECKING:
     import torch
 
     from drfpn.evaluation import Metrics
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-DATA_HELP = "Folder in COCO, VOC or YOLO layout, YOLO's YAML file, or 'shapes' (synthetic)."
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+DATA_HELP = "Data set: a folder in COCO, VOC or YOLO layout, a YAML file of YOLO, or 'shapes' (synthetic)."
 Data = Annotated[str, typer.Option("--data", help=DATA_HELP, metavar="DATA")]
-Device = Annotated[str, typer.Option(help="'auto', 'cpu', 'cuda', 'cuda:1', ...")]
+Device = Annotated[str, typer.Option(help="Device: 'auto', 'cpu', 'cuda', 'cuda:1', ...")]
+
+Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs; the learning rate drops at 8/12 and 11/12.")]
+OnBad = Annotated[str, typer.Option(help="Invalid images and boxes: 'error', 'skip' or 'fix'.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("-o", "--override", metavar="KEY=VALUE", help="A setting, as in config.yaml; may be repeated."),
+]
+Rows = Annotated[str | None, typer.Option(metavar="ROW,ROW,...", help="Only these rows and the first, the baseline.")]
+Schedule = Annotated[str | None, typer.Option(help="Schedule of the paper: '1x' (12 epochs) or '2x' (24).")]
+Turns = Annotated[
+    int, typer.Option(min=0, help="Timed turns, in each of which every row is timed once; 0: no times, no memory.")
+]
+
+
+def current_table_name(name: str) -> str:
+    """Return the name of a table of ablations, with a note on stderr where a former name was given.
+
+    Args:
+        name: name, former name or number of the table.
+    """
+    name, note = rename_table(name)
+    if note is not None:
+        typer.echo(note, err=True)
+    return f"table{name}" if name.isdigit() else name
+
+
+def split_list(text: str | None) -> list[str]:
+    """Return the words of a list with commas.
+
+    Args:
+        text: such as ``"fpn, drfpn"``; ``None`` for an empty list.
+    """
+    return [word.strip() for word in text.split(",")] if text else []
 
 
 def print_json(value: Any) -> None:
-    """Print ``value`` as one JSON object."""
+    """Print a value as one JSON object.
+
+    Args:
+        value: dict that ``json`` can write.
+    """
     typer.echo(json.dumps(value))
 
 
 @contextmanager
 def counting(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar called ``title`` and give what advances it: how many are done, and of how many."""
+    """Show a progress bar.
+
+    Args:
+        title: text before the bar.
+
+    Yields:
+        A function of the number of finished items and the total that updates the bar.
+    """
     from drfpn.utils.console import bar
 
     with bar(title, 1) as progress:
@@ -43,7 +89,15 @@ def counting(title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def choose_device(name: str) -> "torch.device":
-    """Return the device called ``name``; ``auto`` is the GPU where there is one, of several this process's own."""
+    """Return a device by name.
+
+    Args:
+        name: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...; ``"auto"`` is the GPU if there is one. Of several processes,
+            each takes the GPU of its local rank.
+
+    Raises:
+        UsageError: the device does not exist.
+    """
     import torch
 
     from drfpn.utils import distributed
@@ -53,73 +107,85 @@ def choose_device(name: str) -> "torch.device":
     try:
         device = torch.device(name)
         if device.type == "cuda" and torch.cuda.is_available():
-            here = torch.cuda.device_count(), distributed.local_rank(), distributed.local_world_size()
-            device = torch.device("cuda", choose_gpu(device.index, *here))
+            ranks = distributed.local_rank(), distributed.local_world_size()
+            device = torch.device("cuda", choose_gpu(device.index, torch.cuda.device_count(), *ranks))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"Device '{name}' is not there: {str(error).splitlines()[0]}", exit_code=2) from error
+        raise UsageError(f"There is no device '{name}': {str(error).splitlines()[0]}") from error
     return device
 
 
-def visible_devices_of_one() -> bool:
-    """Say whether this process was told to see a single GPU, as some launchers tell each of several processes."""
+def has_single_visible_gpu() -> bool:
+    """Return whether ``CUDA_VISIBLE_DEVICES`` names one GPU, which some launchers set for each of several processes."""
     return len([part for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]) == 1
 
 
-def choose_gpu(wanted: int | None, count: int, local_rank: int, started: int) -> int:
-    """Return the number of the GPU that this process takes.
+def choose_gpu(index: int | None, count: int, local_rank: int, local_world_size: int) -> int:
+    """Return the index of the GPU of this process.
 
     Args:
-        wanted: the number that the user gave, if any.
-        count: GPUs of this machine.
-        local_rank: number of this process on this machine.
-        started: processes that train together on this machine.
+        index: index given by the user, if any.
+        count: number of GPUs of this machine.
+        local_rank: rank of this process on this machine.
+        local_world_size: number of processes on this machine.
 
     Raises:
-        UserError: there are fewer GPUs than processes, or one GPU was given for several processes.
+        UsageError: there are fewer GPUs than processes, or an index is given for several processes.
     """
-    if count == 1 and visible_devices_of_one():
-        return 0  # each process was given a GPU of its own to see
-    if started > count:
-        raise UserError(
-            f"{started} processes were started on this machine, which has {count} GPU{'s' * (count != 1)}: start at "
-            "most one process a GPU, or take --device cpu.",
-            exit_code=2,
+    if count == 1 and has_single_visible_gpu():
+        return 0  # each process has its own visible GPU
+    if local_world_size > count:
+        raise UsageError(
+            f"{local_world_size} processes were started on this machine, which has {count} GPU{'s' * (count != 1)}: "
+            "start at most one process for each GPU, or use --device cpu."
         )
-    if wanted is None:
+    if index is None:
         return local_rank
-    if started > 1:
-        raise UserError(
-            f"--device cuda:{wanted} is one GPU for {started} processes: take --device cuda, which gives each its own.",
-            exit_code=2,
+    if local_world_size > 1:
+        raise UsageError(
+            f"--device cuda:{index} is one GPU for {local_world_size} processes: use --device cuda, which gives each "
+            "process its own."
         )
-    return wanted
+    return index
 
 
-def reading_processes(device: "torch.device") -> int:
-    """Return how many processes read images beside a detector: none on a CPU, which they would take the cores of."""
+def loader_workers(device: "torch.device") -> int:
+    """Return the number of worker processes that load images for a detector.
+
+    Args:
+        device: device of the detector; a CPU gets none, since workers would compete for its cores.
+    """
     return 0 if device.type == "cpu" else min(4, max(0, (os.cpu_count() or 1) - 1))
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Read ``HEIGHTxWIDTH`` in pixels."""
+    """Return height and width in pixels.
+
+    Args:
+        text: ``HEIGHTxWIDTH``.
+
+    Raises:
+        UsageError: another format, or less than 32 pixels.
+    """
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if match is None or min(int(match[1]), int(match[2])) < 32:
-        raise UserError(
-            f"--size must be HEIGHTxWIDTH of at least 32 pixels, such as 800x1280, not '{text}'.", exit_code=2
-        )
+        raise UsageError(f"--size must be HEIGHTxWIDTH of at least 32 pixels, such as 800x1280, not '{text}'.")
     return int(match[1]), int(match[2])
 
 
 def print_metrics(metrics: "Metrics") -> None:
-    """Print COCO's numbers of boxes and, where there are some, of masks as tables: all in all, then by class."""
+    """Print the COCO metrics of boxes and, if any, of masks, over all classes and by class.
+
+    Args:
+        metrics: result of an evaluation.
+    """
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
     console.print(
-        f"COCO's numbers in %, {metrics.images} images of '{metrics.split}', "
-        f"{metrics.detections} detections ({metrics.engine})"
+        f"COCO metrics in %, {metrics.images} images of '{metrics.split}', "
+        f"{metrics.detections} detections ({metrics.backend})"
     )
     kinds = {"boxes": (metrics.box, metrics.per_class)}
     if metrics.mask is not None and metrics.mask_per_class is not None:
@@ -130,9 +196,9 @@ def print_metrics(metrics: "Metrics") -> None:
     by_class.add_column("class")
     for name in list(metrics.box)[:6]:
         table.add_column(name, justify="right")
-    for kind, (numbers, _) in kinds.items():
+    for kind, (values, _) in kinds.items():
         of = [kind] if len(kinds) > 1 else []
-        table.add_row(*of, *(percent(numbers[name]) for name in list(numbers)[:6]))
+        table.add_row(*of, *(percent(values[name]) for name in list(values)[:6]))
         for name in ("AP", "AP50"):
             by_class.add_column(" ".join([name, *of]), justify="right")
     console.print(table)
@@ -142,13 +208,13 @@ def print_metrics(metrics: "Metrics") -> None:
     console.print(by_class)
 
 
-def percent(value: float) -> str:
-    """Write a fraction in percent; a dash where the data has nothing to measure (-1)."""
-    return "-" if value < 0 else f"{100 * value:.1f}"
-
-
 def print_rows(title: str, rows: Mapping[str, str]) -> None:
-    """Print names and values in two columns."""
+    """Print names and values in two columns.
+
+    Args:
+        title: line above the columns.
+        rows: value by name.
+    """
     from rich.console import Console
     from rich.table import Table
 

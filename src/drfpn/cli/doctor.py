@@ -1,6 +1,6 @@
-"""``drfpn doctor``."""
+"""``drfpn doctor``: a check of the installation."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,9 +10,11 @@ from drfpn.utils.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from drfpn.detectors.base import DetectionModel
+
 
 def doctor(json: Json = False) -> None:
-    """Check that this machine can run drfpn: versions, operators, devices, weights; exit code 1 if it cannot."""
+    """Check versions, operators, devices and weights; exit code 1 if drfpn cannot run on this machine."""
     import os
     import platform
     from importlib.metadata import PackageNotFoundError, version
@@ -38,55 +40,58 @@ def doctor(json: Json = False) -> None:
         print_json({"ok": not failures, "failures": failures, **rows})
     else:
         print_rows("drfpn doctor", rows)
-        typer.echo("all is well" if not failures else "")
+        typer.echo("no problems" if not failures else "")
     if failures:
         raise UserError("; ".join(failures))
 
 
 def _operators() -> str:
-    """Run the operators that a mismatch of torch and torchvision breaks first."""
+    """Run operators that fail with mismatched versions of torch and torchvision."""
     import torch
     from torchvision.ops import nms, roi_align
 
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]])
-    assert nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist() == [0, 2], "NMS gives other boxes than it should"
-    regions = roi_align(torch.ones(1, 1, 8, 8), [torch.tensor([[0.0, 0, 8, 8]])], 2, aligned=True)
-    assert regions.sum().item() == 4, "RoIAlign gives other values than it should"
+    assert nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist() == [0, 2], "NMS returns wrong boxes"
+    pooled = roi_align(torch.ones(1, 1, 8, 8), [torch.tensor([[0.0, 0, 8, 8]])], 2, aligned=True)
+    assert pooled.sum().item() == 4, "RoIAlign returns wrong values"
     return "NMS and RoIAlign run"
 
 
 def _metric() -> str:
-    from drfpn.evaluation import score
+    from drfpn.evaluation import evaluate_results
 
-    truth = {
+    ground_truth = {
         "images": [{"id": 1, "width": 32, "height": 32, "file_name": "1.png"}],
         "categories": [{"id": 1, "name": "thing"}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}],
     }
-    found = score(truth, [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1.0}])
-    assert abs(found.box["AP"] - 1) < 1e-6, "hotcoco gives another AP than it should"
-    return f"{found.engine} runs"
+    metrics = evaluate_results(ground_truth, [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1.0}])
+    assert abs(metrics.box["AP"] - 1) < 1e-6, "hotcoco computes a wrong AP"
+    return f"{metrics.backend} runs"
 
 
 def _devices() -> str:
-    """Name the devices; each but the CPU takes a small training step and detects, and must agree with the CPU."""
+    """Return the names of the devices, after comparing a training step and a detection on each with the CPU."""
     import torch
 
-    found = [f"cpu ({torch.get_num_threads()} threads)"]
+    devices = [f"cpu ({torch.get_num_threads()} threads)"]
     for i in range(torch.cuda.device_count()):
         check_device(torch.device("cuda", i))
-        found.append(f"cuda:{i} {torch.cuda.get_device_name(i)}, a training step agrees with the CPU's")
+        devices.append(f"cuda:{i} {torch.cuda.get_device_name(i)}, a training step agrees with the CPU's")
     if torch.backends.mps.is_available():
         check_device(torch.device("mps"))
-        found.append("mps, a training step agrees with the CPU's")
-    return ", ".join(found)
+        devices.append("mps, a training step agrees with the CPU's")
+    return ", ".join(devices)
 
 
 def check_device(device: "torch.device") -> None:
     """Compare a training step and the operators of a two-stage detector on a device with those on the CPU.
 
+    Args:
+        device: device to check.
+
     Raises:
-        AssertionError: a value that differs.
+        AssertionError: a value differs.
     """
     import torch
     from torchvision.ops import nms, roi_align
@@ -95,44 +100,44 @@ def check_device(device: "torch.device") -> None:
     from drfpn.training.trial_step import random_target
 
     torch.manual_seed(0)
-    # RetinaNet, since its losses draw no random numbers
+    # RetinaNet, whose losses use no random numbers
     model = build_detector("retinanet_lite0_drfpn", 2, width=32, min_size=96, max_size=128, norm_eval=False)
     image, target = torch.rand(3, 96, 128), random_target(96, 128, 3, torch.device("cpu"))
     tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # it rounds to three digits
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # TF32 has three significant digits
     try:
         _compare_steps(model, image, target, device)
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30]])
-    kept = nms(boxes.to(device), torch.tensor([0.9, 0.8, 0.7], device=device), 0.5)
-    assert kept.tolist() == [0, 2], f"NMS on {device} keeps other boxes than it should"
+    indices = nms(boxes.to(device), torch.tensor([0.9, 0.8, 0.7], device=device), 0.5)
+    assert indices.tolist() == [0, 2], f"NMS on {device} keeps wrong boxes"
     level = torch.arange(64.0).view(1, 1, 8, 8)
-    regions = [roi_align(level.to(d), [boxes[:1].to(d)], 2, 0.5, 2).cpu() for d in ("cpu", device)]
-    assert torch.allclose(regions[0], regions[1], rtol=1e-3), f"RoIAlign on {device} gives other values than on the CPU"
+    pooled = [roi_align(level.to(d), [boxes[:1].to(d)], 2, 0.5, 2).cpu() for d in ("cpu", device)]
+    assert torch.allclose(pooled[0], pooled[1], rtol=1e-3), f"RoIAlign on {device} differs from the CPU"
 
 
 def _compare_steps(
-    model: Any, image: "torch.Tensor", target: "dict[str, torch.Tensor]", device: "torch.device"
+    model: "DetectionModel", image: "torch.Tensor", target: "dict[str, torch.Tensor]", device: "torch.device"
 ) -> None:
-    """Take the same training step on the CPU and on a device, and detect."""
+    """Run the same training step and a detection on the CPU and on a device, and compare loss and gradient norm."""
     import torch
 
     state = {name: value.clone() for name, value in model.state_dict().items()}
     losses, gradients = [], []
-    for where in (torch.device("cpu"), device):
+    for target_device in (torch.device("cpu"), device):
         model.load_state_dict(state)
-        model.to(where).train().zero_grad()
-        found = model([image.to(where)], [{key: value.to(where) for key, value in target.items()}])
-        loss = torch.stack(list(found.values())).sum()
+        model.to(target_device).train().zero_grad()
+        terms = model([image.to(target_device)], [{key: value.to(target_device) for key, value in target.items()}])
+        loss = torch.stack(list(terms.values())).sum()
         loss.backward()
         losses.append(float(loss))
-        # without the backbone's, which BatchNorm over few pixels makes sensitive to rounding
+        # without the backbone, whose BatchNorm over few pixels amplifies rounding errors
         parameters = [p for name, p in model.named_parameters() if not name.startswith("backbone.body")]
         squares = [p.grad.square().sum() for p in parameters if p.grad is not None]
         gradients.append(float(torch.stack(squares).sum().sqrt()))
         with torch.no_grad():
-            model.eval()([image.to(where)])
+            model.eval()([image.to(target_device)])
     for name, (expected, value) in {"loss": losses, "gradient's norm": gradients}.items():
         assert abs(value - expected) <= 0.01 * abs(expected), (
             f"on {device} the {name} of a training step is {value:.6g}, on the CPU {expected:.6g}"

@@ -1,4 +1,4 @@
-"""``drfpn report``."""
+"""``drfpn report``: HTML reports of runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +11,12 @@ from drfpn.cli.common import Json, print_json
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="The page; default: report.html of the run, or runs.html.")
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Page to write; default: report.html of the run, or runs.html."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write a run's report again, or one page that compares several runs."""
+    """Write the report of a run, or a page that compares several runs."""
     from drfpn.visualization import write_comparison, write_report
 
     if len(runs) == 1:

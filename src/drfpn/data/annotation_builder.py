@@ -1,4 +1,4 @@
-"""Collecting objects one by one into the arrays of ``Annotations``."""
+"""``AnnotationBuilder``: collects objects one by one into the arrays of ``Annotations``."""
 
 from array import array
 from typing import Any
@@ -6,29 +6,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drfpn.data.masks.segmentations import Packer
+from drfpn.data.masks.segmentations import SegmentationsBuilder
 
 
-class ObjectLists:
+class AnnotationBuilder:
     """Growing arrays of objects, in any order; ``arrays`` sorts them by image.
 
     Args:
-        segmentations: Whether they are kept.
+        segmentations: keep the segmentations.
     """
 
     def __init__(self, *, segmentations: bool = True) -> None:
-        self._images = array("q")
+        self._image_indices = array("q")
         self._boxes = array("d")
         self._labels = array("q")
         self._areas = array("d")
         self._crowd = array("b")
         self._ids = array("q")
-        self._segmentations = Packer() if segmentations else None
+        self._segmentations = SegmentationsBuilder() if segmentations else None
 
     def add(
         self,
         *,
-        image: int,
+        image_index: int,
         box: list[float],
         label: int,
         area: float,
@@ -39,15 +39,15 @@ class ObjectLists:
         """Append one object.
 
         Args:
-            image: Index of its image.
+            image_index: index of its image.
             box: x, y, width, height in pixels.
-            label: 1..K
-            area: In pixels.
-            crowd: Whether evaluation is to ignore it.
-            annotation_id: Its id; below 1 for one that is to be numbered after the others.
-            segmentation: A JSON value, or ``None``.
+            label: 1..K.
+            area: area in pixels.
+            crowd: COCO's ``iscrowd``.
+            annotation_id: id of the annotation; below 1 for one that is numbered after the others.
+            segmentation: a JSON value, or ``None``.
         """
-        self._images.append(image)
+        self._image_indices.append(image_index)
         self._boxes.extend(box)
         self._labels.append(label)
         self._areas.append(area)
@@ -60,21 +60,21 @@ class ObjectLists:
         self,
         image_count: int,
         *,
-        images: NDArray[np.int64] | None = None,
+        image_indices: NDArray[np.int64] | None = None,
         labels: NDArray[np.int64] | None = None,
         keep: NDArray[np.bool_] | None = None,
     ) -> dict[str, Any]:
         """Return the arrays of objects, and ``starts``, as keyword arguments of ``Annotations``.
 
         Args:
-            image_count: M.
-            images: (N,) index of each object's image in place of what was added.
-            labels: (N,) labels in place of those that were added.
-            keep: (N,) which objects to take; ``None`` for all.
+            image_count: number of images, M.
+            image_indices: (N,) index of the image of each object; ``None`` for those that were added.
+            labels: (N,) labels; ``None`` for those that were added.
+            keep: (N,) mask of the objects to return; ``None`` for all.
         """
-        images = _view(self._images, np.int64) if images is None else images
+        image_indices = _view(self._image_indices, np.int64) if image_indices is None else image_indices
         labels = _view(self._labels, np.int64) if labels is None else labels
-        order = np.argsort(images, kind="stable")
+        order = np.argsort(image_indices, kind="stable")
         if keep is not None:
             order = order[keep[order]]
         ids = _view(self._ids, np.int64)[order]
@@ -82,9 +82,9 @@ class ObjectLists:
         ids[unnumbered] = max(0, ids.max(initial=0)) + 1 + np.arange(unnumbered.sum())
         segmentations = None
         if self._segmentations is not None and self._segmentations.any():
-            segmentations = self._segmentations.pack().select(order)
+            segmentations = self._segmentations.build().select(order)
         return {
-            "starts": np.searchsorted(images[order], np.arange(image_count + 1)).astype(np.int64),
+            "starts": np.searchsorted(image_indices[order], np.arange(image_count + 1)).astype(np.int64),
             "boxes": _view(self._boxes, np.float64).reshape(-1, 4)[order],
             "labels": labels[order],
             "areas": _view(self._areas, np.float64)[order],
@@ -94,18 +94,18 @@ class ObjectLists:
         }
 
     @property
-    def images(self) -> NDArray[np.int64]:
-        """What was added as the image of each object, (N,)."""
-        return _view(self._images, np.int64)
+    def image_indices(self) -> NDArray[np.int64]:
+        """The ``image_index`` of each object as added, (N,)."""
+        return _view(self._image_indices, np.int64)
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """What was added as the label of each object, (N,)."""
+        """The ``label`` of each object as added, (N,)."""
         return _view(self._labels, np.int64)
 
     @property
     def annotation_ids(self) -> NDArray[np.int64]:
-        """What was added as the id of each object, (N,)."""
+        """The ``annotation_id`` of each object as added, (N,)."""
         return _view(self._ids, np.int64)
 
 

@@ -1,4 +1,4 @@
-"""The annotations of a data set as flat arrays."""
+"""``Annotations``: the images, boxes, labels and masks of a data set as flat arrays."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,16 +13,16 @@ from drfpn.data.masks.segmentations import Segmentations
 
 @dataclass(frozen=True)
 class Annotations:
-    """M images with N objects of K classes, whatever the format they were read from.
+    """Annotations of M images with N objects of K classes.
 
-    Everything is a numpy array, so worker processes that were forked share the memory instead of copying it
-    object by object. Objects are sorted by image: those of image i are ``starts[i]`` to ``starts[i + 1]``.
+    Everything is a numpy array, so that forked worker processes use the same memory instead of copying it object by
+    object. Objects are sorted by image: those of image i are ``starts[i]`` to ``starts[i + 1]``.
     """
 
     root: Path
     """Folder that ``file_names`` are relative to."""
     source: Path
-    """What was read: the JSON file, the folder of XML files, or YOLO's YAML file."""
+    """The JSON file, the folder of XML files, or YOLO's YAML file; empty for images that are not files."""
     classes: tuple[str, ...]
     """Names of labels 1..K."""
     category_ids: NDArray[np.int64]
@@ -32,9 +32,9 @@ class Annotations:
     file_names: NDArray[np.str_]
     """(M,)"""
     sizes: NDArray[np.int64]
-    """(M, 2) height and width as annotated; 0, 0 where the annotation does not say."""
+    """(M, 2) height and width as annotated; 0, 0 if not annotated."""
     starts: NDArray[np.int64]
-    """(M + 1,)"""
+    """(M + 1,) index of the first object of each image, and N."""
     boxes: NDArray[np.float64]
     """(N, 4) x, y, width, height in pixels, exactly as written (COCO's convention)."""
     labels: NDArray[np.int64]
@@ -42,13 +42,13 @@ class Annotations:
     areas: NDArray[np.float64]
     """(N,) pixels"""
     crowd: NDArray[np.bool_]
-    """(N,) regions that evaluation ignores and training does not see."""
+    """(N,) COCO's ``iscrowd``: ignored by the evaluation and not used in training."""
     annotation_ids: NDArray[np.int64]
     """(N,) at least 1: COCO's evaluation takes 0 for "matched nothing"."""
     segmentations: Segmentations | None = None
-    """As written, or ``None`` where no object has one."""
+    """As written, or ``None`` if no object has one."""
     annotation_files: NDArray[np.str_] | None = None
-    """(M,) the file that annotates each image, where ``source`` does not tell."""
+    """(M,) the file that annotates each image, if it does not follow from ``source``."""
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -57,7 +57,7 @@ class Annotations:
         """Return the file of image ``index``."""
         return self.root / str(self.file_names[index])
 
-    def source_of(self, index: int) -> Path:
+    def annotation_file(self, index: int) -> Path:
         """Return the file that annotates image ``index``."""
         if self.annotation_files is not None:
             return Path(str(self.annotation_files[index]))
@@ -65,20 +65,25 @@ class Annotations:
             return self.source
         return self.source / f"{Path(str(self.file_names[index])).stem}.xml"
 
-    def objects(self, index: int) -> slice:
-        """Return the range of image ``index`` in the arrays of objects."""
+    def object_slice(self, index: int) -> slice:
+        """Return the slice of image ``index`` in the arrays of objects."""
         return slice(int(self.starts[index]), int(self.starts[index + 1]))
 
-    def image_of_object(self) -> NDArray[np.int64]:
-        """Return for each object the index of its image, (N,)."""
+    def image_indices(self) -> NDArray[np.int64]:
+        """Return the index of the image of each object, (N,)."""
         return np.repeat(np.arange(len(self)), np.diff(self.starts))
 
-    def name_of_object(self, index: int, image: int) -> str:
-        """Return what messages call object ``index``, which belongs to image ``image``."""
-        height, width = self.sizes[image].tolist()
+    def describe_object(self, index: int, image_index: int) -> str:
+        """Return a description of an object for messages: file, annotation id, image and its size.
+
+        Args:
+            index: index of the object.
+            image_index: index of its image.
+        """
+        height, width = self.sizes[image_index].tolist()
         size = f"{width} x {height} px" if height and width else "size unknown"
-        where = f"{self.source_of(image)}: annotation {self.annotation_ids[index]} of image "
-        return where + f"'{self.file_names[image]}' ({size})"
+        annotation = f"{self.annotation_file(image_index)}: annotation {self.annotation_ids[index]} of image "
+        return annotation + f"'{self.file_names[image_index]}' ({size})"
 
     def first(self, count: int) -> "Annotations":
         """Return the first ``count`` images with their objects."""
@@ -92,13 +97,17 @@ class Annotations:
         )
         return replace(images, **self._objects_at(np.arange(end)), starts=self.starts[: count + 1])
 
-    def keep(self, mask: NDArray[np.bool_]) -> "Annotations":
+    def select_objects(self, mask: NDArray[np.bool_]) -> "Annotations":
         """Return all images, with the objects where ``mask`` (N,) is true."""
         starts = np.concatenate([[0], np.cumsum(mask)])[self.starts].astype(np.int64)
         return replace(self, **self._objects_at(np.flatnonzero(mask)), starts=starts)
 
     def to_coco(self, *, segmentations: bool = True) -> dict[str, Any]:
-        """Return the ground truth as a COCO dict, with the numbers that were read and, if wanted, segmentations."""
+        """Return the annotations as a COCO dict, with the numbers exactly as read.
+
+        Args:
+            segmentations: include the segmentations.
+        """
         images = [
             {"id": image_id, "file_name": name, "height": height, "width": width}
             for image_id, name, (height, width) in zip(

@@ -1,6 +1,7 @@
-"""What every data set here is: uint8 images with torchvision's target dict."""
+"""``DetectionDataset``: the base class of data sets, uint8 images with torchvision's target dict."""
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,24 +9,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from drfpn.data.validation.problems import Problem
+from drfpn.data.annotation_builder import AnnotationBuilder
+from drfpn.data.annotations import Annotations
+from drfpn.data.validation.issues import Issue
 
 Target = dict[str, Tensor]
-"""Of one image with N objects:
+"""Targets of one image with N objects:
 
 - ``boxes`` (N, 4) float32: x1, y1, x2, y2 in pixels, inside the image
 - ``labels`` (N,) int64: 1..K
 - ``image_id`` () int64
 - ``area`` (N,) float32: pixels
 - ``iscrowd`` (N,) int64: 0
-- ``masks`` (N, H, W) uint8: 0 or 1; only where masks are wanted
+- ``masks`` (N, H, W) uint8: 0 or 1; only in data sets that are opened with masks
 """
 
 
 class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     """Images with boxes. Item i is (image (3, H, W) uint8, ``Target``).
 
-    Regions that evaluation ignores (crowds, VOC's difficult objects) are in ``ground_truth`` only. Can be
+    Annotations that evaluation ignores (crowds, VOC's difficult objects) are in ``ground_truth`` only. Can be
     pickled, so that worker processes may be spawned.
     """
 
@@ -33,8 +36,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     """Names of labels 1..K."""
     category_ids: tuple[int, ...]
     """Ids of labels 1..K in ``ground_truth``."""
-    left_out: tuple[Problem, ...] = ()
-    """Objects that are annotated but cannot be trained on."""
+    skipped_objects: tuple[Issue, ...] = ()
+    """Issues of the annotated objects that cannot be trained on."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -43,12 +46,12 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Target]: ...
 
     def image(self, index: int) -> Tensor:
-        """Return image ``index`` alone, where its target would take time for nothing."""
+        """Return image ``index`` without its target."""
         return self[index][0]
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """Return what messages and pictures call image ``index``: its path, or ``shapes/train/12``."""
+        """Return the name of image ``index`` for messages and figures: its path, or ``shapes/train/12``."""
 
     @abstractmethod
     def image_id(self, index: int) -> int:
@@ -58,10 +61,37 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     def sizes(self) -> NDArray[np.int64]:
         """Return (height, width) of every image, (M, 2), without decoding any."""
 
-    def objects(self) -> int:
-        """Return how many objects there are, crowd regions included."""
+    def num_objects(self) -> int:
+        """Return the number of objects, crowds included."""
         return len(self.ground_truth()["annotations"])
 
     @abstractmethod
     def ground_truth(self) -> dict[str, Any]:
         """Return the split as a COCO dict: images, annotations (with crowds) and categories."""
+
+    def to_annotations(self) -> Annotations:
+        """Return the ground truth as flat arrays."""
+        labels = {category_id: label for label, category_id in enumerate(self.category_ids, start=1)}
+        image_ids = [self.image_id(index) for index in range(len(self))]
+        indices = {image_id: index for index, image_id in enumerate(image_ids)}
+        objects = AnnotationBuilder()
+        for annotation in self.ground_truth()["annotations"]:
+            objects.add(
+                image_index=indices[annotation["image_id"]],
+                box=annotation["bbox"],
+                label=labels[annotation["category_id"]],
+                area=annotation["area"],
+                crowd=bool(annotation["iscrowd"]),
+                annotation_id=annotation["id"],
+                segmentation=annotation.get("segmentation"),
+            )
+        return Annotations(
+            root=Path(),
+            source=Path(),
+            classes=self.classes,
+            category_ids=np.array(self.category_ids, dtype=np.int64),
+            image_ids=np.array(image_ids, dtype=np.int64),
+            file_names=np.array([self.name(index) for index in range(len(self))], dtype=np.str_),
+            sizes=self.sizes(),
+            **objects.arrays(len(self)),
+        )

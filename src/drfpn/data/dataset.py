@@ -1,9 +1,9 @@
-"""From the name of a data set to a ``DetectionDataset``."""
+"""``open_dataset``, and ``AnnotatedDataset`` for image files with annotations."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +15,20 @@ from drfpn.data.base import DetectionDataset, Target
 from drfpn.data.formats.layouts import find_layout
 from drfpn.data.image_io import image_size, load_image
 from drfpn.data.masks.rle import decode
+from drfpn.data.progress import ProgressCallback
 from drfpn.data.synthetic.shapes import ShapesDataset
-from drfpn.data.validation.boxes import OnBad, clean, clip_xywh
-from drfpn.data.validation.image_files import size_problem
-from drfpn.data.validation.masks import clean_masks
-from drfpn.data.validation.problems import LenientReport, Problem, Progress, Report, StrictReport, raise_problem
-from drfpn.utils.errors import UserError, message_of
+from drfpn.data.validation.boxes import clip_xywh, sanitize_boxes
+from drfpn.data.validation.image_files import image_size_issue
+from drfpn.data.validation.issues import (
+    Issue,
+    IssueHandler,
+    LenientIssueHandler,
+    StrictIssueHandler,
+    check_on_bad,
+    raise_issue,
+)
+from drfpn.data.validation.masks import sanitize_masks
+from drfpn.utils.errors import UsageError, UserError, message_of
 
 __all__ = ["AnnotatedDataset", "DetectionDataset", "Target", "open_dataset"]
 
@@ -28,17 +36,15 @@ __all__ = ["AnnotatedDataset", "DetectionDataset", "Target", "open_dataset"]
 class AnnotatedDataset(DetectionDataset):
     """Image files with ``Annotations``.
 
-    Boxes that overhang their image are clipped in the target, and left as annotated in the ground truth.
+    Boxes that extend beyond their image are clipped in the target, and left as annotated in the ground truth.
+
+    Args:
+        annotations: as returned by ``sanitize_boxes``, and by ``sanitize_masks`` if ``masks`` is true.
+        masks: include masks in targets and segmentations in the ground truth. A mask is rasterized when its target is
+            requested; it may be empty if the polygons are too thin to cover a pixel.
     """
 
     def __init__(self, annotations: Annotations, *, masks: bool = False) -> None:
-        """Make a data set.
-
-        Args:
-            annotations: That ``boxes.clean`` has accepted, and ``masks.clean_masks`` where masks are wanted.
-            masks: Whether targets have masks and the ground truth has segmentations. A mask is drawn when its
-                target is asked for; one may be empty, where the polygons are too thin to cover a pixel.
-        """
         self.annotations = annotations
         self.masks = masks
         self.classes = annotations.classes
@@ -52,19 +58,19 @@ class AnnotatedDataset(DetectionDataset):
         """Return image and target.
 
         Raises:
-            UserError: The file is missing or damaged, or not of the annotated size.
+            UserError: the file is missing or damaged, or not of the annotated size.
         """
         image = self.image(index)
         return image, self._target(index, (int(image.shape[1]), int(image.shape[2])))
 
     def image(self, index: int) -> Tensor:
-        """Return image ``index`` alone; raises as item access does."""
+        """Return image ``index`` without its target; raises as item access does."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         image = load_image(self.annotations.path(index))
-        problem = size_problem(self.annotations, index, (int(image.shape[1]), int(image.shape[2])))
-        if problem is not None:
-            raise_problem(problem)
+        issue = image_size_issue(self.annotations, index, (int(image.shape[1]), int(image.shape[2])))
+        if issue is not None:
+            raise_issue(issue)
         return image
 
     def name(self, index: int) -> str:
@@ -79,26 +85,30 @@ class AnnotatedDataset(DetectionDataset):
         """Return the annotated (height, width) of every image, (M, 2)."""
         return self.annotations.sizes
 
-    def objects(self) -> int:
-        """Return how many objects there are, crowd regions included."""
+    def num_objects(self) -> int:
+        """Return the number of objects, crowds included."""
         return len(self.annotations.boxes)
 
     def ground_truth(self) -> dict[str, Any]:
-        """Return the split as a COCO dict with the numbers as annotated: the same dict each time."""
+        """Return the split as a COCO dict with the numbers as annotated; the same dict each time."""
         if self._ground_truth is None:
             self._ground_truth = self.annotations.to_coco(segmentations=self.masks)
         return self._ground_truth
+
+    def to_annotations(self) -> Annotations:
+        """Return the annotations."""
+        return self.annotations
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_ground_truth": None}  # workers do not need it
 
     def _target(self, index: int, size: tuple[int, int]) -> Target:
-        objects = self.annotations.objects(index)
+        objects = self.annotations.object_slice(index)
         boxes = self.annotations.boxes[objects]
         boxes = clip_xywh(boxes, np.full((len(boxes), 2), size, dtype=np.int64))
         boxes[:, 2:] += boxes[:, :2]
         boxes = boxes.astype(np.float32)
-        # Also without boxes that float32 or clipping leaves empty: their losses are not finite.
+        # Also drops boxes that float32 or clipping leaves empty: their losses are not finite.
         keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & ~self.annotations.crowd[objects]
         target = {
             "boxes": torch.from_numpy(boxes[keep]),
@@ -108,10 +118,10 @@ class AnnotatedDataset(DetectionDataset):
             "iscrowd": torch.zeros(int(keep.sum()), dtype=torch.int64),
         }
         if self.masks:
-            target["masks"] = torch.from_numpy(self._draw(objects.start + np.flatnonzero(keep), *size))
+            target["masks"] = torch.from_numpy(self._rasterize(objects.start + np.flatnonzero(keep), *size))
         return target
 
-    def _draw(self, indices: NDArray[np.int64], height: int, width: int) -> NDArray[np.uint8]:
+    def _rasterize(self, indices: NDArray[np.int64], height: int, width: int) -> NDArray[np.uint8]:
         """Return the masks (N, H, W) of objects of one image."""
         masks = np.zeros((len(indices), height, width), dtype=np.uint8)
         for mask, index in zip(masks, indices.tolist(), strict=True):
@@ -124,64 +134,65 @@ def open_dataset(
     data: str,
     split: str = "train",
     *,
-    first: int | None = None,
+    max_images: int | None = None,
     on_bad: str = "error",
     masks: bool | None = False,
     segmentations: bool = False,
     warn: Callable[[str], None] | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> DetectionDataset:
     """Open one split of a data set.
 
     Args:
         data: ``"shapes"``, or a folder or YAML file in one of the layouts of ``layouts.find_layout``.
-        split: Its name; ``train``, ``val`` and ``test`` for shapes.
-        first: Take only so many images, from the start.
-        on_bad: What to do with boxes, and segmentations where they are wanted, that cannot be trained on:
-            ``"error"``, ``"skip"`` or ``"fix"``; see ``boxes.clean`` and ``masks.clean_masks``.
-        masks: Whether targets have ``masks``; ``None`` for where the data set has segmentations.
-        segmentations: Whether they are kept though no masks are wanted.
-        warn: Receives one line for each thing that was skipped or fixed.
-        progress: Is called with how much was read so far, and of all: images whose annotations are in files of
-            their own (VOC, YOLO), or MiB (COCO).
+        split: name of the split; ``train``, ``val`` and ``test`` for shapes.
+        max_images: use only the first ``max_images`` images; ``None`` for all.
+        on_bad: what to do with invalid boxes, and with invalid segmentations if there are masks: ``"error"``,
+            ``"skip"`` or ``"fix"``; see ``boxes.sanitize_boxes`` and ``masks.sanitize_masks``.
+        masks: include ``masks`` in targets; ``None`` to include them if the data set has segmentations.
+        segmentations: keep the segmentations even without masks.
+        warn: called with one line for each kind of object that was skipped or fixed.
+        progress: called with the amount read so far and the total: images if each is annotated in a file of its own
+            (VOC, YOLO), MiB for COCO.
 
     Raises:
-        UserError: There is no such data set or split, or it has a fault.
+        UsageError: ``max_images`` or ``on_bad`` is invalid.
+        UserError: there is no such data set or split, or it has an issue.
     """
-    if first is not None and first <= 0:
-        raise UserError(f"first is {first}, expected a number of images above 0.", exit_code=2)
-    if on_bad not in get_args(OnBad):
-        raise UserError(f"on_bad is '{on_bad}', expected 'error', 'skip' or 'fix'.", exit_code=2)
+    if max_images is not None and max_images <= 0:
+        raise UsageError(f"`max_images` is {max_images}, expected a number of images above 0.")
+    policy = check_on_bad(on_bad)
     if data == "shapes":
-        length = None if first is None else min(first, len(ShapesDataset(split)))
+        length = None if max_images is None else min(max_images, len(ShapesDataset(split)))
         return ShapesDataset(split, length, masks=masks is not False)
-    report = StrictReport() if on_bad == "error" else LenientReport()
-    annotations = find_layout(data).read(split, report, progress, segmentations=segmentations or masks is not False)
+    handler = StrictIssueHandler() if policy == "error" else LenientIssueHandler()
+    annotations = find_layout(data).read(split, handler, progress, segmentations=segmentations or masks is not False)
     if annotations is None:
         raise UserError(f"{data}: nothing in the split '{split}' can be used; 'drfpn data check' says why.")
-    if first is not None:
-        annotations = annotations.first(first)
+    if max_images is not None:
+        annotations = annotations.first(max_images)
     _require_images(annotations)
-    dropped: list[Problem] = []
-    annotations, lines = clean(fill_sizes(annotations, report), cast(OnBad, on_bad), dropped)
+    dropped: list[Issue] = []
+    annotations, changes = sanitize_boxes(fill_sizes(annotations, handler), policy, dropped)
     if masks is None:
         masks = annotations.segmentations is not None
     if masks:
-        annotations, more = clean_masks(annotations, cast(OnBad, on_bad), dropped)
-        lines += more
-    for line in (*report.lines(), *lines) if warn else ():
-        cast(Callable[[str], None], warn)(line)
+        annotations, mask_changes = sanitize_masks(annotations, policy, dropped)
+        changes += mask_changes
+    if warn is not None:
+        for line in (*handler.messages(), *changes):
+            warn(line)
     dataset = AnnotatedDataset(annotations, masks=masks)
-    dataset.left_out = (*(report.left_out if isinstance(report, LenientReport) else ()), *dropped)
+    dataset.skipped_objects = (*(handler.skipped if isinstance(handler, LenientIssueHandler) else ()), *dropped)
     return dataset
 
 
-def fill_sizes(annotations: Annotations, report: Report = raise_problem) -> Annotations:
-    """Take the sizes that the annotations leave out from the headers of the images.
+def fill_sizes(annotations: Annotations, on_issue: IssueHandler = raise_issue) -> Annotations:
+    """Return annotations with the sizes that are not annotated read from the headers of the images.
 
     Args:
-        annotations: Of a split.
-        report: Receives images that are missing or damaged, whose sizes stay unknown.
+        annotations: of a split.
+        on_issue: called with each missing or damaged image, whose size stays unknown.
     """
     unknown = np.flatnonzero((annotations.sizes <= 0).any(axis=1)).tolist()
     if not unknown:
@@ -193,13 +204,13 @@ def fill_sizes(annotations: Annotations, report: Report = raise_problem) -> Anno
         except UserError as error:
             path = str(annotations.path(index))
             reason = message_of(error).removeprefix(f"{path} ").partition(", expected")[0].removesuffix(".")
-            report(Problem("image-undecodable", path, f"it {reason}", "an image that can be decoded"))
+            on_issue(Issue("image-undecodable", path, f"it {reason}", "an image that can be decoded"))
     return replace(annotations, sizes=sizes)
 
 
-def _require_images(annotations: Annotations, tries: int = 20) -> None:
-    """Fail early where the folder of images is empty or another one; single missing files are found later."""
-    names = annotations.file_names[:tries].tolist()
+def _require_images(annotations: Annotations, max_checked: int = 20) -> None:
+    """Raise early if the folder of images is empty or another one; single missing files are reported later."""
+    names = annotations.file_names[:max_checked].tolist()
     if not any((annotations.root / name).is_file() for name in names):
         state = "" if Path(annotations.root).is_dir() else " (there is no such folder)"
         raise UserError(

@@ -1,4 +1,4 @@
-"""Worker processes that read images."""
+"""Initialization of ``DataLoader`` worker processes: signals, garbage collection, and exit with the parent."""
 
 import gc
 import multiprocessing
@@ -7,24 +7,27 @@ import signal
 import threading
 from multiprocessing.connection import wait
 
-_GRACE = 10
-"""Seconds that a worker lives on after SIGTERM: enough for the step in hand, short where it is the parent that asks."""
+_GRACE_PERIOD = 10
+"""Seconds until a worker exits after SIGTERM: the parent may still need it for the current step."""
 
 
-def begin_worker(worker: int) -> None:
-    """Make a worker that reads images live as long as its parent, whatever signals come and however that ends.
+def init_worker(worker_id: int) -> None:
+    """Make a worker live exactly as long as its parent: a ``worker_init_fn`` of ``DataLoader``.
 
-    Ctrl-C and SIGTERM reach the whole group, and the parent ends its workers after the step. A parent that is killed
-    cannot: a worker that was started through a server would wait for it for ever.
+    Ctrl-C and SIGTERM reach the whole process group, and the parent ends its workers after the current step. A parent
+    that is killed cannot: a worker that was started through a fork server would wait for it forever.
+
+    Args:
+        worker_id: unused.
     """
-    gc.freeze()  # what the parent made is not searched for garbage, which would copy all of it page by page
+    gc.freeze()  # a garbage collection would touch the objects of the parent, and so copy their memory pages
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE))
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE_PERIOD))
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
 
 
-def _end_with(sentinel: int) -> None:
+def _exit_with(sentinel: int) -> None:
     wait([sentinel])
     os._exit(1)

@@ -1,5 +1,6 @@
-"""Detectors: a backbone, a neck and heads, by name."""
+"""Detectors by name, each of a backbone, a neck and heads."""
 
+from drfpn.detectors.base import DetectionModel, Detector
 from drfpn.detectors.build import DETECTORS, build_detector, list_models, parse_name
 from drfpn.detectors.cascade_rcnn import cascade_mask_rcnn, cascade_rcnn
 from drfpn.detectors.faster_rcnn import faster_rcnn
@@ -10,6 +11,8 @@ from drfpn.detectors.retinanet import retinanet
 
 __all__ = [
     "DETECTORS",
+    "DetectionModel",
+    "Detector",
     "build_detector",
     "cascade_mask_rcnn",
     "cascade_rcnn",

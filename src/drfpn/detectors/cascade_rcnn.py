@@ -1,4 +1,4 @@
-"""Cascade R-CNN (Cai and Vasconcelos, CVPR 2018), with masks too, with mmdetection's head sizes."""
+"""Cascade R-CNN and Cascade Mask R-CNN (Cai and Vasconcelos, CVPR 2018) with mmdetection's head sizes."""
 
 from typing import Any, NamedTuple
 
@@ -9,25 +9,24 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image
 
 from drfpn.backbones import TimmBackbone
-from drfpn.detectors.faster_rcnn import FasterRCNN, faster_rcnn, make_roi_heads
-from drfpn.detectors.mask_rcnn import add_masks
-from drfpn.detectors.postprocess import PaddedDetections
+from drfpn.detectors.faster_rcnn import FasterRCNN, faster_rcnn
+from drfpn.detectors.mask_rcnn import add_mask_head
+from drfpn.detectors.postprocess import PaddedDetections, apply_deltas
 from drfpn.detectors.roi_heads import RoIHeads
-from drfpn.detectors.rpn import decode
 from drfpn.necks import Neck
 from drfpn.ops import PADDING_SCORE
-from drfpn.utils.errors import UserError
+from drfpn.utils.errors import UsageError
 
 
 class Stage(NamedTuple):
-    """What distinguishes a stage of the cascade."""
+    """Settings of one stage of the cascade."""
 
-    iou: float
-    """A region belongs to an object from this overlap on."""
-    deviations: tuple[float, float, float, float]
+    iou_thresh: float
+    """IoU from which an RoI is positive."""
+    stds: tuple[float, float, float, float]
     """Standard deviations that deltas (x, y, width, height) are divided by."""
-    weight: float
-    """Of its losses."""
+    loss_weight: float
+    """Weight of the losses of the stage."""
 
 
 STAGES = (
@@ -35,17 +34,17 @@ STAGES = (
     Stage(0.6, (0.05, 0.05, 0.1, 0.1), 0.5),
     Stage(0.7, (0.033, 0.033, 0.067, 0.067), 0.25),
 )
-"""The paper's, as in mmdetection."""
+"""Stages of the paper, with the standard deviations and loss weights of mmdetection."""
 
 
-class AgnosticBoxPredictor(nn.Module):
-    """Class scores and one set of box deltas of a region, whatever its class.
+class ClassAgnosticBoxPredictor(nn.Module):
+    """Predicts class logits and class-agnostic deltas of RoIs.
 
-    The deltas are handed on once for each class, since torchvision's loss chooses by class.
+    The deltas are repeated for each class, since torchvision's loss selects them by class.
 
     Args:
-        in_channels: length of a region's feature vector.
-        num_classes: foreground classes.
+        in_channels: length of the feature vector of an RoI.
+        num_classes: number of foreground classes.
     """
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
@@ -54,27 +53,27 @@ class AgnosticBoxPredictor(nn.Module):
         self.bbox_pred = nn.Linear(in_channels, 4)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn features (R, in_channels) into scores (R, K + 1) and deltas (R, 4 (K + 1))."""
+        """Map features (R, in_channels) to class logits (R, K + 1) and deltas (R, 4 (K + 1))."""
         x = x.flatten(1)
         return self.cls_score(x), self.bbox_pred(x).repeat(1, self.cls_score.out_features)
 
 
-class CascadeHeads(nn.Module):
-    """A series of heads, each of which sees the boxes that the one before it refined.
+class CascadeRoIHeads(nn.Module):
+    """A sequence of RoI heads, each of which takes the boxes predicted by the previous one as RoIs.
 
-    In training each stage matches and samples its regions anew; boxes added from the annotations are not refined,
-    as in mmdetection. At test the scores are the mean of all stages', the boxes those of the last, and the masks
-    the mean of all stages' on these boxes.
+    In training each stage matches and samples its RoIs again; ground-truth boxes that were added to the RoIs are not
+    passed on, as in mmdetection. In inference, scores are averaged over the stages, boxes are those of the last stage,
+    and masks are averaged over the stages on these boxes.
 
     Args:
-        stages: heads with an ``AgnosticBoxPredictor``.
-        weights: of each stage's losses.
+        stages: RoI heads with a ``ClassAgnosticBoxPredictor``.
+        loss_weights: weight of the losses of each stage.
     """
 
-    def __init__(self, stages: list[RoIHeads], weights: list[float]) -> None:
+    def __init__(self, stages: list[RoIHeads], loss_weights: list[float]) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
-        self.weights = weights
+        self.loss_weights = loss_weights
 
     def forward(
         self,
@@ -83,46 +82,49 @@ class CascadeHeads(nn.Module):
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Return the losses of a batch in training."""
+        """Return no detections and the losses of a batch in training; see :meth:`predict` for inference."""
         assert targets is not None
         losses: dict[str, Tensor] = {}
         stage: Any
-        for i, (stage, weight) in enumerate(zip(self.stages, self.weights, strict=True)):
-            terms, sampled, deltas = stage.losses(features, proposals, image_shapes, targets)
-            losses |= {f"{name}_{i}": weight * value for name, value in terms.items()}
-            per_image = deltas.detach()[:, :4].split([len(regions) for regions in sampled])
+        for i, (stage, weight) in enumerate(zip(self.stages, self.loss_weights, strict=True)):
+            stage_losses, rois, deltas = stage.compute_losses(features, proposals, image_shapes, targets)
+            losses |= {f"{name}_{i}": weight * value for name, value in stage_losses.items()}
+            per_image = deltas.detach()[:, :4].split([len(boxes) for boxes in rois])
             proposals = [
-                refine(stage, delta, regions, shape)[~_contains(target["boxes"], regions)]
-                for delta, regions, shape, target in zip(per_image, sampled, image_shapes, targets, strict=True)
+                decode_stage(stage, delta, boxes, shape)[~_rows_in(target["boxes"], boxes)]
+                for delta, boxes, shape, target in zip(per_image, rois, image_shapes, targets, strict=True)
             ]
         return [], losses
 
-    def find(self, features: dict[str, Tensor], regions: Tensor, real: Tensor, images: ImageList) -> PaddedDetections:
-        """Return what the regions (N, R, 4) show; ``real`` (N, R) says which of them do not only fill up."""
+    def predict(
+        self, features: dict[str, Tensor], proposals: Tensor, valid: Tensor, images: ImageList
+    ) -> PaddedDetections:
+        """Return the detections of a batch, see :meth:`drfpn.detectors.roi_heads.RoIHeads.predict`."""
         stages: Any = self.stages
         scores = []
-        refined = regions
+        boxes = proposals
         for stage in stages:
-            regions = refined
-            logits, deltas = stage.predict(features, list(regions), images.image_sizes)
-            deltas = deltas[:, :4].view(regions.shape)
-            scores.append(logits.softmax(-1).view(*real.shape, -1)[..., 1:])
-            moved = zip(deltas, regions, images.image_sizes, strict=True)
-            refined = torch.stack([refine(stage, *image) for image in moved])
-        mean = torch.where(real[..., None], torch.stack(scores).mean(0), PADDING_SCORE)
-        found: PaddedDetections = stage.choose(mean, deltas[:, :, None].expand(*mean.shape, 4), regions, images)
+            rois = boxes
+            logits, deltas = stage.run_box_head(features, list(rois), images.image_sizes)
+            deltas = deltas[:, :4].view(rois.shape)
+            scores.append(logits.softmax(-1).view(*valid.shape, -1)[..., 1:])
+            per_image = zip(deltas, rois, images.image_sizes, strict=True)
+            boxes = torch.stack([decode_stage(stage, *image) for image in per_image])
+        mean = torch.where(valid[..., None], torch.stack(scores).mean(0), PADDING_SCORE)
+        per_class = deltas[:, :, None].expand(*mean.shape, 4)
+        detections: PaddedDetections = stage.postprocess(mean, per_class, rois, images)
         if not stage.has_mask():
-            return found
-        masks = [stage.masks(features, found, images) for stage in stages]
-        return found._replace(masks=torch.stack(masks).mean(0))
+            return detections
+        masks = [stage.predict_masks(features, detections, images) for stage in stages]
+        return detections._replace(masks=torch.stack(masks).mean(0))
 
 
-def refine(stage: RoIHeads, deltas: Tensor, regions: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Apply a stage's deltas (R, 4) to its regions (R, 4) of an image of ``shape``."""
-    return clip_boxes_to_image(decode(stage.box_coder, deltas, regions), shape)
+def decode_stage(stage: RoIHeads, deltas: Tensor, rois: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return the boxes of a stage's deltas (R, 4) of RoIs (R, 4), clipped to the image of ``shape`` (height, width)."""
+    return clip_boxes_to_image(apply_deltas(stage.box_coder, deltas, rois), shape)
 
 
-def _contains(boxes: Tensor, rows: Tensor) -> Tensor:
+def _rows_in(boxes: Tensor, rows: Tensor) -> Tensor:
     """Return for each of ``rows`` (R, 4) whether it is one of ``boxes`` (B, 4)."""
     return (rows[:, None] == boxes[None].to(rows.dtype)).all(-1).any(-1)
 
@@ -130,40 +132,50 @@ def _contains(boxes: Tensor, rows: Tensor) -> Tensor:
 def cascade_rcnn(
     body: TimmBackbone, neck: Neck, num_classes: int, *, representation_size: int = 1024, **options: Any
 ) -> FasterRCNN:
-    """Assemble Cascade R-CNN from a backbone and its pyramid.
+    """Build Cascade R-CNN on a backbone and a neck.
 
-    Args: as for :func:`drfpn.detectors.faster_rcnn`, but without ``consistent_supervision``.
+    Args:
+        body: backbone.
+        neck: neck with a level "pool" or coarser levels of its own.
+        num_classes: number of foreground classes, without background; labels are 1..num_classes.
+        representation_size: width of the two hidden layers of each box head.
+        options: as of :func:`drfpn.detectors.faster_rcnn`, except ``consistent_supervision``.
 
     Raises:
-        UserError: that option, or one of a wrong value.
+        UsageError: ``consistent_supervision``, or an option with a wrong value.
     """
     if options.get("consistent_supervision"):
-        said = "'consistent_supervision' is not an option of Cascade R-CNN: use faster_rcnn or mask_rcnn."
-        raise UserError(said, exit_code=2)
+        raise UsageError("`consistent_supervision` is not an option of Cascade R-CNN: use faster_rcnn or mask_rcnn.")
     model = faster_rcnn(body, neck, num_classes, representation_size=representation_size, **options)
-    first = model.roi_heads
+    heads = model.roi_heads
     stages = [
-        make_roi_heads(
-            first,
-            box_roi_pool=first.box_roi_pool.resized(7),
-            box_head=TwoMLPHead(first.box_head.fc6.in_features, representation_size),
-            box_predictor=AgnosticBoxPredictor(representation_size, num_classes),
-            fg_iou_thresh=stage.iou,
-            bg_iou_thresh=stage.iou,
-            bbox_reg_weights=tuple(1 / deviation for deviation in stage.deviations),
+        RoIHeads.from_heads(
+            heads,
+            box_roi_pool=heads.box_roi_pool.with_output_size(7),
+            box_head=TwoMLPHead(heads.box_head.fc6.in_features, representation_size),
+            box_predictor=ClassAgnosticBoxPredictor(representation_size, num_classes),
+            fg_iou_thresh=stage.iou_thresh,
+            bg_iou_thresh=stage.iou_thresh,
+            bbox_reg_weights=tuple(1 / std for std in stage.stds),
         )
         for stage in STAGES
     ]
-    model.roi_heads = CascadeHeads(stages, [stage.weight for stage in STAGES])
+    model.roi_heads = CascadeRoIHeads(stages, [stage.loss_weight for stage in STAGES])
     return model
 
 
 def cascade_mask_rcnn(body: TimmBackbone, neck: Neck, num_classes: int, **options: Any) -> FasterRCNN:
-    """Assemble Cascade Mask R-CNN, a mask branch for each stage, from a backbone and its pyramid.
+    """Build Cascade Mask R-CNN, with a mask head in each stage, on a backbone and a neck.
 
-    Args: as for :func:`drfpn.detectors.faster_rcnn`; targets and outputs as of :func:`drfpn.detectors.mask_rcnn`.
+    Targets and outputs contain masks as in :func:`drfpn.detectors.mask_rcnn`.
+
+    Args:
+        body: backbone.
+        neck: neck with a level "pool" or coarser levels of its own.
+        num_classes: number of foreground classes, without background; labels are 1..num_classes.
+        options: as of :func:`cascade_rcnn`.
     """
     model = cascade_rcnn(body, neck, num_classes, **options)
-    for stage in model.roi_heads.stages:
-        add_masks(stage, neck.out_channels, num_classes)
+    for stage in model.roi_stages:
+        add_mask_head(stage, neck.out_channels, num_classes)
     return model

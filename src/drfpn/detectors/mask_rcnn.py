@@ -1,4 +1,4 @@
-"""Mask R-CNN (He et al., ICCV 2017) with mmdetection's head sizes, on torchvision's classes."""
+"""Mask R-CNN (He et al., ICCV 2017) with mmdetection's head sizes, based on torchvision's classes."""
 
 from typing import Any
 
@@ -10,23 +10,32 @@ from drfpn.detectors.roi_heads import RoIHeads
 from drfpn.necks import Neck
 
 
-def add_masks(heads: RoIHeads, width: int, num_classes: int) -> None:
-    """Give heads a mask branch: RoIAlign to 14, four 3x3 convolutions, a transposed one to 28, a 1x1 to classes.
+def add_mask_head(heads: RoIHeads, width: int, num_classes: int) -> None:
+    """Add a mask head: RoIAlign to 14x14, four 3x3 convolutions, a transposed one to 28x28, a 1x1 to the classes.
 
-    torchvision's and the paper's, but without a channel for the background, which no loss ever reaches.
+    As in torchvision and the paper, but without a channel for the background, which has no loss.
+
+    Args:
+        heads: RoI heads, changed in place.
+        width: channels of the levels.
+        num_classes: number of foreground classes.
     """
-    heads.mask_roi_pool = heads.box_roi_pool.resized(14)
+    heads.mask_roi_pool = heads.box_roi_pool.with_output_size(14)
     heads.mask_head = MaskRCNNHeads(width, (width,) * 4, dilation=1)
     heads.mask_predictor = MaskRCNNPredictor(width, width, num_classes)
 
 
 def mask_rcnn(body: TimmBackbone, neck: Neck, num_classes: int, **options: Any) -> FasterRCNN:
-    """Assemble Mask R-CNN from a backbone and its pyramid.
+    """Build Mask R-CNN on a backbone and a neck.
 
-    Targets hold "masks" (N, H, W) of 0 and 1; outputs "masks" (D, 1, H, W), the probability of each pixel.
+    Targets contain "masks" (B, H, W) of 0 and 1, outputs "masks" (D, 1, H, W) of probabilities.
 
-    Args: as for :func:`drfpn.detectors.faster_rcnn`.
+    Args:
+        body: backbone.
+        neck: neck with a level "pool" or coarser levels of its own.
+        num_classes: number of foreground classes, without background; labels are 1..num_classes.
+        options: as of :func:`drfpn.detectors.faster_rcnn`.
     """
     model = faster_rcnn(body, neck, num_classes, **options)
-    add_masks(model.roi_heads, neck.out_channels, num_classes)
+    add_mask_head(model.roi_heads, neck.out_channels, num_classes)
     return model

@@ -1,45 +1,53 @@
-"""Keywords that a user may set, and those that a detector decides itself."""
+"""Checks and former names of the options that users give to detectors and necks."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from drfpn.utils.errors import UserError, did_you_mean
+from drfpn.utils.aliases import SETTINGS, rename_keys
+from drfpn.utils.errors import UsageError, did_you_mean
 
-Part = TypeVar("Part")
-
-_DECIDED = {
+_NOT_OPTIONS = {
     *("self", "body", "neck", "backbone", "num_classes", "in_channels", "out_channels", "extra_blocks"),
     *("rpn_anchor_generator", "rpn_head", "box_roi_pool", "box_head", "box_predictor", "anchor_generator", "head"),
 }
-"""Parameters that are parts or sizes, which follow from the model's name and its other arguments."""
+"""Parameters that follow from the model's name and its other arguments."""
+
+_PREFIX = "detector_options."
+DETECTOR_OPTION_ALIASES = {
+    former.removeprefix(_PREFIX): name.removeprefix(_PREFIX)
+    for former, name in SETTINGS.items()
+    if former.startswith(_PREFIX)
+}
+"""Options of detectors, former name -> name."""
 
 
-def check_keywords(given: Mapping[str, Any], what: str, *accepting: Callable[..., Any]) -> None:
-    """Check that each key of ``given`` is a keyword of one of the ``accepting`` calls.
+def check_options(options: Mapping[str, Any], kind: str, *callables: Callable[..., Any]) -> None:
+    """Check that each option is a keyword of one of ``callables``.
+
+    Args:
+        options: keyword -> value.
+        kind: what they are, for the message, such as ``"option of the neck 'drfpn'"``.
+        callables: functions or classes that take the options.
 
     Raises:
-        UserError: a key that is not, with the nearest that is.
+        UsageError: an unknown option, with the most similar known one.
     """
     known = {
         parameter.name
-        for call in accepting
+        for call in callables
         for parameter in inspect.signature(call).parameters.values()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    } - _DECIDED
-    for key in given:
+    } - _NOT_OPTIONS
+    for key in options:
         if key not in known:
-            raise UserError(f"'{key}' is not an {what}.{did_you_mean(key, known)}", exit_code=2)
+            raise UsageError(f"'{key}' is not an {kind}.{did_you_mean(key, known)}")
 
 
-def choose(key: str, name: str, parts: Mapping[str, Part]) -> Part:
-    """Return the part of that name.
+def rename_detector_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a detector with former names replaced by the present ones; each is logged as a warning.
 
     Raises:
-        UserError: there is none, with those that there are and the nearest.
+        UsageError: a former name is given beside the present one.
     """
-    if not isinstance(name, str) or name not in parts:
-        *first, last = (repr(part) for part in parts)
-        said = f"{key} must be {', '.join(first)} or {last}, not {name!r}.{did_you_mean(str(name), parts)}"
-        raise UserError(said, exit_code=2)
-    return parts[name]
+    return rename_keys(options, DETECTOR_OPTION_ALIASES, note=True)

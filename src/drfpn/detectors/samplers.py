@@ -1,4 +1,4 @@
-"""Which anchors and regions a loss looks at, so that the choice for an image does not depend on the others."""
+"""Samplers of the anchors and RoIs that the losses are computed from; each image is sampled independently."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,137 +12,136 @@ from drfpn.utils import distributed
 
 
 class BalancedSampler(BalancedPositiveNegativeSampler):
-    """torchvision's sampler with a generator of its own for each image.
+    """torchvision's random sampler with a separate generator for each image.
 
-    It is seeded by one number from the global generator and the image's place in the batch of all processes. So
-    processes that share a batch choose what one alone would, and their global generators stay in step, whatever the
-    images hold.
+    Each generator is seeded with one number from the global generator plus the image's index in the batch over all
+    processes. So several processes that share a batch draw the samples that a single process would draw, and the global
+    generators of the processes stay in step whatever the images contain.
+
+    Args:
+        batch_size_per_image: samples of each image.
+        positive_fraction: largest fraction of positives among them.
     """
 
     def __call__(self, matched_idxs: list[Tensor], *_: Any) -> tuple[list[Tensor], list[Tensor]]:
-        """Choose positives and negatives of each image.
+        """Sample positives and negatives of each image.
 
         Args:
-            matched_idxs: (A,) an image: at least 1 for positives, 0 for negatives, below for neither.
-            _: what :class:`IoUBalancedSampler` looks at besides.
+            matched_idxs: (A,) per image: at least 1 for positives, 0 for negatives, below 0 for ignored entries.
+            _: further arguments of :class:`IoUBalancedSampler`, which are not used here.
 
         Returns:
-            Masks (A,) of the positives and of the negatives chosen, a tensor an image.
+            Masks (A,) of the sampled positives and of the sampled negatives, one of each per image.
         """
-        chosen = [
-            self._choose(matched, generator)
+        sampled = [
+            self._sample(matched, generator)
             for matched, generator in zip(matched_idxs, _generators(matched_idxs), strict=True)
         ]
-        return [positive for positive, _ in chosen], [negative for _, negative in chosen]
+        return [positive for positive, _ in sampled], [negative for _, negative in sampled]
 
-    def _choose(self, matched: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _sample(self, matched: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         positive, negative = (matched >= 1).nonzero().squeeze(1), (matched == 0).nonzero().squeeze(1)
-        positive = _some(positive, int(self.batch_size_per_image * self.positive_fraction), generator)
-        negative = _some(negative, self.batch_size_per_image - len(positive), generator)
-        nothing = torch.zeros_like(matched, dtype=torch.uint8)
-        return nothing.index_fill(0, positive, 1), nothing.index_fill(0, negative, 1)
+        positive = _sample_uniform(positive, int(self.batch_size_per_image * self.positive_fraction), generator)
+        negative = _sample_uniform(negative, self.batch_size_per_image - len(positive), generator)
+        mask = torch.zeros_like(matched, dtype=torch.uint8)
+        return mask.index_fill(0, positive, 1), mask.index_fill(0, negative, 1)
 
 
 class IoUBalancedSampler:
-    """Libra R-CNN's choice of regions (Pang et al., CVPR 2019), with generators as in ``BalancedSampler``.
+    """IoU-balanced sampler of Libra R-CNN (Pang et al., CVPR 2019), with generators as in ``BalancedSampler``.
 
-    Positives: as many of each object, ``round(P / objects) + 1`` of them, where there are more than the P wanted.
-    Negatives: a third of those wanted from each third of the overlaps that they may have with an object, from 0 to
-    ``limit``. What is missing is filled up from the others at random.
+    Positives: of more than the P to be sampled, up to ``round(P / objects) + 1`` of each object come first.
+    Negatives: a third of those to be sampled from each third of the IoU range from 0 to ``max_iou``. Missing samples
+    are drawn uniformly from the remaining ones.
 
-    The paper splits the overlaps of negatives, so ``limit`` is where these end (0.5). Its release splits those of all
-    regions, to which the objects themselves were added: ``limit`` is 1, and no negative is in the last third. In both
-    readings regions that overlap nothing belong to the first third, as the authors meant it; in mmdetection, from
-    version 2 on, those are drawn only where there are no others, from the second batch on.
+    The paper splits the IoU range of the negatives, so ``max_iou`` is the IoU below which RoIs are negative (0.5). Its
+    released code splits the range of all RoIs, including the ground-truth boxes: ``max_iou`` is 1, and the last third
+    contains no negative. In both cases RoIs with IoU 0 belong to the first third, as the authors intended; mmdetection
+    from version 2 on draws those only if there are no others, from the second batch on.
 
     Args:
-        batch_size_per_image: regions of an image.
-        positive_fraction: largest share of positives among them.
-        limit: overlap (IoU) up to which the thirds reach.
+        batch_size_per_image: RoIs of each image.
+        positive_fraction: largest fraction of positives among them.
+        max_iou: upper end of the IoU range that is split into thirds.
     """
 
     bins = 3
 
-    def __init__(self, batch_size_per_image: int, positive_fraction: float, limit: float) -> None:
+    def __init__(self, batch_size_per_image: int, positive_fraction: float, max_iou: float) -> None:
         self.batch_size_per_image = batch_size_per_image
         self.positive_fraction = positive_fraction
-        self.limit = limit
+        self.max_iou = max_iou
 
     def __call__(
-        self, labels: list[Tensor], matched: list[Tensor], regions: list[Tensor], boxes: list[Tensor]
+        self, labels: list[Tensor], matched_idxs: list[Tensor], proposals: list[Tensor], gt_boxes: list[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Choose positives and negatives of each image.
+        """Sample positives and negatives of each image.
 
         Args:
-            labels: (R,) an image: at least 1 for positives, 0 for negatives, below for neither.
-            matched: (R,) an image: the object that a positive belongs to.
-            regions: (R, 4) an image.
-            boxes: (B, 4) an image, of its objects.
+            labels: (R,) per image: at least 1 for positives, 0 for negatives, below 0 for ignored RoIs.
+            matched_idxs: (R,) per image: index of the ground-truth box that a positive is matched with.
+            proposals: (R, 4) per image.
+            gt_boxes: (B, 4) per image.
 
         Returns:
-            Masks (R,) of the positives and of the negatives chosen, a tensor an image.
+            Masks (R,) of the sampled positives and of the sampled negatives, one of each per image.
         """
-        images = zip(labels, matched, regions, boxes, _generators(labels), strict=True)
-        chosen = [self._choose(*image) for image in images]
-        return [positive for positive, _ in chosen], [negative for _, negative in chosen]
+        images = zip(labels, matched_idxs, proposals, gt_boxes, _generators(labels), strict=True)
+        sampled = [self._sample(*image) for image in images]
+        return [positive for positive, _ in sampled], [negative for _, negative in sampled]
 
-    def _choose(
-        self, labels: Tensor, matched: Tensor, regions: Tensor, boxes: Tensor, generator: torch.Generator
+    def _sample(
+        self, labels: Tensor, matched_idxs: Tensor, proposals: Tensor, gt_boxes: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         positive, negative = (labels >= 1).nonzero().squeeze(1), (labels == 0).nonzero().squeeze(1)
-        wanted = int(self.batch_size_per_image * self.positive_fraction)
-        objects = matched[positive]
-        quota = round(wanted / max(1, len(objects.unique()))) + 1
-        positive = positive[_some_of_each(objects, quota, wanted, generator)]
+        count = int(self.batch_size_per_image * self.positive_fraction)
+        objects = matched_idxs[positive]
+        quota = round(count / max(1, len(objects.unique()))) + 1
+        positive = positive[_sample_balanced(objects, quota, count, generator)]
 
-        wanted = self.batch_size_per_image - len(positive)
-        overlap = box_iou(regions[negative], boxes).amax(1) if len(boxes) else regions.new_zeros(len(negative))
-        third = (overlap * (self.bins / self.limit)).long().clamp(0, self.bins - 1)
-        negative = negative[_some_of_each(third, wanted // self.bins, wanted, generator)]
-        nothing = torch.zeros_like(labels, dtype=torch.uint8)
-        return nothing.index_fill(0, positive, 1), nothing.index_fill(0, negative, 1)
+        count = self.batch_size_per_image - len(positive)
+        iou = box_iou(proposals[negative], gt_boxes).amax(1) if len(gt_boxes) else proposals.new_zeros(len(negative))
+        iou_bin = (iou * (self.bins / self.max_iou)).long().clamp(0, self.bins - 1)
+        negative = negative[_sample_balanced(iou_bin, count // self.bins, count, generator)]
+        mask = torch.zeros_like(labels, dtype=torch.uint8)
+        return mask.index_fill(0, positive, 1), mask.index_fill(0, negative, 1)
 
 
 SAMPLERS: dict[str, Callable[[int, float, float], Any]] = {
-    "random": lambda size, share, _: BalancedSampler(size, share),
+    "random": lambda size, positive_fraction, _: BalancedSampler(size, positive_fraction),
     "iou_balanced": IoUBalancedSampler,
-    "iou_balanced_release": lambda size, share, _: IoUBalancedSampler(size, share, 1.0),
+    "iou_balanced_release": lambda size, positive_fraction, _: IoUBalancedSampler(size, positive_fraction, 1.0),
 }
-"""How regions are chosen for the second stage's losses: (regions an image, largest share of positives, overlap
-below which they are negative) -> sampler."""
-
-
-def seeded(given: BalancedPositiveNegativeSampler) -> BalancedSampler:
-    """Return a ``BalancedSampler`` with the settings of torchvision's."""
-    return BalancedSampler(given.batch_size_per_image, given.positive_fraction)
+"""Samplers of RoIs by name: (RoIs per image, largest fraction of positives, IoU below which RoIs are negative) ->
+sampler."""
 
 
 def _generators(per_image: list[Tensor]) -> Iterator[torch.Generator]:
     seed = int(torch.randint(2**62, ()))
-    first = distributed.rank() * len(per_image)
-    for place, tensor in enumerate(per_image, start=first):
-        yield torch.Generator(tensor.device).manual_seed(seed + place)
+    first_index = distributed.rank() * len(per_image)
+    for index, tensor in enumerate(per_image, start=first_index):
+        yield torch.Generator(tensor.device).manual_seed(seed + index)
 
 
-def _some(indices: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def _sample_uniform(indices: Tensor, count: int, generator: torch.Generator) -> Tensor:
     order = torch.randperm(len(indices), generator=generator, device=indices.device)
     return indices[order[:count]]
 
 
-def _some_of_each(groups: Tensor, quota: int, count: int, generator: torch.Generator) -> Tensor:
-    """Choose ``count`` things at random: first up to ``quota`` of each group, then any others.
+def _sample_balanced(groups: Tensor, quota: int, count: int, generator: torch.Generator) -> Tensor:
+    """Sample ``count`` elements: up to ``quota`` of each group come first, then any others.
 
     Args:
-        groups: (n,) the group of each thing.
-        quota: largest number of each group that comes first.
-        count: how many to choose; all of them where they are fewer.
-        generator: of the device that ``groups`` is on.
+        groups: (n,) group of each element.
+        quota: largest number of elements of a group among those that come first.
+        count: number of samples; all elements are returned if there are fewer.
+        generator: on the device of ``groups``.
 
     Returns:
-        Their indices, (min(n, count),).
+        Indices (min(n, count),) of the samples.
     """
     order = torch.randperm(len(groups), generator=generator, device=groups.device)
-    ordered, place = groups[order].sort(stable=True)
+    ordered, position = groups[order].sort(stable=True)
     rank = torch.arange(len(groups), device=groups.device) - torch.searchsorted(ordered, ordered)  # within its group
-    early = torch.empty_like(rank).index_copy_(0, place, rank) < quota
-    return torch.cat((order[early], order[~early]))[:count]
+    first = torch.empty_like(rank).index_copy_(0, position, rank) < quota
+    return torch.cat((order[first], order[~first]))[:count]

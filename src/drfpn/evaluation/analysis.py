@@ -1,63 +1,72 @@
-"""What lies behind AP: curves, thresholds, confusions, kinds of error and how certain the number is."""
+"""Analysis of detections: precision-recall curves, confusion matrix, thresholds, error types, bootstrap interval."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
-from drfpn.evaluation.backend import Kind, choose_backend, make_cocoeval, with_version
-from drfpn.evaluation.bootstrap import interval
+from drfpn.evaluation.backend import IoUType, choose_backend, make_cocoeval, name_and_version
+from drfpn.evaluation.bootstrap import bootstrap_interval
 from drfpn.evaluation.coco import require_masks, without_boxes
 from drfpn.evaluation.confusion import confusion_matrix
-from drfpn.evaluation.matching import find_matches, mean_precision, precisions
-from drfpn.evaluation.thresholds import Threshold, best_threshold
+from drfpn.evaluation.matching import interpolated_precision, match_detections, mean_average_precision
+from drfpn.evaluation.thresholds import ScoreThreshold, best_f1_threshold
+from drfpn.utils.aliases import METRICS, rename_keys
 
 
-class Curves(BaseModel):
-    """Precision at recall 0, 0.01, ..., 1; fractions."""
+class PrecisionRecallCurves(BaseModel):
+    """Interpolated precision at recall 0, 0.01, ..., 1; fractions."""
 
     iou50: list[float]
     iou75: list[float]
     mean: list[float]
-    """Over IoU 0.5 to 0.95."""
+    """Mean over IoU 0.50 to 0.95."""
 
 
-class Errors(BaseModel):
-    """TIDE's kinds of error at IoU 0.5, 0.1 for background."""
+class ErrorTypes(BaseModel):
+    """TIDE's types of errors, at IoU 0.5 for the foreground and 0.1 for the background."""
 
     delta_ap: dict[str, float]
-    """AP50 to be won by mending each kind."""
+    """Gain of AP50 if all errors of a type were fixed, by type."""
     counts: dict[str, int]
+    """Number of errors by type."""
 
 
-class Details(BaseModel):
-    """Of boxes or of masks."""
+class APAnalysis(BaseModel):
+    """Analysis of boxes or of masks."""
 
     ap: float
     interval: tuple[float, float] | None
-    """Where 95 % of the resamples of the images have their AP."""
-    curves: Curves | None
-    """Mean over classes with objects; ``None`` where there is none."""
-    curves_per_class: dict[str, Curves]
-    thresholds: dict[str, Threshold | None]
-    errors: Errors | None
+    """95 % bootstrap interval of AP over images; ``None`` without resamples."""
+    curves: PrecisionRecallCurves | None
+    """Mean over the classes with objects; ``None`` if no class has objects."""
+    curves_per_class: dict[str, PrecisionRecallCurves]
+    thresholds: dict[str, ScoreThreshold | None]
+    errors: ErrorTypes | None
     """``None`` without hotcoco."""
 
 
 class Analysis(BaseModel):
-    """What lies behind AP."""
+    """Analysis of the detections on one split."""
 
-    engine: str
+    backend: str
+    """Name and version of the COCO API that matched the detections."""
     classes: tuple[str, ...]
     confusion: list[list[int]]
-    """Boxes at IoU 0.5: rows are the truth, columns what was found, the last of each is background."""
+    """Boxes at IoU 0.5: rows are classes of the ground truth, columns those of detections, background last."""
     confusion_score: float
-    """Least score of a detection in ``confusion``."""
+    """Score threshold of the detections in ``confusion``."""
     resamples: int
-    box: Details
-    mask: Details | None = None
+    """Number of bootstrap resamples."""
+    box: APAnalysis
+    mask: APAnalysis | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_keys(cls, values: Any) -> Any:
+        return rename_keys(values, METRICS) if isinstance(values, Mapping) else values
 
 
 def analyze(
@@ -66,25 +75,25 @@ def analyze(
     *,
     masks: bool | None = None,
     resamples: int = 200,
-    min_score: float = 0.5,
+    score_threshold: float = 0.5,
     seed: int = 0,
-    engine: str | None = None,
+    backend: str | None = None,
 ) -> Analysis:
-    """Look into an evaluation.
+    """Analyze detections beyond COCO's metrics.
 
     Args:
-        ground_truth: A COCO dict, crowd regions included.
-        results: Detections in COCO's results format.
-        masks: Whether to look at masks too; ``None`` for where the results have them.
-        resamples: Of the bootstrap interval; 0 for none.
-        min_score: Least score of a detection in the confusion matrix.
-        seed: Of the resamples.
-        engine: As in ``score``.
+        ground_truth: a COCO dict, crowd regions included.
+        results: detections in COCO's results format.
+        masks: whether to analyze masks too; ``None``: if a detection has a mask.
+        resamples: number of bootstrap resamples of the images; 0 for no interval.
+        score_threshold: detections with lower scores are left out of the confusion matrix.
+        seed: seed of the resamples.
+        backend: ``"hotcoco"`` or ``"pycocotools"``; ``None``: the first of them that can be imported.
 
     Raises:
-        UserError: No engine can be imported, or masks are missing.
+        UserError: neither backend can be imported, or masks are missing.
     """
-    engine = engine or choose_backend()
+    backend = backend or choose_backend()
     rows = [dict(result) for result in results]
     masks = any("segmentation" in row for row in rows) if masks is None else masks
     if masks:
@@ -93,45 +102,49 @@ def analyze(
     classes = tuple(names[category] for category in sorted(names))
     options = (classes, resamples, seed)
     return Analysis(
-        engine=with_version(engine),
+        backend=name_and_version(backend),
         classes=classes,
-        confusion=confusion_matrix(ground_truth, rows, min_score=min_score).tolist(),
-        confusion_score=min_score,
+        confusion=confusion_matrix(ground_truth, rows, score_threshold=score_threshold).tolist(),
+        confusion_score=score_threshold,
         resamples=resamples,
-        box=_details(engine, ground_truth, rows, "bbox", *options),
-        mask=_details(engine, ground_truth, without_boxes(rows), "segm", *options) if masks else None,
+        box=_analyze(backend, ground_truth, rows, "bbox", *options),
+        mask=_analyze(backend, ground_truth, without_boxes(rows), "segm", *options) if masks else None,
     )
 
 
-def _details(
-    engine: str,
-    truth: Mapping[str, Any],
+def _analyze(
+    backend: str,
+    ground_truth: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
-    kind: Kind,
+    iou_type: IoUType,
     classes: Sequence[str],
     resamples: int,
     seed: int,
-) -> Details:
-    matches = find_matches(engine, truth, results, kind)
-    by_class = [precisions(of_class) for of_class in matches]
-    measured = {name: precision for name, precision in zip(classes, by_class, strict=True) if precision[0, 0] >= 0}
-    return Details(
-        ap=mean_precision(by_class),
-        interval=interval(matches, resamples=resamples, seed=seed) if resamples else None,
-        curves=_curves(np.mean(list(measured.values()), axis=0)) if measured else None,
-        curves_per_class={name: _curves(precision) for name, precision in measured.items()},
-        thresholds={name: best_threshold(of_class) for name, of_class in zip(classes, matches, strict=True)},
-        errors=_errors(truth, results, kind) if engine == "hotcoco" else None,
+) -> APAnalysis:
+    matches = match_detections(backend, ground_truth, results, iou_type)
+    precision_per_class = [interpolated_precision(of_class) for of_class in matches]
+    with_objects = {
+        name: precision for name, precision in zip(classes, precision_per_class, strict=True) if precision[0, 0] >= 0
+    }
+    return APAnalysis(
+        ap=mean_average_precision(precision_per_class),
+        interval=bootstrap_interval(matches, resamples=resamples, seed=seed) if resamples else None,
+        curves=_curves(np.mean(list(with_objects.values()), axis=0)) if with_objects else None,
+        curves_per_class={name: _curves(precision) for name, precision in with_objects.items()},
+        thresholds={name: best_f1_threshold(of_class) for name, of_class in zip(classes, matches, strict=True)},
+        errors=_error_types(ground_truth, results, iou_type) if backend == "hotcoco" else None,
     )
 
 
-def _curves(precision: NDArray[np.float64]) -> Curves:
+def _curves(precision: NDArray[np.float64]) -> PrecisionRecallCurves:
     mean = precision.mean(axis=0)
-    return Curves(iou50=precision[0].tolist(), iou75=precision[5].tolist(), mean=mean.tolist())
+    return PrecisionRecallCurves(iou50=precision[0].tolist(), iou75=precision[5].tolist(), mean=mean.tolist())
 
 
-def _errors(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], kind: Kind) -> Errors:
-    evaluation = make_cocoeval("hotcoco", truth, results, kind)
-    evaluation.evaluate()
-    found = evaluation.tide_errors(pos_thr=0.5, bg_thr=0.1)
-    return Errors(delta_ap=found["delta_ap"], counts=found["counts"])
+def _error_types(
+    ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], iou_type: IoUType
+) -> ErrorTypes:
+    cocoeval = make_cocoeval("hotcoco", ground_truth, results, iou_type)
+    cocoeval.evaluate()
+    errors = cocoeval.tide_errors(pos_thr=0.5, bg_thr=0.1)
+    return ErrorTypes(delta_ap=errors["delta_ap"], counts=errors["counts"])

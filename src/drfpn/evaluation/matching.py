@@ -1,4 +1,4 @@
-"""Which detection found which object: what curves, thresholds and intervals are made of."""
+"""Matching of detections with the ground truth, and precision, AP and error counts from it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,134 +7,154 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drfpn.evaluation.backend import Kind, make_cocoeval
+from drfpn.evaluation.backend import IoUType, make_cocoeval
 
-IOUS = np.linspace(0.5, 0.95, 10)
-RECALLS = np.linspace(0, 1, 101)
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALL_THRESHOLDS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """D detections of one class over M images, best score first, as COCO matches them at 10 IoUs."""
+    """D detections of one class over M images, best score first, as COCO matches them at 10 IoU thresholds."""
 
     scores: NDArray[np.float64]
     """(D,)"""
     images: NDArray[np.int64]
     """(D,) index of the image."""
-    found: NDArray[np.bool_]
-    """(10, D) whether it found an object."""
+    true_positive: NDArray[np.bool_]
+    """(10, D) whether the detection is matched with an object."""
     ignored: NDArray[np.bool_]
-    """(10, D) whether it counts neither for nor against, as on a crowd."""
-    objects: NDArray[np.int64]
-    """(M,) objects to be found in each image."""
+    """(10, D) whether it counts neither as a true nor as a false positive, as on a crowd."""
+    num_gt: NDArray[np.int64]
+    """(M,) objects of the class in each image, crowds left out."""
 
 
-def find_matches(
-    engine: str, truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], kind: Kind
+def match_detections(
+    backend: str, ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], iou_type: IoUType
 ) -> list[ClassMatches]:
-    """Match detections with objects of all sizes, by class in the order of the category ids."""
-    evaluation = make_cocoeval(engine, truth, results, kind)
-    evaluation.params.areaRng = [[0, 1e10]]
-    evaluation.params.areaRngLbl = ["all"]
-    evaluation.params.maxDets = [100]
-    evaluation.evaluate()
-    index = {image_id: i for i, image_id in enumerate(sorted(image["id"] for image in truth["images"]))}
-    records: dict[int, list[Any]] = {category["id"]: [] for category in truth["categories"]}
-    for record in evaluation.evalImgs:
+    """Match detections with objects of all sizes.
+
+    Args:
+        backend: ``"hotcoco"`` or ``"pycocotools"``.
+        ground_truth: a COCO dict.
+        results: detections in COCO's results format; the best 100 of an image count.
+        iou_type: ``"bbox"`` or ``"segm"``.
+
+    Returns:
+        The matches of each class, in the order of the category ids.
+    """
+    cocoeval = make_cocoeval(backend, ground_truth, results, iou_type)
+    cocoeval.params.areaRng = [[0, 1e10]]
+    cocoeval.params.areaRngLbl = ["all"]
+    cocoeval.params.maxDets = [100]
+    cocoeval.evaluate()
+    image_index = {image_id: i for i, image_id in enumerate(sorted(image["id"] for image in ground_truth["images"]))}
+    records: dict[int, list[Any]] = {category["id"]: [] for category in ground_truth["categories"]}
+    for record in cocoeval.evalImgs:
         if record is not None:
             records[record["category_id"]].append(record)
-    return [_class_matches(records[category], index) for category in sorted(records)]
+    return [_class_matches(records[category], image_index) for category in sorted(records)]
 
 
-def _class_matches(records: list[Any], index: Mapping[int, int]) -> ClassMatches:
+def _class_matches(records: list[Any], image_index: Mapping[int, int]) -> ClassMatches:
     records.sort(key=lambda record: record["image_id"])  # which decides among equal scores
-    objects = np.zeros(len(index), dtype=np.int64)
+    num_gt = np.zeros(len(image_index), dtype=np.int64)
     scores, images = [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
-    found, ignored = [np.zeros((len(IOUS), 0), dtype=bool)], [np.zeros((len(IOUS), 0), dtype=bool)]
+    matched, ignored = ([np.zeros((len(IOU_THRESHOLDS), 0), dtype=bool)] for _ in range(2))
     for record in records:
-        image = index[record["image_id"]]
-        count = len(record["dtScores"])
-        objects[image] = len(record["gtIgnore"]) - int(np.sum(record["gtIgnore"]))
-        if count:
+        image = image_index[record["image_id"]]
+        detections = len(record["dtScores"])
+        num_gt[image] = len(record["gtIgnore"]) - int(np.sum(record["gtIgnore"]))
+        if detections:
             scores.append(np.asarray(record["dtScores"], dtype=np.float64))
-            images.append(np.full(count, image))
-            found.append(np.asarray(record["dtMatches"]) != 0)
+            images.append(np.full(detections, image))
+            matched.append(np.asarray(record["dtMatches"]) != 0)
             ignored.append(np.asarray(record["dtIgnore"], dtype=bool))
     order = np.argsort(-np.concatenate(scores), kind="mergesort")
-    skip = np.concatenate(ignored, axis=1)[:, order]
+    ignored_sorted = np.concatenate(ignored, axis=1)[:, order]
     return ClassMatches(
         scores=np.concatenate(scores)[order],
         images=np.concatenate(images)[order],
-        found=np.concatenate(found, axis=1)[:, order] & ~skip,
-        ignored=skip,
-        objects=objects,
+        true_positive=np.concatenate(matched, axis=1)[:, order] & ~ignored_sorted,
+        ignored=ignored_sorted,
+        num_gt=num_gt,
     )
 
 
-def precisions(matches: ClassMatches, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """Return COCO's precision (10 IoUs, 101 recalls) of a class; -1 where there is nothing to find.
+def interpolated_precision(matches: ClassMatches, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Compute COCO's interpolated precision of a class.
 
     Args:
-        matches: Of the class.
-        weights: (M,) how often each image counts; ``None`` for once.
+        matches: matched detections of the class.
+        weights: (M,) how often each image counts; ``None`` for once each.
+
+    Returns:
+        (10, 101), precision at ``IOU_THRESHOLDS`` and ``RECALL_THRESHOLDS``; -1 if the class has no object.
     """
     if weights is None:
-        weights = np.ones(len(matches.objects))
-    total = float(weights @ matches.objects)
-    result = np.full((len(IOUS), len(RECALLS)), -1.0 if total == 0 else 0.0)
-    if total == 0:
+        weights = np.ones(len(matches.num_gt))
+    num_gt = float(weights @ matches.num_gt)
+    result = np.full((len(IOU_THRESHOLDS), len(RECALL_THRESHOLDS)), -1.0 if num_gt == 0 else 0.0)
+    if num_gt == 0:
         return result
     weight = weights[matches.images]
-    for row, found, ignored in zip(result, matches.found, matches.ignored, strict=True):
-        hits = np.flatnonzero(found)  # recall rises, and precision peaks, at these alone
+    for row, is_true_positive, ignored in zip(result, matches.true_positive, matches.ignored, strict=True):
+        hits = np.flatnonzero(is_true_positive)  # only here recall rises and precision peaks
         if not len(hits):
             continue
-        right = np.cumsum(weight[hits])
-        counted = np.cumsum(np.where(ignored, 0.0, weight))[hits]
-        precision = right / (counted + np.spacing(1))
+        true_positives = np.cumsum(weight[hits])
+        detections = np.cumsum(np.where(ignored, 0.0, weight))[hits]
+        precision = true_positives / (detections + np.spacing(1))
         precision = np.maximum.accumulate(precision[::-1])[::-1]
-        at = np.searchsorted(right / total, RECALLS, side="left")
-        row[at < len(hits)] = precision[at[at < len(hits)]]
+        index = np.searchsorted(true_positives / num_gt, RECALL_THRESHOLDS, side="left")
+        row[index < len(hits)] = precision[index[index < len(hits)]]
     return result
 
 
-def mean_precision(by_class: Sequence[NDArray[np.float64]]) -> float:
-    """Average over classes with objects; -1 where there is none."""
-    values = [precision.mean() for precision in by_class if precision[0, 0] >= 0]
+def mean_average_precision(precision_per_class: Sequence[NDArray[np.float64]]) -> float:
+    """Average the precision over IoU thresholds, recalls and the classes that have objects; -1 if none has.
+
+    Args:
+        precision_per_class: (10, 101) of each class, from :func:`interpolated_precision`.
+    """
+    values = [precision.mean() for precision in precision_per_class if precision[0, 0] >= 0]
     return float(np.mean(values)) if values else -1.0
 
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """What was found in each of M images at IoU 0.5, all classes together; arrays (M,), in the order of image ids."""
+    """Counts of M images at IoU 0.5, all classes together; arrays (M,), in the order of the image ids."""
 
-    right: NDArray[np.int64]
-    """Objects that were found."""
-    false: NDArray[np.int64]
-    """Detections that found none."""
-    missed: NDArray[np.int64]
-    """Objects that were not found."""
+    true_positives: NDArray[np.int64]
+    """Detections that are matched with an object."""
+    false_positives: NDArray[np.int64]
+    """Detections that are not."""
+    false_negatives: NDArray[np.int64]
+    """Objects that are not matched with a detection."""
 
     @property
     def f1(self) -> NDArray[np.float64]:
-        """Harmonic mean of precision and recall; 1 where there is nothing to find and nothing was found."""
-        errors = self.false + self.missed
-        return np.where(errors == 0, 1.0, 2 * self.right / np.maximum(2 * self.right + errors, 1))
+        """Harmonic mean of precision and recall (M,); 1 for an image without objects and detections."""
+        errors = self.false_positives + self.false_negatives
+        return np.where(errors == 0, 1.0, 2 * self.true_positives / np.maximum(2 * self.true_positives + errors, 1))
 
 
-def count_images(matches: Sequence[ClassMatches], *, min_score: float = 0.5) -> ImageCounts:
-    """Count what was found in each image.
+def count_per_image(matches: Sequence[ClassMatches], *, score_threshold: float = 0.5) -> ImageCounts:
+    """Count true positives, false positives and false negatives of each image at IoU 0.5.
 
     Args:
-        matches: Of every class.
-        min_score: Detections below do not count.
+        matches: matched detections of each class.
+        score_threshold: detections with lower scores do not count.
     """
-    images = len(matches[0].objects)
-    right, found = np.zeros(images, dtype=np.int64), np.zeros(images, dtype=np.int64)
-    objects = np.zeros(images, dtype=np.int64)
+    images = len(matches[0].num_gt)
+    true_positives, detections, num_gt = (np.zeros(images, dtype=np.int64) for _ in range(3))
     for of_class in matches:
-        counted = (of_class.scores >= min_score) & ~of_class.ignored[0]
-        right += np.bincount(of_class.images[counted & of_class.found[0]], minlength=images)
-        found += np.bincount(of_class.images[counted], minlength=images)
-        objects += of_class.objects
-    return ImageCounts(right=right, false=found - right, missed=objects - right)
+        counted = (of_class.scores >= score_threshold) & ~of_class.ignored[0]
+        true_positives += np.bincount(of_class.images[counted & of_class.true_positive[0]], minlength=images)
+        detections += np.bincount(of_class.images[counted], minlength=images)
+        num_gt += of_class.num_gt
+    return ImageCounts(
+        true_positives=true_positives,
+        false_positives=detections - true_positives,
+        false_negatives=num_gt - true_positives,
+    )

@@ -1,4 +1,4 @@
-"""Reading and checking COCO results that any tool may have written."""
+"""Reader and checks of COCO results files, from whatever tool."""
 
 import json
 import math
@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from drfpn.data.masks.rle import box, rle_fault, to_rle
+from drfpn.data.masks.rle import find_rle_fault, rle_to_box, to_rle
 from drfpn.evaluation.coco import Result
 from drfpn.utils.errors import UserError
 
 
 def read_results(file: Path) -> list[Any]:
-    """Read a COCO results file as it is.
+    """Read a COCO results file without checking its entries.
+
+    Args:
+        file: the file.
 
     Raises:
-        UserError: It is missing, is not JSON, or holds no list.
+        UserError: the file is missing, is not JSON, or holds no list.
     """
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
@@ -32,32 +35,33 @@ def read_results(file: Path) -> list[Any]:
     return results
 
 
-def check_results(file: Path, results: list[Any], truth: Mapping[str, Any], *, masks: bool) -> list[Result]:
-    """Return the detections with whole ids, float scores and a box each; keys that are not COCO's are left out.
+def check_results(file: Path, results: list[Any], ground_truth: Mapping[str, Any], *, masks: bool) -> list[Result]:
+    """Check detections and convert ids to integers and scores to floats; keys that are not COCO's are removed.
 
-    A detection with a mask only gets the box around it.
+    A detection with a mask but no box gets the bounding box of its mask.
 
     Args:
-        file: What messages call the results.
-        results: As read.
-        truth: COCO dict of the images and categories.
-        masks: Whether all of them must have a mask.
+        file: name of the results in messages.
+        results: entries of the file.
+        ground_truth: a COCO dict with the images and categories.
+        masks: whether every detection must have a mask; else masks are removed.
 
     Raises:
-        UserError: One of them is not about these images and classes, is not finite, or its mask does not fit.
+        UserError: an entry has an unknown image or category, a value that is not finite, or a mask of another size.
     """
-    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
-    categories = {category["id"] for category in truth["categories"]}
+    sizes = {image["id"]: (image["height"], image["width"]) for image in ground_truth["images"]}
+    categories = {category["id"] for category in ground_truth["categories"]}
     checked = [_checked(file, i, row) for i, row in enumerate(results)]
     for key, noun, known in (("image_id", "image", set(sizes)), ("category_id", "category", categories)):
         unknown = [i for i, row in enumerate(checked) if row[key] not in known]
         if unknown:
             i = unknown[0]
+            ids = len({checked[i][key] for i in unknown})
             about = "about image" if key == "image_id" else "of category"
-            has = "which this split does not have" if key == "image_id" else "which this data does not have"
+            origin = "split" if key == "image_id" else "data"
             raise UserError(
-                f"{file}: entry {i} is {about} {checked[i][key]}, {has}; so are {len(unknown)} of {len(checked)} "
-                f"entries, with {len({checked[i][key] for i in unknown})} unknown ids of {noun}."
+                f"{file}: entry {i} is {about} {checked[i][key]}, which this {origin} does not have; so are "
+                f"{len(unknown)} of {len(checked)} entries, with {ids} unknown ids of {noun}."
             )
     for i, row in enumerate(checked):
         if not masks:
@@ -65,12 +69,12 @@ def check_results(file: Path, results: list[Any], truth: Mapping[str, Any], *, m
             continue
         height, width = sizes[row["image_id"]]
         mask = row.get("segmentation")
-        found = rle_fault(mask, height, width) if isinstance(mask, dict) else f"its segmentation is {mask!r:.60}"
-        if found is not None:
-            raise UserError(f"{file}: entry {i} must have RLE of size [{height}, {width}] as mask, but {found}.")
+        fault = find_rle_fault(mask, height, width) if isinstance(mask, dict) else f"its segmentation is {mask!r:.60}"
+        if fault is not None:
+            raise UserError(f"{file}: entry {i} must have RLE of size [{height}, {width}] as mask, but {fault}.")
         if "bbox" not in row:
             assert isinstance(mask, dict)
-            row["bbox"] = box(to_rle(mask, height, width) if isinstance(mask["counts"], list) else mask)
+            row["bbox"] = rle_to_box(to_rle(mask, height, width) if isinstance(mask["counts"], list) else mask)
     return checked
 
 

@@ -1,4 +1,4 @@
-"""The file that COCO's evaluation server takes."""
+"""Zip archives for COCO's evaluation server."""
 
 import io
 import json
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from drfpn.utils.errors import UserError
+from drfpn.utils.errors import UsageError
 from drfpn.utils.io import write_atomically
 
 
@@ -17,30 +17,33 @@ def write_submission(
 ) -> list[Path]:
     """Write ``detections_{split}2017_{name}_results.json`` in a zip of the same stem.
 
-    The server scores boxes and masks as two submissions of the same name, so detections with masks are written
+    The server evaluates boxes and masks as two submissions of the same name, so detections with masks are written
     twice: without masks into ``bbox/``, and without boxes into ``segm/``.
 
     Args:
-        folder: Where to; made if missing.
-        results: Checked detections in COCO's results format.
+        folder: folder of the archives; created if missing.
+        results: checked detections in COCO's results format.
         split: ``"test-dev"`` for the server.
-        name: What to call the detector: letters, digits, ``.``, ``_`` and ``-``.
+        name: name of the detector: letters, digits, ``.``, ``_`` and ``-``.
+
+    Returns:
+        The files.
 
     Raises:
-        UserError: The name would not do in a file's name.
+        UsageError: ``name`` has other characters.
     """
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        raise UserError(f"--name is '{name}', expected letters, digits, '.', '_' and '-'.", exit_code=2)
+        raise UsageError(f"`name` is '{name}', expected letters, digits, '.', '_' and '-'.")
     stem = f"detections_{split}2017_{name}_results"
     masks = any("segmentation" in row for row in results)
-    kinds = {"bbox": "segmentation", "segm": "bbox"} if masks else {"": "segmentation"}
+    removed_keys = {"bbox": "segmentation", "segm": "bbox"} if masks else {"": "segmentation"}
     files = []
-    for kind, left_out in kinds.items():
-        rows = [{key: value for key, value in row.items() if key != left_out} for row in results]
+    for subfolder, removed in removed_keys.items():
+        rows = [{key: value for key, value in row.items() if key != removed} for row in results]
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(f"{stem}.json", json.dumps(rows))
-        file = folder / kind / f"{stem}.zip"
+        file = folder / subfolder / f"{stem}.zip"
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, packed.getvalue())
         files.append(file)

@@ -1,4 +1,4 @@
-"""The score from which to believe a detection."""
+"""Confidence threshold of each class with the best F1."""
 
 import numpy as np
 from pydantic import BaseModel
@@ -6,8 +6,8 @@ from pydantic import BaseModel
 from drfpn.evaluation.matching import ClassMatches
 
 
-class Threshold(BaseModel):
-    """The score threshold of a class with the best F1 at IoU 0.5, and what it gives; fractions."""
+class ScoreThreshold(BaseModel):
+    """Confidence threshold of a class with the best F1 at IoU 0.5, and what it gives; fractions."""
 
     score: float
     f1: float
@@ -15,20 +15,27 @@ class Threshold(BaseModel):
     recall: float
 
 
-def best_threshold(matches: ClassMatches) -> Threshold | None:
-    """Return the best threshold; ``None`` where the class has no object or none is found."""
-    found, counted = matches.found[0], ~matches.ignored[0]
-    total = int(matches.objects.sum())
-    right, kept = np.cumsum(found), np.cumsum(counted)
-    if total == 0 or not found.any():
+def best_f1_threshold(matches: ClassMatches) -> ScoreThreshold | None:
+    """Find the confidence threshold of a class with the best F1 at IoU 0.5.
+
+    Args:
+        matches: matched detections of the class.
+
+    Returns:
+        The threshold; ``None`` if the class has no object or no true positive.
+    """
+    is_true_positive, counted = matches.true_positive[0], ~matches.ignored[0]
+    num_gt = int(matches.num_gt.sum())
+    true_positives, detections = np.cumsum(is_true_positive), np.cumsum(counted)
+    if num_gt == 0 or not is_true_positive.any():
         return None
-    f1 = 2 * right / (total + kept)
+    f1 = 2 * true_positives / (num_gt + detections)
     # Equal scores pass a threshold together.
     f1[:-1][matches.scores[:-1] == matches.scores[1:]] = -1
     best = int(f1.argmax())
-    return Threshold(
+    return ScoreThreshold(
         score=float(matches.scores[best]),
         f1=float(f1[best]),
-        precision=float(right[best] / kept[best]),
-        recall=float(right[best] / total),
+        precision=float(true_positives[best] / detections[best]),
+        recall=float(true_positives[best] / num_gt),
     )

@@ -1,27 +1,36 @@
-"""Detectors for other runtimes."""
+"""Export of detectors to ONNX, OpenVINO and ``torch.export``, and inference with exported files.
 
-from drfpn.export.archive import to_archive
-from drfpn.export.onnx import metadata_of, require, to_onnx
-from drfpn.export.openvino import to_openvino
-from drfpn.export.parity import Parity, blotches, measure_parity
-from drfpn.export.program import LARGEST, WholeDetector, export_program
+Example::
+
+    model, card = drfpn.training.load_detector("runs/RUN")
+    to_onnx(model, Path("detector.onnx"), export_metadata(model, card))
+    exported = load_exported("detector.onnx")
+    print(compare_outputs(model, exported, smooth_test_images()))
+"""
+
+from drfpn.export.metadata import export_metadata
+from drfpn.export.onnx import to_onnx
+from drfpn.export.openvino import onnx_to_openvino, to_openvino
+from drfpn.export.program import MAX_IMAGE_SIDE, EndToEndDetector, export_program
+from drfpn.export.pt2 import to_pt2
 from drfpn.export.quantize import quantize
-from drfpn.export.runtime import Exported, is_exported, load_exported
+from drfpn.export.runtime import ExportedDetector, is_exported_file, load_exported
+from drfpn.export.verification import OutputDifferences, compare_outputs, smooth_test_images
 
 __all__ = [
-    "LARGEST",
-    "Exported",
-    "Parity",
-    "WholeDetector",
-    "blotches",
+    "MAX_IMAGE_SIDE",
+    "EndToEndDetector",
+    "ExportedDetector",
+    "OutputDifferences",
+    "compare_outputs",
+    "export_metadata",
     "export_program",
-    "is_exported",
+    "is_exported_file",
     "load_exported",
-    "measure_parity",
-    "metadata_of",
+    "onnx_to_openvino",
     "quantize",
-    "require",
-    "to_archive",
+    "smooth_test_images",
     "to_onnx",
     "to_openvino",
+    "to_pt2",
 ]

@@ -1,43 +1,68 @@
-"""A whole detector as OpenVINO's pair of files, .xml and .bin."""
+"""Export to OpenVINO's pair of files, .xml and .bin."""
 
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from drfpn.export.onnx import require, to_onnx
+from drfpn.detectors.base import DetectionModel
+from drfpn.export.onnx import to_onnx
 from drfpn.utils.errors import UserError
+from drfpn.utils.packages import import_optional
 
-SECTION = "drfpn"
-"""Of the file's runtime information: what travels with it."""
+RT_INFO_KEY = "drfpn"
+"""Key of the metadata in the runtime information (``rt_info``) of a file."""
 
 
-def to_openvino(model: nn.Module, file: Path, metadata: Mapping[str, str]) -> None:
-    """Write a detector to ``file`` (.xml) and its weights beside it (.bin), by way of ONNX.
+def to_openvino(model: DetectionModel, file: Path, metadata: Mapping[str, str]) -> None:
+    """Export a detector to ``file`` and its weights to a .bin file beside it, by way of ONNX.
 
-    Args and errors as of :func:`drfpn.export.onnx.to_onnx`.
+    The input ``image`` and the outputs are those of :class:`drfpn.export.EndToEndDetector`.
+
+    Args:
+        model: detector of this library, on the CPU.
+        file: where to write, .xml.
+        metadata: of :func:`drfpn.export.export_metadata`; stored in ``rt_info``.
+
+    Raises:
+        UserError: the packages onnx, onnxscript and openvino are not installed, or the files cannot be written.
     """
-    require("openvino", "openvino")
+    import_optional("openvino", "openvino")
     with tempfile.TemporaryDirectory() as folder:
         onnx = Path(folder, "model.onnx")
         to_onnx(model, onnx, metadata, optimize=False)
-        convert(onnx, file, metadata)
+        onnx_to_openvino(onnx, file, metadata)
 
 
-def convert(onnx: Path, file: Path, metadata: Mapping[str, str]) -> None:
-    """Turn an ONNX file into ``file`` (.xml) and its weights, in float32, beside it (.bin)."""
-    openvino: Any = require("openvino", "openvino")
+def onnx_to_openvino(onnx: Path, file: Path, metadata: Mapping[str, str]) -> None:
+    """Convert an ONNX file to OpenVINO's files, with weights in float32.
+
+    Args:
+        onnx: file of :func:`drfpn.export.to_onnx`.
+        file: where to write, .xml; the weights are written beside it, .bin.
+        metadata: of :func:`drfpn.export.export_metadata`; stored in ``rt_info``.
+
+    Raises:
+        UserError: the package openvino is not installed, or the files cannot be written.
+    """
+    openvino: Any = import_optional("openvino", "openvino")
     graph = openvino.convert_model(onnx)
     for key, text in metadata.items():
-        graph.set_rt_info(text, [SECTION, key])
-    save(graph, file)
+        graph.set_rt_info(text, [RT_INFO_KEY, key])
+    save_openvino(graph, file)
 
 
-def save(graph: Any, file: Path) -> None:
-    """Write a graph to ``file`` (.xml) and its weights beside it, at once or not at all."""
-    openvino: Any = require("openvino", "openvino")
+def save_openvino(graph: Any, file: Path) -> None:
+    """Write an OpenVINO model to ``file`` (.xml) and its weights to a .bin file beside it, both complete or neither.
+
+    Args:
+        graph: ``openvino.Model``.
+        file: where to write, .xml.
+
+    Raises:
+        UserError: the files cannot be written.
+    """
+    openvino: Any = import_optional("openvino", "openvino")
     try:
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             written = Path(folder, file.name)

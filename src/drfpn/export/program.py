@@ -1,54 +1,57 @@
-"""A detector as one graph, from an image of any size to its detections."""
-
-from typing import Any
+"""Conversion of a detector to one graph (``torch.export``) for images of any size."""
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from drfpn.detectors.postprocess import PaddedInference
+from drfpn.detectors.base import DetectionModel
 
-LARGEST = 8192
-"""Longest side of an image that an exported graph takes, pixels."""
+MAX_IMAGE_SIDE = 8192
+"""Longest side of an image that an exported graph takes, in pixels."""
 
 
-class WholeDetector(nn.Module):
-    """An image in, detections out, all of it in tensors.
+class EndToEndDetector(nn.Module):
+    """A detector with preprocessing and postprocessing, from one image to its detections.
 
     Args:
-        model: a detector of this library.
+        model: detector of this library.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: DetectionModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Turn an image (3, H, W), bytes, into its detections.
+        """Detect objects in one image.
+
+        Args:
+            image: (3, H, W), RGB, uint8.
 
         Returns:
-            "boxes" (D, 4) in pixels of the image, "scores" (D,), "labels" (D,), and where the detector has them
-            "masks" (D, M, M), probabilities inside of each box. Entries of score -1 only fill up.
+            "boxes" (D, 4) in pixels of the image, "scores" (D,), "labels" (D,), 1..K, and of detectors with masks
+            "masks" (D, M, M), probabilities inside of each box. Entries with score -1 are padding.
         """
-        model: Any = self.model
-        found = model.detect_batch([image])
-        return {name: value[0] for name, value in found._asdict().items() if value is not None}
+        detections = self.model.detect_padded([image])
+        return {name: value[0] for name, value in detections._asdict().items() if value is not None}
 
 
-def export_program(model: nn.Module, example: Tensor | None = None) -> ExportedProgram:
+def export_program(model: DetectionModel, example: Tensor | None = None) -> ExportedProgram:
     """Trace a whole detector with dynamic height and width.
 
     Args:
-        model: a detector of this library, on the device that the graph is for; put into evaluation mode.
-        example: an image (3, H, W), bytes, of neither the least nor the largest size; noise by default.
+        model: detector of this library, on the device that the graph is for; it is set to evaluation mode.
+        example: image (3, H, W), uint8, to trace with; its sides must be longer than 32 and shorter than
+            ``MAX_IMAGE_SIDE`` pixels. Default: noise.
 
     Returns:
-        A program whose ``module()`` is called as ``WholeDetector`` is, with images of 32 px to ``LARGEST`` px.
+        A program whose ``module()`` is called as :class:`EndToEndDetector` is, with images whose sides are from 32 to
+        ``MAX_IMAGE_SIDE`` pixels.
     """
-    assert isinstance(model, PaddedInference)
     if example is None:
         device = next(model.parameters()).device
         example = torch.randint(0, 256, (3, 211, 300), dtype=torch.uint8, device=device)
-    size = {1: Dim("height", min=32, max=LARGEST), 2: Dim("width", min=32, max=LARGEST)}
+    dynamic_size = {1: Dim("height", min=32, max=MAX_IMAGE_SIDE), 2: Dim("width", min=32, max=MAX_IMAGE_SIDE)}
     with torch.no_grad():
-        return torch.export.export(WholeDetector(model.eval()), (example,), dynamic_shapes=(size,), strict=False)
+        return torch.export.export(
+            EndToEndDetector(model.eval()), (example,), dynamic_shapes=(dynamic_size,), strict=False
+        )

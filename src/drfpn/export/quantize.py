@@ -1,4 +1,4 @@
-"""Convolutions in 8 bits, for OpenVINO on CPUs that have such products."""
+"""Post-training quantization of OpenVINO files: convolutions in 8 bits."""
 
 import logging
 import warnings
@@ -8,43 +8,44 @@ from typing import Any
 
 from torch import Tensor
 
-from drfpn.export.onnx import require
-from drfpn.export.openvino import save
+from drfpn.export.openvino import save_openvino
+from drfpn.utils.packages import import_optional
 
-_IN_FULL = (
-    # the hidden layers of the heads: their inputs have rare large values, which cost large objects half of their AP
+_FLOAT32_OPERATIONS = (
+    # hidden layers of the heads: their inputs have rare large values, and 8 bits halve the AP of large objects
     "MatMul",
-    # arithmetic on boxes, positions and weights
+    # arithmetic on boxes, coordinates and modulation weights
     *("Add", "Subtract", "Multiply", "Divide", "Power", "Exp", "Sqrt", "Sigmoid", "Softmax", "Clamp", "Floor"),
     *("Maximum", "Minimum", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "TopK", "Concat"),
     *("Gather", "GatherElements", "GatherND", "Interpolate", "GridSample"),
 )
-"""Operations that stay in float32."""
+"""Operations that are not quantized."""
 
 
 def quantize(file: Path, out: Path, images: Iterable[Tensor]) -> None:
-    """Turn a detector that :func:`to_openvino` wrote into one whose convolutions compute in 8 bits.
+    """Quantize the convolutions of an OpenVINO file to 8 bits with NNCF.
 
     Args:
-        file: the detector (.xml).
-        out: where to.
-        images: (3, H, W) of bytes, as it will see them, from which the ranges of all maps are taken.
+        file: detector in float32, of :func:`drfpn.export.to_openvino` (.xml).
+        out: where to write, .xml.
+        images: calibration images (3, H, W), uint8, of the kind that the detector will be used on; the ranges of
+            activations are measured on them.
 
     Raises:
-        UserError: the packages are not installed, or the file cannot be written.
+        UserError: the packages openvino and nncf are not installed, or the file cannot be written.
     """
-    openvino: Any = require("openvino", "openvino")
-    nncf: Any = require("nncf", "quant")
+    openvino: Any = import_optional("openvino", "openvino")
+    nncf: Any = import_optional("nncf", "quant")
     nncf.set_log_level(logging.ERROR)
-    seen = [image.numpy() for image in images]
+    calibration = [image.numpy() for image in images]
     graph = openvino.Core().read_model(file)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numpy's, on maps without detections
+        warnings.simplefilter("ignore")  # of numpy, for images without detections
         quantized = nncf.quantize(
             graph,
-            nncf.Dataset(seen),
-            subset_size=len(seen),
+            nncf.Dataset(calibration),
+            subset_size=len(calibration),
             preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(types=list(_IN_FULL), validate=False),
+            ignored_scope=nncf.IgnoredScope(types=list(_FLOAT32_OPERATIONS), validate=False),
         )
-    save(quantized, out)
+    save_openvino(quantized, out)

@@ -1,4 +1,4 @@
-"""Two detectors on one image: what both found, and what only one of them did."""
+"""Comparison of two detectors on one image: matched detections, and those of one detector only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,101 +9,122 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from drfpn.inference.detections import Detections
-from drfpn.inference.images import ImageLike, as_image
+from drfpn.inference.images import ImageLike, to_image_tensor
 from drfpn.utils.errors import UserError
 from drfpn.visualization import side_by_side
 
 MIN_IOU = 0.5
-"""From this overlap on, two boxes of a class are the same object."""
+"""IoU from which two boxes of the same class can be matched."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two detectors found in one image."""
+    """Matched detections of two detectors in one image."""
 
-    left: Detections
-    right: Detections
-    pairs: Tensor
-    """(P, 2), index of the left and of the right detection of what both found."""
+    first: Detections
+    """Detections of the first detector, D1 of them."""
+    second: Detections
+    """Detections of the second detector, D2 of them."""
+    matches: Tensor
+    """(P, 2), int64: index into ``first`` and index into ``second`` of each matched pair."""
 
-    def only_left(self) -> Tensor:
-        """Return which of the left detections have no partner, bool (D,)."""
-        return _without(self.pairs[:, 0], len(self.left))
+    def only_first(self) -> Tensor:
+        """Return a mask (D1,), bool, of the detections of the first detector without a match."""
+        return _unmatched(self.matches[:, 0], len(self.first))
 
-    def only_right(self) -> Tensor:
-        """Return which of the right detections have no partner, bool (D,)."""
-        return _without(self.pairs[:, 1], len(self.right))
+    def only_second(self) -> Tensor:
+        """Return a mask (D2,), bool, of the detections of the second detector without a match."""
+        return _unmatched(self.matches[:, 1], len(self.second))
 
     def counts(self) -> dict[str, int]:
-        """Return how many ``both``, ``only_left`` and ``only_right`` found."""
-        both = len(self.pairs)
-        return {"both": both, "only_left": len(self.left) - both, "only_right": len(self.right) - both}
+        """Return the numbers of matches (``both``) and of unmatched detections (``only_first``, ``only_second``)."""
+        both = len(self.matches)
+        return {"both": both, "only_first": len(self.first) - both, "only_second": len(self.second) - both}
 
 
-def _without(taken: Tensor, count: int) -> Tensor:
-    alone = torch.ones(count, dtype=torch.bool)
-    alone[taken] = False
-    return alone
+def _unmatched(matched: Tensor, count: int) -> Tensor:
+    mask = torch.ones(count, dtype=torch.bool)
+    mask[matched] = False
+    return mask
 
 
-def compare(left: Detections, right: Detections) -> Comparison:
-    """Pair the detections of two detectors, one to one, by class name and overlap.
+def compare(first: Detections, second: Detections) -> Comparison:
+    """Match the detections of two detectors in one image greedily, one to one, by class name and IoU.
 
-    The best score of all chooses first, whichever side it is on, and takes the partner that it overlaps most. So the
-    pairs do not depend on which detector is called the left one, unless scores are equal.
-
-    Raises:
-        UserError: the two know no class of the same name.
-    """
-    require_common_class(left.classes, right.classes)
-    overlaps = box_iou(left.boxes, right.boxes)
-    same = torch.tensor([[a == b for b in right.names()] for a in left.names()], dtype=torch.bool)
-    candidates = (same.reshape(overlaps.shape) & (overlaps >= MIN_IOU)).nonzero().tolist()
-
-    def rank(pair: list[int]) -> tuple[float, float]:
-        i, j = pair
-        return -max(float(left.scores[i]), float(right.scores[j])), -float(overlaps[i, j])
-
-    pairs: list[list[int]] = []
-    taken_left: set[int] = set()
-    taken_right: set[int] = set()
-    for i, j in sorted(candidates, key=rank):
-        if i not in taken_left and j not in taken_right:
-            pairs.append([i, j])
-            taken_left.add(i)
-            taken_right.add(j)
-    return Comparison(left, right, torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2))
-
-
-def require_common_class(left: Sequence[str], right: Sequence[str]) -> None:
-    """Raise ``UserError`` where two detectors know no class of the same name."""
-    if not set(left) & set(right):
-        raise UserError(f"The two detectors have no class in common: {', '.join(left)}; and {', '.join(right)}.")
-
-
-def draw_comparison(found: Comparison, image: ImageLike, names: tuple[str, str]) -> Image.Image:
-    """Draw both side by side: what only one found in the colour of its class, what both found in grey.
+    Detections are matched in the order of their scores, whichever detector they are of, each to the unmatched detection
+    of the other detector with the greatest IoU. So the matches do not depend on the order of the detectors, unless
+    scores are equal.
 
     Args:
-        found: the detections.
-        image: file, Pillow image, or uint8 (3, H, W).
-        names: of the two detectors.
+        first: detections of one detector.
+        second: detections of the other detector in the same image.
+
+    Raises:
+        UserError: the detectors have no class name in common.
     """
-    pixels = as_image(image)
+    require_common_class(first.classes, second.classes)
+    ious = box_iou(first.boxes, second.boxes)
+    same_class = torch.tensor([[a == b for b in second.class_names()] for a in first.class_names()], dtype=torch.bool)
+    candidates = (same_class.reshape(ious.shape) & (ious >= MIN_IOU)).nonzero().tolist()
+
+    def sort_key(pair: list[int]) -> tuple[float, float]:
+        i, j = pair
+        return -max(float(first.scores[i]), float(second.scores[j])), -float(ious[i, j])
+
+    matches: list[list[int]] = []
+    matched_first: set[int] = set()
+    matched_second: set[int] = set()
+    for i, j in sorted(candidates, key=sort_key):
+        if i not in matched_first and j not in matched_second:
+            matches.append([i, j])
+            matched_first.add(i)
+            matched_second.add(j)
+    return Comparison(first, second, torch.tensor(matches, dtype=torch.int64).reshape(-1, 2))
+
+
+def require_common_class(first: Sequence[str], second: Sequence[str]) -> None:
+    """Raise an error if two detectors have no class name in common.
+
+    Args:
+        first: class names of one detector.
+        second: class names of the other detector.
+
+    Raises:
+        UserError: the two have no class name in common.
+    """
+    if not set(first) & set(second):
+        raise UserError(f"The two detectors have no class in common: {', '.join(first)}; and {', '.join(second)}.")
+
+
+def draw_comparison(comparison: Comparison, image: ImageLike, names: tuple[str, str]) -> Image.Image:
+    """Draw the detections of both detectors side by side, matched ones gray, others in the color of their class.
+
+    Args:
+        comparison: result of :func:`compare`.
+        image: file, Pillow image, or uint8 tensor (3, H, W).
+        names: titles of the two pictures.
+
+    Returns:
+        An RGB picture with the counts in a caption.
+
+    Raises:
+        UserError: the image cannot be read or has another size than that of the detections.
+    """
+    pixels = to_image_tensor(image)
     pictures = [
-        found.left.plot(pixels, marked=found.only_left()),
-        found.right.plot(pixels, marked=found.only_right()),
+        comparison.first.plot(pixels, highlight=comparison.only_first()),
+        comparison.second.plot(pixels, highlight=comparison.only_second()),
     ]
-    counts = found.counts()
-    text = (
-        f"found by both: {counts['both']} (grey), only by {names[0]}: {counts['only_left']}, "
-        f"only by {names[1]}: {counts['only_right']}"
+    counts = comparison.counts()
+    caption = (
+        f"detected by both: {counts['both']} (gray), only by {names[0]}: {counts['only_first']}, "
+        f"only by {names[1]}: {counts['only_second']}"
     )
-    return _with_caption(side_by_side(pictures, names), text)
+    return _add_caption(side_by_side(pictures, names), caption)
 
 
-def _with_caption(picture: Image.Image, text: str) -> Image.Image:
-    """Write a line below a picture, in the size that its width allows."""
+def _add_caption(picture: Image.Image, text: str) -> Image.Image:
+    """Write a line below a picture, in a font size that fits its width."""
     size = max(14, min(picture.size) // 34)
     font = ImageFont.load_default(size=size)
     while size > 8 and font.getlength(text) > picture.width - 8:

@@ -1,4 +1,4 @@
-"""Which files to look at, and what their results are called."""
+"""Input files of a prediction, and the names and image ids of their results."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,61 +10,74 @@ VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts"
 
 
 def is_video(file: Path) -> bool:
-    """Tell videos from images by the end of the name."""
+    """Return whether a file is a video, judged by its extension."""
     return file.suffix.lower() in VIDEO_SUFFIXES
 
 
 def find_inputs(inputs: Sequence[str]) -> list[Path]:
-    """Return the images and videos that ``inputs`` name: files, folders (all inside) and glob patterns.
+    """List the image and video files of paths and patterns, without duplicates.
+
+    Args:
+        inputs: files, folders (of which all images and videos directly inside are taken) and glob patterns.
 
     Raises:
-        UserError: an input that does not exist or holds neither images nor videos.
+        UserError: an input does not exist or holds neither images nor videos.
     """
     files: list[Path] = []
     for text in inputs:
-        path = Path(text).expanduser()  # the shell leaves ~ inside of quotes alone
+        path = Path(text).expanduser()  # the shell does not expand ~ inside of quotes
         if path.is_dir():
-            found = _known(path.iterdir())
+            matches = _supported_files(path.iterdir())
         elif path.is_file():
-            found = [path]
-        elif any(sign in text for sign in "*?["):
+            matches = [path]
+        elif any(character in text for character in "*?["):
             root = Path(path.anchor) if path.is_absolute() else Path()
-            found = _known(root.glob(str(path.relative_to(path.anchor))))
+            matches = _supported_files(root.glob(str(path.relative_to(path.anchor))))
         else:
             siblings = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
             raise UserError(f"There is no file or folder {text}.{did_you_mean(path.name, siblings)}")
-        if not found:
-            known = ", ".join(sorted((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)))
-            raise UserError(f"{text} holds no image and no video ({known}).")
-        files += found
+        if not matches:
+            suffixes = ", ".join(sorted((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)))
+            raise UserError(f"{text} holds no image and no video ({suffixes}).")
+        files += matches
     return list(dict.fromkeys(files))
 
 
-def _known(files: Iterable[Path]) -> list[Path]:
+def _supported_files(files: Iterable[Path]) -> list[Path]:
     return sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES or is_video(file))
 
 
 def output_files(files: Sequence[Path], out: Path) -> list[Path]:
-    """Name the picture (.jpg) or video (.mp4) of each file in ``out``; a name that is taken gets a number.
+    """Return the output file of each input: ``out/NAME.jpg`` for images, ``out/NAME.mp4`` for videos.
+
+    Inputs of the same name get numbers: ``NAME.jpg``, ``NAME-2.jpg``, ...
+
+    Args:
+        files: images and videos.
+        out: output folder.
 
     Raises:
-        UserError: one of them would overwrite a file that is to be read.
+        UserError: an output file is one of the inputs.
     """
     sources = {file.resolve() for file in files}
-    results: dict[Path, None] = {}  # in order
+    outputs: dict[Path, None] = {}  # an ordered set
     for file in files:
         suffix = ".mp4" if is_video(file) else ".jpg"
-        result, number = out / f"{file.stem}{suffix}", 2
-        while result in results:
-            result, number = out / f"{file.stem}-{number}{suffix}", number + 1
-        if result.resolve() in sources:
-            raise UserError(f"{result} is one of the inputs and would be overwritten; give another --out.")
-        results[result] = None
-    return list(results)
+        output, number = out / f"{file.stem}{suffix}", 2
+        while output in outputs:
+            output, number = out / f"{file.stem}-{number}{suffix}", number + 1
+        if output.resolve() in sources:
+            raise UserError(f"{output} is one of the inputs and would be overwritten; give another `out`.")
+        outputs[output] = None
+    return list(outputs)
 
 
-def coco_ids(files: Sequence[Path]) -> list[int] | None:
-    """Return COCO's ids where all files are images named by them (000000000139.jpg), else ``None``."""
+def coco_image_ids(files: Sequence[Path]) -> list[int] | None:
+    """Return the image ids that COCO's file names contain: 139 for ``000000000139.jpg``.
+
+    Returns:
+        One id for each file; ``None`` where a file is a video, a name is not a number, or a number occurs twice.
+    """
     stems = [file.stem for file in files]
     if any(is_video(file) for file in files) or not all(stem.isdecimal() for stem in stems):
         return None

@@ -1,4 +1,4 @@
-"""Results as they come: COCO's JSON and a table, in constant memory."""
+"""Streaming writers of ``results.json``, ``results.csv`` and ``images.json``, in constant memory."""
 
 import csv
 import io
@@ -11,90 +11,121 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from drfpn.inference.detections import Detections
-from drfpn.utils.io import replaced
+from drfpn.utils.io import open_atomically
 
-COLUMNS = ("file", "frame", "image_id", "class", "score", "x1", "y1", "x2", "y2")
-"""Of the table; frames count from 0 and are empty for images, boxes are in pixels."""
+CSV_COLUMNS = ("file", "frame", "image_id", "class", "score", "x1", "y1", "x2", "y2")
+"""Columns of ``results.csv``. Frames are numbered from 0, and empty for images; boxes are in pixels."""
 
 
-class JsonList:
-    """A JSON array on disk that grows row by row."""
+class JsonArrayWriter:
+    """Writer of a JSON array, one element at a time.
+
+    Args:
+        stream: file to write to.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._separator = b"[\n"
 
-    def add(self, row: Any) -> None:
-        """Append a row."""
-        self._stream.write(self._separator + json.dumps(row).encode())
+    def add(self, element: Any) -> None:
+        """Append an element.
+
+        Args:
+            element: value that ``json`` can serialize.
+        """
+        self._stream.write(self._separator + json.dumps(element).encode())
         self._separator = b",\n"
 
     def close(self) -> None:
-        """End the array."""
+        """End the array; the stream stays open."""
         self._stream.write(b"[]\n" if self._separator == b"[\n" else b"\n]\n")
 
 
-class ResultFiles:
-    """``NAME.json``: all detections, as COCO has them. ``NAME.csv``: those that are drawn, as a table."""
+class ResultWriter:
+    """Writer of all detections in COCO's results format, and of those above a score threshold as CSV.
 
-    def __init__(self, rows: JsonList, table: BinaryIO, min_score: float) -> None:
-        self._rows = rows
+    Args:
+        results: array for COCO's results.
+        table: file for the CSV.
+        score_threshold: detections with lower scores are left out of the CSV.
+    """
+
+    def __init__(self, results: JsonArrayWriter, table: BinaryIO, score_threshold: float) -> None:
+        self._results = results
         self._table = table
-        self._min_score = min_score
-        self._write_line(COLUMNS)
+        self._score_threshold = score_threshold
+        self._write_row(CSV_COLUMNS)
 
-    def add(self, found: Detections, image_id: int, file: Path, frame: int | None = None) -> None:
-        """Write what was found in an image or frame."""
-        for row in found.to_coco(image_id):
-            self._rows.add(row)
-        drawn = found.above(self._min_score)
-        for name, score, box in zip(drawn.names(), drawn.scores.tolist(), drawn.boxes.tolist(), strict=True):
-            place = (str(file), "" if frame is None else frame, image_id)
-            self._write_line((*place, name, f"{score:.4f}", *(f"{value:.2f}" for value in box)))
+    def add(self, detections: Detections, image_id: int, file: Path, frame: int | None = None) -> None:
+        """Write the detections of an image or of a frame of a video.
 
-    def _write_line(self, values: tuple[Any, ...]) -> None:
+        Args:
+            detections: all detections of the image.
+            image_id: id of the image.
+            file: path of the image or video.
+            frame: number of the frame, from 0; ``None`` for an image.
+        """
+        for result in detections.to_coco(image_id):
+            self._results.add(result)
+        source = (str(file), "" if frame is None else frame, image_id)
+        drawn = detections.above(self._score_threshold)
+        for name, score, box in zip(drawn.class_names(), drawn.scores.tolist(), drawn.boxes.tolist(), strict=True):
+            self._write_row((*source, name, f"{score:.4f}", *(f"{value:.2f}" for value in box)))
+
+    def _write_row(self, values: tuple[Any, ...]) -> None:
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(values)
         self._table.write(line.getvalue().encode())
 
 
 @contextmanager
-def json_list(file: Path) -> Iterator[JsonList]:
-    """Open a JSON array to write. ``file`` is there when it is whole; a stop keeps the rows written until then."""
-    with _kept(file) as stream:
-        rows = JsonList(stream)
+def open_json_array(file: Path) -> Iterator[JsonArrayWriter]:
+    """Open a JSON array for writing; ``file`` is replaced at the end, even after an exception."""
+    with _open_preserving_partial(file) as stream:
+        writer = JsonArrayWriter(stream)
         try:
-            yield rows
+            yield writer
         finally:
-            rows.close()
+            writer.close()
 
 
 @contextmanager
-def result_files(folder: Path, name: str, min_score: float) -> Iterator[ResultFiles]:
-    """Open ``NAME.json`` and ``NAME.csv`` in ``folder``; the table takes detections from ``min_score`` on."""
+def open_result_writer(folder: Path, name: str, score_threshold: float) -> Iterator[ResultWriter]:
+    """Open ``folder/NAME.json`` and ``folder/NAME.csv`` for writing; both are replaced even after an exception.
+
+    Args:
+        folder: where to write.
+        name: NAME.
+        score_threshold: detections with lower scores are left out of the CSV.
+    """
     with ExitStack() as stack:
-        table = stack.enter_context(_kept(folder / f"{name}.csv"))
-        yield ResultFiles(stack.enter_context(json_list(folder / f"{name}.json")), table, min_score)
+        table = stack.enter_context(_open_preserving_partial(folder / f"{name}.csv"))
+        yield ResultWriter(stack.enter_context(open_json_array(folder / f"{name}.json")), table, score_threshold)
 
 
 @contextmanager
-def _kept(file: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes its place also when a stop or a bad input ends the work: what is done is kept."""
-    stop: BaseException | None = None
-    with replaced(file) as stream:
+def _open_preserving_partial(file: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that is replaced even after an exception, to preserve the results written before it."""
+    exception: BaseException | None = None
+    with open_atomically(file) as stream:
         try:
             yield stream
         except BaseException as error:  # raised again below
-            stop = error
-    if stop is not None:
-        raise stop
+            exception = error
+    if exception is not None:
+        raise exception
 
 
-def save_picture(picture: Image.Image, file: Path) -> None:
-    """Write a JPEG, atomically.
+def save_jpeg(picture: Image.Image, file: Path) -> None:
+    """Write a JPEG file atomically.
+
+    Args:
+        picture: RGB picture.
+        file: where to write.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
-    with replaced(file) as stream:
+    with open_atomically(file) as stream:
         picture.save(stream, "JPEG", quality=92)

@@ -1,39 +1,45 @@
-"""A detector, or two, on many files: pictures, videos and results in a folder."""
+"""``predict_files``: inference on many images and videos, with pictures and results written to a folder."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drfpn.inference.compare import compare, draw_comparison, require_common_class
+from PIL import Image
+from torch import Tensor
+
+from drfpn.inference.compare import Comparison, compare, draw_comparison, require_common_class
 from drfpn.inference.detections import Detections
-from drfpn.inference.images import Unreadable, as_image
-from drfpn.inference.inputs import coco_ids, is_video, output_files
-from drfpn.inference.outputs import json_list, result_files, save_picture
+from drfpn.inference.images import UnreadableInputError, to_image_tensor
+from drfpn.inference.inputs import coco_image_ids, is_video, output_files
+from drfpn.inference.outputs import open_json_array, open_result_writer, save_jpeg
 from drfpn.inference.predictor import Predictor
-from drfpn.inference.video import VideoReader, count_frames, require_av, video_writer
-from drfpn.utils.console import Bar, bar, say
-from drfpn.utils.errors import UserError, message_of
+from drfpn.inference.video import VideoReader, estimate_frame_count, import_av, open_video_writer
+from drfpn.utils.console import Bar, bar
+from drfpn.utils.errors import UsageError, message_of
 from drfpn.utils.io import write_json
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Done:
-    """What came of the files."""
+class PredictionSummary:
+    """Numbers of files, frames and detections of :func:`predict_files`."""
 
     images: int = 0
-    """Pictures drawn."""
+    """Number of images."""
     videos: int = 0
-    """Videos drawn to their end."""
+    """Number of videos, without those that were broken."""
     frames: int = 0
-    """Frames of videos that the detector looked at."""
+    """Number of frames of videos that the detector was run on."""
     detections: int = 0
-    """In images and frames, of the first detector."""
+    """Number of detections of the first detector, in images and frames, before the score threshold."""
     failed: list[str] = field(default_factory=list)
     """Files that could not be read."""
     compared: dict[str, int] | None = None
-    """How many ``both``, ``only_left`` and ``only_right`` found in all images; ``None`` for one detector."""
+    """Counts of ``compare.json`` over all images (``both``, ``only_left``, ``only_right``); ``None``: one detector."""
 
 
 def predict_files(
@@ -41,123 +47,138 @@ def predict_files(
     files: Sequence[Path],
     out: Path,
     *,
-    min_score: float = 0.5,
-    every: int = 1,
-    other: Predictor | None = None,
-) -> Done:
-    """Look at each file, draw what is found, and write it all to ``out``.
+    score_threshold: float = 0.5,
+    frame_stride: int = 1,
+    compare_with: Predictor | None = None,
+) -> PredictionSummary:
+    """Run a detector on images and videos, and write annotated copies and results to a folder.
 
-    Written are a picture or video for each file, ``results.json``, ``results.csv`` and ``images.json``; with a second
-    detector also ``compare.json``, and the second's ``results-compare.json`` and ``results-compare.csv``. A file that
-    cannot be read is told and does not cost the others.
+    ``out`` gets a picture (.jpg) or video (.mp4) for each file, ``results.json`` (all detections in COCO's results
+    format), ``results.csv`` (drawn detections) and ``images.json`` (file, size and frame of each image id); with a
+    second detector also ``compare.json``, ``results-compare.json`` and ``results-compare.csv``. A file that cannot be
+    read is logged as a warning and skipped.
 
     Args:
         predictor: the detector.
         files: images and videos.
-        out: the folder, made if missing.
-        min_score: of what is drawn, compared, and listed in the tables.
-        every: the detector looks at each n-th frame of a video, and what it found is drawn until the next look.
-        other: a second detector, drawn beside the first.
+        out: output folder, created if missing.
+        score_threshold: minimum score, 0..1, of detections that are drawn, compared, and written to CSV.
+        frame_stride: the detector is run on every n-th frame of a video; frames between show its last detections.
+        compare_with: a second detector, drawn to the right of the first; for images only.
 
     Raises:
-        UserError: a video without PyAV or with a second detector, two detectors without a common class, or a result
-            that cannot be written.
+        UserError: a video without the package PyAV, two detectors without a common class, an output file that is one
+            of the inputs, or a result that cannot be written.
+        UsageError: a video with a second detector.
     """
     videos = [file for file in files if is_video(file)]
     if videos:
-        require_av()
-        if other is not None:
-            raise UserError(f"Two detectors are compared on images only, and {videos[0]} is a video.", exit_code=2)
-    if other is not None:
-        require_common_class(predictor.classes, other.classes)
-    targets = output_files(files, out)
-    ids = coco_ids(files)
+        import_av()
+        if compare_with is not None:
+            raise UsageError(f"Two detectors are compared on images only, and {videos[0]} is a video.")
+    if compare_with is not None:
+        require_common_class(predictor.classes, compare_with.classes)
+    outputs = output_files(files, out)
+    ids = coco_image_ids(files)
     out.mkdir(parents=True, exist_ok=True)
-    total = len(files) - len(videos) + sum(map(count_frames, videos))
+    total = len(files) - len(videos) + sum(map(estimate_frame_count, videos))
     with ExitStack() as stack:
-        job = _Job(predictor, other, out, min_score, stack)
+        session = _PredictionSession(predictor, compare_with, out, score_threshold, stack)
         progress = stack.enter_context(bar("predicting", total))
-        for number, (file, target) in enumerate(zip(files, targets, strict=True)):
+        for number, (file, output) in enumerate(zip(files, outputs, strict=True)):
             try:
                 if is_video(file):
-                    job.video(file, target, every, progress)
+                    session.process_video(file, output, frame_stride, progress)
                 else:
-                    job.image(file, target, None if ids is None else ids[number])
+                    session.process_image(file, output, None if ids is None else ids[number])
                     progress.advance()
-            except Unreadable as error:
-                job.done.failed.append(str(file))
-                say(f"drfpn: {message_of(error)}")
-    if other is not None:
-        job.write_comparison(out / "compare.json")
-    return job.done
+            except UnreadableInputError as error:
+                session.summary.failed.append(str(file))
+                logger.warning("%s", message_of(error))
+    if compare_with is not None:
+        session.write_comparison(out / "compare.json")
+    return session.summary
 
 
-class _Job:
-    """Detectors and the files that their results go to, which ``stack`` closes."""
+class _PredictionSession:
+    """Detectors and open result files of one call of :func:`predict_files`; ``stack`` closes the files."""
 
     def __init__(
-        self, predictor: Predictor, other: Predictor | None, out: Path, min_score: float, stack: ExitStack
+        self, predictor: Predictor, second: Predictor | None, out: Path, score_threshold: float, stack: ExitStack
     ) -> None:
         self.predictor = predictor
-        self.other = other
-        self.min_score = min_score
-        self.done = Done()
-        self._results = stack.enter_context(result_files(out, "results", min_score))
-        self._index = stack.enter_context(json_list(out / "images.json"))
+        self.second = second
+        self.score_threshold = score_threshold
+        self.summary = PredictionSummary()
+        self._results = stack.enter_context(open_result_writer(out, "results", score_threshold))
+        self._images = stack.enter_context(open_json_array(out / "images.json"))
         self._next_id = 1
         self._comparisons: list[dict[str, Any]] = []
-        if other is not None:
-            self._other_results = stack.enter_context(result_files(out, "results-compare", min_score))
-            same = predictor.name == other.name
+        if second is not None:
+            self._second_results = stack.enter_context(open_result_writer(out, "results-compare", score_threshold))
+            same = predictor.name == second.name
             self._names = (
                 f"{predictor.name} (left)" if same else predictor.name,
-                f"{other.name} (right)" if same else other.name,
+                f"{second.name} (right)" if same else second.name,
             )
 
-    def image(self, file: Path, target: Path, image_id: int | None) -> None:
-        """Draw what is found in an image; ``image_id`` is ``None`` for the next number."""
-        image = as_image(file)
-        found = self.predictor(image)
-        image_id = self._record(found, file, image_id)
-        if self.other is None:
-            picture = found.above(self.min_score).plot(image)
-        else:
-            theirs = self.other(image)
-            self._other_results.add(theirs, image_id, file)
-            comparison = compare(found.above(self.min_score), theirs.above(self.min_score))
-            self._comparisons.append({"id": image_id, "file_name": str(file), **comparison.counts()})
-            picture = draw_comparison(comparison, image, self._names)
-        save_picture(picture, target)
-        self.done.images += 1
+    def process_image(self, file: Path, output: Path, image_id: int | None) -> None:
+        """Run the detectors on an image; without ``image_id`` it gets the next free id."""
+        image = to_image_tensor(file)
+        detections = self.predictor(image)
+        image_id = self._write_detections(detections, file, image_id)
+        drawn = detections.above(self.score_threshold)
+        picture = drawn.plot(image) if self.second is None else self._compare(drawn, self.second, image, file, image_id)
+        save_jpeg(picture, output)
+        self.summary.images += 1
 
-    def video(self, file: Path, target: Path, every: int, progress: Bar) -> None:
-        """Draw what is found in each frame; between the frames looked at, what was found last."""
-        with VideoReader(file) as source, video_writer(target, source.rate) as writer:
-            for number, frame in enumerate(source.frames()):
-                if number % every == 0:
-                    everything = self.predictor(frame)
-                    self._record(everything, file, None, number)
-                    found = everything.above(self.min_score)
-                    self.done.frames += 1
-                writer.add(found.plot(frame, min_side=0))  # as large as the frame
+    def _compare(
+        self, drawn: Detections, predictor: Predictor, image: Tensor, file: Path, image_id: int
+    ) -> Image.Image:
+        """Run the second detector, write its results, and draw both."""
+        detections = predictor(image)
+        self._second_results.add(detections, image_id, file)
+        comparison = compare(drawn, detections.above(self.score_threshold))
+        self._comparisons.append({"id": image_id, "file_name": str(file), **_json_counts(comparison)})
+        return draw_comparison(comparison, image, self._names)
+
+    def process_video(self, file: Path, output: Path, frame_stride: int, progress: Bar) -> None:
+        """Run the detector on every n-th frame of a video; frames between show the last detections."""
+        with VideoReader(file) as reader, open_video_writer(output, reader.frame_rate) as writer:
+            for number, frame in enumerate(reader.frames()):
+                if number % frame_stride == 0:
+                    detections = self.predictor(frame)
+                    self._write_detections(detections, file, None, number)
+                    drawn = detections.above(self.score_threshold)
+                    self.summary.frames += 1
+                writer.add(drawn.plot(frame, min_side=0))  # not enlarged
                 progress.advance()
-        self.done.videos += 1
+        self.summary.videos += 1
 
     def write_comparison(self, file: Path) -> None:
-        """Write the counts of each image and of all."""
+        """Write the counts of each image and of all images."""
         keys = ("both", "only_left", "only_right")
-        self.done.compared = {key: sum(row[key] for row in self._comparisons) for key in keys}
+        self.summary.compared = {key: sum(row[key] for row in self._comparisons) for key in keys}
         left, right = self._names
-        write_json(file, {"left": left, "right": right, "all": self.done.compared, "images": self._comparisons})
+        write_json(file, {"left": left, "right": right, "all": self.summary.compared, "images": self._comparisons})
 
-    def _record(self, found: Detections, file: Path, image_id: int | None, frame: int | None = None) -> int:
+    def _write_detections(
+        self, detections: Detections, file: Path, image_id: int | None, frame: int | None = None
+    ) -> int:
         """Write the detections and the entry of an image or frame, and return its id."""
         if image_id is None:
             image_id, self._next_id = self._next_id, self._next_id + 1
         entry: dict[str, Any] = {"id": image_id, "file_name": str(file)}
         if frame is not None:
             entry["frame"] = frame
-        self._index.add(entry | {"height": found.size[0], "width": found.size[1]})
-        self._results.add(found, image_id, file, frame)
-        self.done.detections += len(found)
+        height, width = detections.image_size
+        self._images.add(entry | {"height": height, "width": width})
+        self._results.add(detections, image_id, file, frame)
+        self.summary.detections += len(detections)
         return image_id
+
+
+def _json_counts(comparison: Comparison) -> dict[str, int]:
+    """Return the counts with the keys of ``compare.json``, where the first detector is the left one."""
+    counts = comparison.counts()
+    return {"both": counts["both"], "only_left": counts["only_first"], "only_right": counts["only_second"]}

@@ -1,14 +1,14 @@
-"""A trained detector with what it takes to use it."""
+"""``Predictor``: a trained or exported detector that is called with an image."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from drfpn.export import is_exported, load_exported
+from drfpn.detectors.base import CanDetect
+from drfpn.export import is_exported_file, load_exported
 from drfpn.inference.detections import Detections
-from drfpn.inference.images import ImageLike, as_image
+from drfpn.inference.images import ImageLike, to_image_tensor
 from drfpn.ops import fuse
 from drfpn.training import load_detector
 from drfpn.utils.runs import name_runs
@@ -16,53 +16,59 @@ from drfpn.utils.runs import name_runs
 
 @dataclass(frozen=True)
 class Predictor:
-    """Finds the objects of one image: ``predictor(image)``."""
+    """A detector with its class names, called as ``predictor(image)``."""
 
-    model: Any
-    """A detector in evaluation mode, on ``device``."""
+    model: CanDetect
+    """Detector in evaluation mode, on ``device``."""
     classes: tuple[str, ...]
-    """Name of each class: label k is ``classes[k - 1]``."""
+    """Class names: that of label k is ``classes[k - 1]``."""
     category_ids: tuple[int, ...]
-    """The data set's own id of each class."""
+    """Category ids of the data set: that of label k is ``category_ids[k - 1]``."""
     device: torch.device | str = "cpu"
-    """Where the model is."""
+    """Device of the model."""
     name: str = ""
-    """What to call it in pictures."""
+    """Name of the detector, for titles of pictures."""
 
     def __call__(self, image: ImageLike) -> Detections:
-        """Return what the detector finds, all that it does not drop itself (from score 0.05 on, unless set otherwise).
+        """Detect objects in one image.
 
         Args:
-            image: file, Pillow image, or uint8 (3, H, W).
+            image: file, Pillow image, or uint8 tensor (3, H, W), RGB.
+
+        Returns:
+            All detections that reach the score threshold of the detector (0.05 by default), sorted by score, on the
+            CPU, with boxes in pixels of the image.
 
         Raises:
-            UserError: the image cannot be read.
+            UnreadableInputError: the file cannot be read.
+            UserError: the tensor has another dtype or shape.
         """
-        pixels = as_image(image)
+        pixels = to_image_tensor(image)
         with torch.inference_mode():
             output = self.model.detect([pixels.to(self.device)])[0]
         height, width = pixels.shape[-2:]
         return Detections(
             **{key: value.cpu() for key, value in output.items()},
-            size=(height, width),
+            image_size=(height, width),
             classes=self.classes,
             category_ids=self.category_ids,
         )
 
 
 def load_predictor(run_or_file: str | Path, device: torch.device | str = "cpu") -> Predictor:
-    """Load a detector from a run folder, a .safetensors file that a run wrote, or an exported file (.onnx, .xml, .pt2).
+    """Load a trained or exported detector for inference.
 
-    Exported files run on the CPU, whatever ``device`` says.
+    Args:
+        run_or_file: run folder, weights of a run (.safetensors), or exported file (.onnx, .xml, .pt2).
+        device: device of a trained detector; exported files always run on the CPU.
 
     Raises:
-        UserError: as :func:`drfpn.training.load_detector` and :func:`drfpn.export.load_exported`.
+        UserError: as of :func:`drfpn.training.load_detector` and :func:`drfpn.export.load_exported`.
     """
-    if is_exported(run_or_file):
+    if is_exported_file(run_or_file):
         exported = load_exported(run_or_file)
         return Predictor(exported, exported.classes, exported.category_ids, "cpu", Path(run_or_file).stem)
     model, card = load_detector(run_or_file)
-    detector: Any = model
-    detector.backbone = fuse(detector.backbone, torch.zeros(1, 3, 128, 128))
+    model.backbone = fuse(model.backbone, torch.zeros(1, 3, 128, 128))
     (name,) = name_runs([Path(run_or_file)])
     return Predictor(model.to(device), card.classes, card.category_ids, device, name)

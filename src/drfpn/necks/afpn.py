@@ -1,4 +1,4 @@
-"""AFPN: levels that are joined from the finest on, one more at each stage (Yang et al., 2023, arXiv:2306.15988)."""
+"""AFPN: Asymptotic Feature Pyramid Network (Yang et al., SMC 2023, arXiv:2306.15988)."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -8,15 +8,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from drfpn.necks.base import Neck, check_channels, crop_like
+from drfpn.necks.base import Neck, check_channels
 from drfpn.necks.layers.norm import BatchNorm
+from drfpn.ops import crop_like
 
-LEAST = 8
-"""Channels that a level has at least inside."""
+MIN_CHANNELS = 8
+"""Smallest number of channels of a level inside of the neck."""
 
 
-def begin_small(module: nn.Module) -> None:
-    """Start every convolution inside of ``module`` by Xavier's law (gain 0.02), every norm's scale at N(1, 0.02)."""
+def init_small(module: nn.Module) -> None:
+    """Initialize all convolutions inside of ``module`` with Xavier normal (gain 0.02), BatchNorm's with N(1, 0.02).
+
+    Biases are initialized with zero.
+
+    Args:
+        module: a layer, or a module that holds some.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.xavier_normal_(layer.weight, gain=0.02)
@@ -26,74 +33,98 @@ def begin_small(module: nn.Module) -> None:
             nn.init.normal_(layer.weight, 1, 0.02)
 
 
-class ConvNormReLU(nn.Sequential):
-    """A convolution without bias, BatchNorm and ReLU; the size stays, or is divided by ``stride``."""
+class ConvBNReLU(nn.Sequential):
+    """A convolution without bias, BatchNorm and ReLU; the size stays, or is divided by ``stride``.
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> None:
-        padding = (kernel - stride) // 2
-        conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False)
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: side of the kernel.
+        stride: 1, or the same as ``kernel_size``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1) -> None:
+        padding = (kernel_size - stride) // 2
+        conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         super().__init__(conv, BatchNorm(out_channels), nn.ReLU())
 
 
 class Upsample(nn.Module):
-    """Brings a coarser map to the channels (1x1) and the size (bilinear) of a finer one."""
+    """Maps a coarser level to the channels (1x1 convolution) and the size (bilinear) of a finer one.
+
+    Args:
+        in_channels: channels of the coarser level.
+        out_channels: channels of the finer level.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.project = ConvNormReLU(in_channels, out_channels)
+        self.project = ConvBNReLU(in_channels, out_channels)
 
-    def forward(self, m: Tensor, like: Tensor) -> Tensor:
-        """Map ``m`` (N, in_channels, h, w) to (N, out_channels, H, W) of ``like``."""
-        return F.interpolate(self.project(m), size=like.shape[-2:], mode="bilinear")
+    def forward(self, m: Tensor, reference: Tensor) -> Tensor:
+        """Map ``m`` (N, in_channels, h, w) to (N, out_channels, H, W), the size of ``reference``."""
+        return F.interpolate(self.project(m), size=reference.shape[-2:], mode="bilinear")
 
 
 class Downsample(nn.Module):
-    """Brings a finer map to the channels and the size of a coarser one: ``stride`` x ``stride`` pixels make one."""
+    """Maps a finer level to the channels and the size of a coarser one, by a convolution as large as its stride.
+
+    Args:
+        in_channels: channels of the finer level.
+        out_channels: channels of the coarser level.
+        stride: stride and side of the kernel.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv = ConvNormReLU(in_channels, out_channels, stride, stride)
-        self.rest = stride - 1
+        self.conv = ConvBNReLU(in_channels, out_channels, stride, stride)
+        self.padding = stride - 1
 
-    def forward(self, m: Tensor, like: Tensor) -> Tensor:
-        """Map ``m`` (N, in_channels, h, w) to (N, out_channels, H, W) of ``like``."""
-        return crop_like(self.conv(F.pad(m, (0, self.rest, 0, self.rest))), like)
+    def forward(self, m: Tensor, reference: Tensor) -> Tensor:
+        """Map ``m`` (N, in_channels, H, W) to (N, out_channels, h, w), the size of ``reference``."""
+        return crop_like(self.conv(F.pad(m, (0, self.padding, 0, self.padding))), reference)
 
 
-class Keep(nn.Module):
-    """Leaves a map of the level itself as it is."""
+class SameLevel(nn.Module):
+    """Identity, used where ``Upsample`` or ``Downsample`` would map a level to itself."""
 
-    def forward(self, m: Tensor, like: Tensor) -> Tensor:
+    def forward(self, m: Tensor, reference: Tensor) -> Tensor:
         """Return ``m``."""
         return m
 
 
-class AdaptiveFusion(nn.Module):
-    """Joins maps of one size by weights of each pixel that sum to one (ASFF), then convolves them (3x3).
+class ASFF(nn.Module):
+    """Adaptively spatial feature fusion (ASFF; Liu et al., 2019, arXiv:1911.09516), followed by a 3x3 convolution.
+
+    Maps are added with weights that are predicted for each pixel and sum to one over the maps.
 
     Args:
-        channels: of the maps.
-        inputs: how many.
+        channels: channels of the maps.
+        inputs: number of maps.
         features: channels of each map that the weights are predicted from.
     """
 
     def __init__(self, channels: int, inputs: int, features: int = 8) -> None:
         super().__init__()
-        self.features = nn.ModuleList(ConvNormReLU(channels, features) for _ in range(inputs))
+        self.features = nn.ModuleList(ConvBNReLU(channels, features) for _ in range(inputs))
         self.weigh = nn.Conv2d(inputs * features, inputs, 1)
-        self.smooth = ConvNormReLU(channels, channels, 3)
+        self.smooth = ConvBNReLU(channels, channels, 3)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Join maps (N, C, H, W)."""
+        """Fuse maps (N, C, H, W) into one of the same shape."""
         features = [conv(m) for conv, m in zip(self.features, maps, strict=True)]
         weights = self.weigh(torch.cat(features, dim=1)).softmax(dim=1)  # (N, inputs, H, W)
-        # added one by one: stacked, channels_last maps would lose their layout
-        weighed = [weight * m for weight, m in zip(weights.split(1, dim=1), maps, strict=True)]
-        return self.smooth(reduce(torch.add, weighed))
+        # added one by one: stacking would change the memory format of channels_last maps
+        weighted = [weight * m for weight, m in zip(weights.split(1, dim=1), maps, strict=True)]
+        return self.smooth(reduce(torch.add, weighted))
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut past them, as in ResNet-18, but with biases."""
+    """ResNet's basic block, with biases: two 3x3 convolutions with BatchNorm and a shortcut.
+
+    Args:
+        channels: number of input and output channels.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -110,70 +141,76 @@ class ResidualBlock(nn.Module):
         return F.relu(m + self.convs(m))
 
 
-class StageLevel(nn.Module):
-    """Gives one level what all levels of a stage hold.
+class AFPNStageLevel(nn.Module):
+    """One output level of a stage: fuses all levels of the stage at the size of one of them.
 
     Args:
-        channels: of these levels, finest first.
-        target: which of them it is.
-        blocks: residual blocks behind the fusion.
+        channels: channels of the levels, finest first.
+        target: index of the output level.
+        blocks: number of residual blocks behind the fusion.
     """
 
     def __init__(self, channels: Sequence[int], target: int, blocks: int) -> None:
         super().__init__()
-        self.resize = nn.ModuleList(_between(channels, source, target) for source in range(len(channels)))
-        self.fuse = AdaptiveFusion(channels[target], len(channels))
+        self.resize = nn.ModuleList(_make_resize(channels, source, target) for source in range(len(channels)))
+        self.fuse = ASFF(channels[target], len(channels))
         self.blocks = nn.Sequential(*(ResidualBlock(channels[target]) for _ in range(blocks)))
 
-    def forward(self, levels: Sequence[Tensor], like: Tensor) -> Tensor:
-        """Join ``levels`` at the size of ``like``."""
-        return self.blocks(self.fuse([to(m, like) for to, m in zip(self.resize, levels, strict=True)]))
+    def forward(self, levels: Sequence[Tensor], reference: Tensor) -> Tensor:
+        """Fuse ``levels`` (N, channels[i], H, W), finest first, at the size of ``reference``."""
+        return self.blocks(self.fuse([resize(m, reference) for resize, m in zip(self.resize, levels, strict=True)]))
 
 
-class Stage(nn.Module):
-    """Gives each of the finest levels what all of them hold; coarser ones pass.
+class AFPNStage(nn.Module):
+    """One stage: fuses the finest levels with one another and leaves the coarser ones unchanged.
 
     Args:
-        channels: of these levels, finest first.
-        blocks: residual blocks behind each fusion.
+        channels: channels of the levels that are fused, finest first.
+        blocks: number of residual blocks behind each fusion.
     """
 
     def __init__(self, channels: Sequence[int], blocks: int) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(StageLevel(channels, target, blocks) for target in range(len(channels)))
+        self.levels = nn.ModuleList(AFPNStageLevel(channels, target, blocks) for target in range(len(channels)))
 
     def forward(self, levels: list[Tensor]) -> list[Tensor]:
-        """Return all levels, finest first."""
+        """Map all levels of the neck, finest first, to the same shapes."""
         count = len(self.levels)
-        joined = levels[:count]
-        return [*(level(joined, m) for level, m in zip(self.levels, joined, strict=True)), *levels[count:]]
+        fused = levels[:count]
+        return [*(level(fused, m) for level, m in zip(self.levels, fused, strict=True)), *levels[count:]]
 
 
-def _between(channels: Sequence[int], source: int, target: int) -> nn.Module:
+def _make_resize(channels: Sequence[int], source: int, target: int) -> nn.Module:
+    """Make the module that maps level ``source`` to the channels and the size of level ``target``."""
     if source == target:
-        return Keep()
+        return SameLevel()
     if source > target:
         return Upsample(channels[source], channels[target])
     return Downsample(channels[source], channels[target], stride=2 ** (target - source))
 
 
 class AFPN(Neck):
-    """Asymptotic Feature Pyramid Network: neighbours first, then levels further apart.
+    """Asymptotic Feature Pyramid Network: fuses the two finest levels first, then one more level at each stage.
 
-    Each map is reduced to an eighth of its channels. The first stage joins the two finest levels, each later one a
-    level more; after that every level is brought to ``out_channels``.
+    1x1 convolutions reduce each of the backbone's maps to an eighth of its channels. Behind the last stage a 1x1
+    convolution brings each level to ``out_channels``.
 
-    Convolutions begin small, by Xavier's law with gain 0.02, and BatchNorm's scales at N(1, 0.02), as in the authors'
-    code: the smaller the weights in front of a norm, the more a step turns them, and with so many norms a pyramid that
-    begins by Kaiming's law has hardly learned after hundreds of steps. Extra blocks have no norm and stay as they are.
+    Convolutions are initialized with Xavier normal (gain 0.02) and BatchNorm's scales with N(1, 0.02), as in the
+    authors' code. The smaller the weights before a norm, the larger is the relative change of an optimizer step: with
+    Kaiming uniform, a neck of so many norms has hardly learned anything after hundreds of steps. Extra blocks have no
+    norm, and their initialization is unchanged.
 
-    Differs from that code: biases begin at 0, and a level has at least 8 channels inside.
+    Differs from the authors' code: biases are initialized with zero, and a level has at least 8 channels inside of the
+    neck.
 
     Args:
         in_channels: channels of the backbone's maps, finest first.
-        out_channels: channels of every level that leaves.
-        extra_blocks: torchvision's ``ExtraFPNBlock``.
-        blocks: residual blocks of a level behind each stage.
+        out_channels: channels of every output level.
+        extra_blocks: torchvision's ``ExtraFPNBlock``, called with (levels, backbone maps, names); ``None`` for none.
+        blocks: number of residual blocks of a level behind each stage.
+
+    Raises:
+        UsageError: channels of fewer than two maps.
     """
 
     def __init__(
@@ -185,17 +222,15 @@ class AFPN(Neck):
         blocks: int = 4,
     ) -> None:
         check_channels(in_channels)
-        inside = [max(channels // 8, LEAST) for channels in in_channels]
-        laterals = [
-            nn.Sequential(ConvNormReLU(c, n), ConvNormReLU(n, n)) for c, n in zip(in_channels, inside, strict=True)
-        ]
+        hidden = [max(channels // 8, MIN_CHANNELS) for channels in in_channels]
+        laterals = [nn.Sequential(ConvBNReLU(c, n), ConvBNReLU(n, n)) for c, n in zip(in_channels, hidden, strict=True)]
         super().__init__(
             in_channels,
             out_channels,
             lateral=laterals,
-            smooth=[ConvNormReLU(n, out_channels) for n in inside],
-            top_down=nn.Sequential(*(Stage(inside[:count], blocks) for count in range(2, len(inside) + 1))),
+            smooth=[ConvBNReLU(n, out_channels) for n in hidden],
+            top_down=nn.Sequential(*(AFPNStage(hidden[:count], blocks) for count in range(2, len(hidden) + 1))),
             extra_blocks=extra_blocks,
         )
-        for part in (self.lateral, self.top, self.smooth, self.top_down):
-            begin_small(part)
+        for module in (self.lateral, self.top, self.smooth, self.top_down):
+            init_small(module)

@@ -1,4 +1,4 @@
-"""FaPN: levels that are selected by channel and aligned before they are joined (Huang et al., ICCV 2021)."""
+"""FaPN: Feature-aligned Pyramid Network (Huang et al., ICCV 2021, arXiv:2108.07058)."""
 
 from collections.abc import Sequence
 
@@ -8,32 +8,27 @@ from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from drfpn.necks.base import Neck, TopDownPath, check_channels, conv3x3, init_convs, init_zeros
-from drfpn.necks.fpn_dcn import convolve
+from drfpn.necks.base import Neck, TopDownPath, check_channels
+from drfpn.necks.layers.convs import conv3x3, init_convs, init_zeros
+from drfpn.necks.layers.dcn import predicted_deform_conv
+from drfpn.necks.layers.groups import check_groups
 from drfpn.ops import adaptive_average_pool, at_least_float32
-from drfpn.utils.errors import UserError
 
-POINTS = 9
-"""That a 3x3 convolution reads."""
-
-
-def check_groups(channels: int, groups: int) -> None:
-    """Raise a ``UserError`` where ``channels`` cannot be read in ``groups``."""
-    if channels % groups:
-        raise UserError(f"FaPN reads {groups} groups of channels, of which {channels} is no multiple.")
+KERNEL_POINTS = 9
+"""Number of sampling points of a 3x3 convolution."""
 
 
 class FeatureSelection(nn.Module):
-    r"""Weighs the channels of a backbone's map by their averages, then reduces it (FSM).
+    r"""Feature selection module (FSM): gates the channels of a backbone's map by their averages, then reduces them.
 
     .. math::
         \mathrm{reduce}(c + \sigma(\mathrm{gate}(\mathrm{GAP}(c))) \odot c)
 
-    Both are 1x1 convolutions without bias, norm or activation.
+    Both layers are 1x1 convolutions without bias, norm or activation.
 
     Args:
-        in_channels: of the map.
-        out_channels: of the result.
+        in_channels: channels of the backbone's map.
+        out_channels: channels of the output.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -48,94 +43,98 @@ class FeatureSelection(nn.Module):
 
 
 class FeatureAlignment(nn.Module):
-    r"""Adds a coarser map to a finer one, read where both say (FAM).
+    r"""Feature alignment module (FAM), FaPN's top-down step: adds the coarser map, aligned by a deformable convolution.
 
     .. math::
         f + \mathrm{ReLU}(\mathrm{DCN}(u, \mathrm{offset}(\mathrm{guide}([f, 2 u])))), \quad u = \mathrm{up}(c)
 
-    Convention: ``up`` is bilinear; DCN is a modulated deformable 3x3 convolution (DCNv2) whose channels are read in
-    groups, each at nine points of its own; offsets are (y, x), predicted in tenths of a pixel of the finer map,
-    where the authors' are in pixels: these were 400 pixels away after the first epoch of a small detector.
+    Convention: ``up`` is bilinear; DCN is a modulated deformable 3x3 convolution (DCNv2) whose channels are divided
+    into groups, each with its own nine sampling points; offsets are (y, x), predicted in tenths of a pixel of the
+    finer map. The authors predict pixels: with that, offsets reached 400 pixels after the first epoch of a small
+    detector.
 
-    Starting values: offsets begin at zero and the weights of all points at a half, sigmoid(0).
+    Offsets are initialized with zero and the modulation weights of all points with 1/2, sigmoid(0).
 
     Args:
         channels: width of both maps, a multiple of ``groups``.
-        groups: of channels.
+        groups: number of groups of channels.
 
     Raises:
-        UserError: channels that cannot be grouped.
+        UsageError: ``channels`` is not a multiple of ``groups``.
     """
 
     def __init__(self, channels: int, groups: int = 8) -> None:
         super().__init__()
-        check_groups(channels, groups)
-        self.counts = (2 * groups * POINTS, groups * POINTS)
+        check_groups(channels, groups, "FaPN")
+        self.split_sizes = (2 * groups * KERNEL_POINTS, groups * KERNEL_POINTS)
         self.guide = nn.Conv2d(2 * channels, channels, 1, bias=False)
-        self.offset = nn.Conv2d(channels, sum(self.counts), 3, padding=1)  # and the weights of the points
+        self.offset = nn.Conv2d(channels, sum(self.split_sizes), 3, padding=1)  # offsets and modulation weights
         self.align = DeformConv2d(channels, channels, 3, padding=1)
         init_convs(self.guide)
         nn.init.kaiming_uniform_(self.align.weight, a=1)
-        for zero in (self.align.bias, self.offset.weight, self.offset.bias):
-            nn.init.zeros_(zero)  # type: ignore[arg-type]  # a bias is typed as optional
+        for parameter in (self.align.bias, self.offset.weight, self.offset.bias):
+            nn.init.zeros_(parameter)  # type: ignore[arg-type]  # a bias is typed as optional
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Merge ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
+        """Fuse ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
         upsampled = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
-        found = at_least_float32(self.offset(self.guide(torch.cat([fine, 2 * upsampled], dim=1))))
-        offset, weight = found.split(self.counts, dim=1)
-        aligned = convolve(self.align, upsampled.to(found.dtype), offset, weight.sigmoid())
+        prediction = at_least_float32(self.offset(self.guide(torch.cat([fine, 2 * upsampled], dim=1))))
+        offset, weight = prediction.split(self.split_sizes, dim=1)
+        aligned = predicted_deform_conv(self.align, upsampled.to(prediction.dtype), offset, weight.sigmoid())
         return fine + F.relu(aligned).to(fine.dtype)
 
 
-class UnalignedAddition(nn.Module):
-    r"""FAM with all offsets at zero: what is left is a 3x3 convolution whose points are weighed at each pixel.
+class UnalignedAdd(nn.Module):
+    r"""FAM with all offsets at zero: a 3x3 convolution of the coarser map with modulation weights for each pixel.
 
     .. math::
         f + \mathrm{ReLU}(\mathrm{conv}_{3 \times 3}(u, \sigma(\mathrm{weight}(\mathrm{guide}([f, 2 u])))))
 
-    Equals :class:`FeatureAlignment` whose offsets are zero, and begins as it does.
+    It is equal to a :class:`FeatureAlignment` whose offsets are zero, and so to one at its initialization.
 
     Args:
         channels: width of both maps, a multiple of ``groups``.
-        groups: of channels.
+        groups: number of groups of channels.
 
     Raises:
-        UserError: channels that cannot be grouped.
+        UsageError: ``channels`` is not a multiple of ``groups``.
     """
 
     def __init__(self, channels: int, groups: int = 8) -> None:
         super().__init__()
-        check_groups(channels, groups)
+        check_groups(channels, groups, "FaPN")
         self.groups = groups
         self.guide = nn.Conv2d(2 * channels, channels, 1, bias=False)
-        self.weight = nn.Conv2d(channels, groups * POINTS, 3, padding=1)
+        self.weight = nn.Conv2d(channels, groups * KERNEL_POINTS, 3, padding=1)
         self.align = nn.Conv2d(channels, channels, 3, padding=1)
         init_convs(self.guide)
         init_convs(self.align)
         init_zeros(self.weight)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Merge ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
+        """Fuse ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
         upsampled = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear")
         weight = self.weight(self.guide(torch.cat([fine, 2 * upsampled], dim=1))).sigmoid()
-        points = F.unfold(upsampled, 3, padding=1).unflatten(1, (self.groups, -1, POINTS))
-        weighed = points * weight.flatten(2).unflatten(1, (-1, 1, POINTS))
-        aligned = self.align.weight.flatten(1) @ weighed.flatten(1, 3)
-        aligned = aligned.unflatten(2, fine.shape[-2:]) + self.align.bias[:, None, None]  # type: ignore[index]
-        return fine + F.relu(aligned)
+        points = F.unfold(upsampled, 3, padding=1).unflatten(1, (self.groups, -1, KERNEL_POINTS))
+        modulated = points * weight.flatten(2).unflatten(1, (-1, 1, KERNEL_POINTS))
+        convolved = self.align.weight.flatten(1) @ modulated.flatten(1, 3)
+        convolved = convolved.unflatten(2, fine.shape[-2:]) + self.align.bias[:, None, None]  # type: ignore[index]
+        return fine + F.relu(convolved)
 
 
 class FaPN(Neck):
-    """Feature-aligned Pyramid Network: FSM on each lateral, FAM on the way down.
+    """Feature-aligned Pyramid Network: FSM as laterals, FAM as the step of the top-down path.
 
-    As in its authors' code the coarsest level is a plain 1x1 convolution of C5 and has no 3x3 behind it.
+    As in the authors' code, the coarsest level is a 1x1 convolution of C5 and has no 3x3 convolution.
 
     Args:
         in_channels: channels of the backbone's maps, finest first.
-        out_channels: channels of every level that leaves, a multiple of 8.
-        extra_blocks: torchvision's ``ExtraFPNBlock``.
-        offsets: whether points move; ``False`` keeps them where a plain convolution reads (:class:`UnalignedAddition`).
+        out_channels: channels of every output level, a multiple of 8.
+        extra_blocks: torchvision's ``ExtraFPNBlock``, called with (levels, backbone maps, names); ``None`` for none.
+        offsets: whether sampling points move; ``False`` keeps them on the grid (:class:`UnalignedAdd`).
+
+    Raises:
+        UsageError: channels of fewer than two maps, or ``out_channels`` that is not a multiple of 8.
     """
 
     def __init__(
@@ -155,6 +154,6 @@ class FaPN(Neck):
             out_channels,
             lateral=[*(FeatureSelection(channels, out_channels) for channels in finer), top],
             smooth=[*(conv3x3(out_channels) for _ in finer), nn.Identity()],
-            top_down=TopDownPath([(FeatureAlignment if offsets else UnalignedAddition)(out_channels) for _ in finer]),
+            top_down=TopDownPath([(FeatureAlignment if offsets else UnalignedAdd)(out_channels) for _ in finer]),
             extra_blocks=extra_blocks,
         )

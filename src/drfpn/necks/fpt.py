@@ -1,32 +1,35 @@
-"""FPT: levels that attend to one another (Feature Pyramid Transformer; Zhang et al., ECCV 2020, arXiv:2007.09451)."""
+"""FPT: Feature Pyramid Transformer, attention within and between levels (Zhang et al., ECCV 2020, arXiv:2007.09451)."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from drfpn.necks.base import Neck, check_channels, init_convs
-from drfpn.utils.errors import UserError, did_you_mean
+from drfpn.necks.base import Neck, check_channels
+from drfpn.necks.layers.convs import init_convs
+from drfpn.necks.layers.norm import group_norm
+from drfpn.ops import crop_like, full_precision
+from drfpn.utils.choices import choose
+from drfpn.utils.errors import UsageError
 
-MIXTURES = 2
-"""Softmaxes that the self-transformer mixes."""
+NUM_SOFTMAXES = 2
+"""Number of softmaxes that the self-transformer mixes."""
 
 
-def tokens(m: Tensor) -> Tensor:
-    """Turn a map (N, C, H, W) into its pixels (N, HW, C), channels side by side as the fast kernels take them."""
+def flatten_map(m: Tensor) -> Tensor:
+    """Turn a map (N, C, H, W) into tokens (N, HW, C), contiguous as the fused attention kernels require."""
     return m.flatten(2).transpose(1, 2).contiguous()
 
 
-def as_map(x: Tensor, like: Tensor) -> Tensor:
-    """Turn pixels (N, HW, C) into a map of the height and width of ``like``."""
-    return x.transpose(1, 2).unflatten(2, like.shape[-2:])
+def unflatten_tokens(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Turn tokens (N, HW, C) into a map (N, C, H, W) of height and width ``size``."""
+    return x.transpose(1, 2).unflatten(2, tuple(size))
 
 
-def mixture_of_softmaxes(query: Tensor, key: Tensor, value: Tensor, shares: Tensor, scale: float) -> Tensor:
-    r"""Average values by several softmaxes, each over its own part of the channels.
+def mixture_of_softmaxes(query: Tensor, key: Tensor, value: Tensor, weights: Tensor, scale: float) -> Tensor:
+    r"""Compute attention by a mixture of softmaxes, each over its own group of channels of query and key.
 
     .. math::
         \sum_m \pi_m \, \mathrm{softmax}(s \, q_m k_m^T) \, v
@@ -35,93 +38,105 @@ def mixture_of_softmaxes(query: Tensor, key: Tensor, value: Tensor, shares: Tens
         query: (N, Q, C)
         key: (N, K, C)
         value: (N, K, C)
-        shares: (N, M), pi of each of M parts.
-        scale: s.
+        weights: mixture weights pi (N, M) of the M softmaxes.
+        scale: factor s of the logits.
 
     Returns:
         (N, Q, C)
     """
-    parts = shares.shape[1]
+    groups = weights.shape[1]
     width = value.shape[2]
-    split = [x.unflatten(2, (parts, -1)).transpose(1, 2) for x in (query, key)]  # (N, M, Q or K, C / M)
-    # the kernels that make no map of all pairs need queries as wide as values
-    q, k = (F.pad(x, (0, width - x.shape[-1])) for x in split)
-    each = F.scaled_dot_product_attention(q, k, value[:, None].expand(-1, parts, -1, -1), scale=scale)
-    return (shares[:, :, None, None].to(each.dtype) * each).sum(dim=1)
+    grouped = [x.unflatten(2, (groups, -1)).transpose(1, 2) for x in (query, key)]  # (N, M, Q or K, C / M)
+    # attention kernels that do not store the Q x K matrix need queries as wide as values
+    q, k = (F.pad(x, (0, width - x.shape[-1])) for x in grouped)
+    attended = F.scaled_dot_product_attention(q, k, value[:, None].expand(-1, groups, -1, -1), scale=scale)
+    return (weights[:, :, None, None].to(attended.dtype) * attended).sum(dim=1)
 
 
 def dot(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Average values (N, K, C), weighed by q k^T / K, of any sign: (N, Q, C) in time that is linear in Q and K."""
+    """Compute dot-product attention without softmax, q k^T v / K, in linear time.
+
+    Args:
+        query: (N, Q, C)
+        key: (N, K, C)
+        value: (N, K, C)
+
+    Returns:
+        (N, Q, C)
+    """
     return query @ (key.transpose(1, 2) @ (value / key.shape[1]))
 
 
 def euclidean(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Average values (N, K, C) by a softmax over minus the squared distance of query and key: (N, Q, C).
+    """Compute attention by a softmax over the negative squared Euclidean distances of queries and keys.
 
-    The square of the query is the same for all keys and drops out, so that 2 q k^T - |k|^2 is left: a scaled product
-    with one channel more. In float32, since the two terms nearly cancel.
+    The square of the query is the same for all keys and cancels in the softmax, which leaves 2 q k^T - |k|^2: a scaled
+    dot product with one more channel. It is computed in float32, since the two terms nearly cancel.
+
+    Args:
+        query: (N, Q, C)
+        key: (N, K, C)
+        value: (N, K, C)
+
+    Returns:
+        (N, Q, C)
     """
-    device = query.device.type
-    available = torch.amp.is_autocast_available(device)  # it is not where shapes alone are computed
-    with torch.autocast(device, enabled=False) if available else nullcontext():
+    with full_precision(query.device):
         q, k, v = query.float(), key.float(), value.float()
         q = torch.cat([2 * q, -torch.ones_like(q[..., :1])], dim=-1)
         k = torch.cat([k, k.square().sum(-1, keepdim=True)], dim=-1)
-        padding = -q.shape[-1] % 8  # widths that fast kernels take
+        padding = -q.shape[-1] % 8  # the fused kernels need widths that are multiples of 8
         q, k = F.pad(q, (0, padding)), F.pad(k, (0, padding))
-        wide = F.pad(v, (0, q.shape[-1] - v.shape[-1]))
-        mean = F.scaled_dot_product_attention(q[:, None], k[:, None], wide[:, None], scale=1.0)
-        return mean[:, 0, :, : v.shape[-1]].to(value.dtype)
+        v_padded = F.pad(v, (0, q.shape[-1] - v.shape[-1]))
+        attended = F.scaled_dot_product_attention(q[:, None], k[:, None], v_padded[:, None], scale=1.0)
+        return attended[:, 0, :, : v.shape[-1]].to(value.dtype)
 
 
 SIMILARITIES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"dot": dot, "euclidean": euclidean}
-"""How the grounding transformer averages, by name: (query, key, value) -> (N, Q, C)."""
-
-
-def norm(channels: int) -> nn.GroupNorm:
-    """Make GroupNorm of 8 channels a group, 32 groups for 256: it needs neither a batch nor more than one pixel."""
-    return nn.GroupNorm(max(1, channels // 8), channels)
+"""Attention functions of the grounding transformer by name: (query, key, value) -> (N, Q, C)."""
 
 
 class SelfTransformer(nn.Module):
-    """Attends to the level itself: each pixel asks, averages of 3x3 pixels at stride 2 answer (ST).
+    """Self-transformer (ST): attention within one level, with keys and values average-pooled 3x3 at stride 2.
 
-    Queries and keys share a convolution. Two softmaxes over halves of the channels are mixed by shares that the mean
-    query decides. The input is added at the end.
+    Queries and keys share a 1x1 convolution. Two softmaxes over halves of the channels are mixed with weights that are
+    predicted from the mean query. A shortcut adds the input.
 
     Args:
-        channels: of the level.
+        channels: width of the level.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.query_key = nn.Conv2d(channels, channels, 1)
         self.value = nn.Conv2d(channels, channels, 1)
-        self.shares = nn.Linear(channels, MIXTURES, bias=False)
-        self.out = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), norm(channels))
+        self.shares = nn.Linear(channels, NUM_SOFTMAXES, bias=False)  # mixture weights
+        self.out = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), group_norm(channels))
         init_convs(self)
-        nn.init.uniform_(self.shares.weight, -(MIXTURES**-0.5), MIXTURES**-0.5)
+        nn.init.uniform_(self.shares.weight, -(NUM_SOFTMAXES**-0.5), NUM_SOFTMAXES**-0.5)
         self.scale = channels**-0.5
 
     def forward(self, m: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape."""
-        asked = self.query_key(m)
-        shares = self.shares(asked.mean((2, 3))).softmax(dim=-1)
+        query = self.query_key(m)
+        weights = self.shares(query.mean((2, 3))).softmax(dim=-1)
         key, value = (
-            tokens(F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)) for x in (asked, self.value(m))
+            flatten_map(F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False))
+            for x in (query, self.value(m))
         )
-        mean = mixture_of_softmaxes(tokens(asked), key, value, shares, self.scale)
-        return m + self.out(as_map(mean, m))
+        attended = mixture_of_softmaxes(flatten_map(query), key, value, weights, self.scale)
+        return m + self.out(unflatten_tokens(attended, m.shape[-2:]))
 
 
 class GroundingTransformer(nn.Module):
-    """Brings what a coarser level holds to the pixels of a finer one that it resembles (GT).
+    """Grounding transformer (GT): attention from the pixels of a finer level to those of a coarser one.
 
-    The norm's scale begins at zero, so it begins silent and wakes with the first step.
+    The scale of the last norm is initialized with zero, so that the output is zero at the start and changes from the
+    first optimizer step on.
 
     Args:
-        channels: of both levels; half as many are compared.
-        similarity: (query, key, value) -> averages, as those of ``SIMILARITIES``.
+        channels: width of both levels; queries, keys and values have half as many channels.
+        similarity: (query, key, value) -> attended values, an entry of ``SIMILARITIES``.
     """
 
     def __init__(self, channels: int, similarity: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
@@ -130,49 +145,61 @@ class GroundingTransformer(nn.Module):
         self.query = nn.Conv2d(channels, channels // 2, 1)
         self.key = nn.Conv2d(channels, channels // 2, 1)
         self.value = nn.Conv2d(channels, channels // 2, 1)
-        last = norm(channels)
-        self.out = nn.Sequential(nn.Conv2d(channels // 2, channels, 1), last)
+        norm = group_norm(channels)
+        self.out = nn.Sequential(nn.Conv2d(channels // 2, channels, 1), norm)
         init_convs(self)
-        nn.init.zeros_(last.weight)
+        nn.init.zeros_(norm.weight)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Return (N, C, H, W) of ``fine`` from ``coarse`` (N, C, h, w)."""
-        mean = self.similarity(tokens(self.query(fine)), tokens(self.key(coarse)), tokens(self.value(coarse)))
-        return self.out(as_map(mean, fine))
+        """Return what ``fine`` (N, C, H, W) gathers from ``coarse`` (N, C, h, w), in the shape of ``fine``."""
+        query, key, value = self.query(fine), self.key(coarse), self.value(coarse)
+        attended = self.similarity(flatten_map(query), flatten_map(key), flatten_map(value))
+        return self.out(unflatten_tokens(attended, fine.shape[-2:]))
 
 
 class RenderingTransformer(nn.Module):
-    """Gives a coarser level the detail of a finer one, whose means weigh its channels (RT).
+    """Rendering transformer (RT): adds the detail of a finer level to a coarser one, whose channels it gates.
 
-    The finer level is averaged to twice the size of the coarser and passes a 3x3 convolution of stride 2.
+    The gates are predicted from the channel means of the finer level. The finer level is average-pooled to twice the
+    size of the coarser one and passes a 3x3 convolution of stride 2.
 
     Args:
-        channels: of both levels.
+        channels: width of both levels.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.gate = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), norm(channels), nn.ReLU())
-        self.refine = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), norm(channels))
-        self.down = nn.Sequential(nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False), norm(channels))
+        self.gate = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), group_norm(channels), nn.ReLU())
+        self.refine = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), group_norm(channels))
+        self.down = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False), group_norm(channels)
+        )
         init_convs(self)
 
-    def forward(self, coarse: Tensor, fine: Tensor, octaves: int) -> Tensor:
-        """Return (N, C, h, w) of ``coarse`` from ``fine`` (N, C, H, W), which is 2 to the ``octaves`` larger."""
+    def forward(self, coarse: Tensor, fine: Tensor, stride: int) -> Tensor:
+        """Fuse a finer level into a coarser one.
+
+        Args:
+            coarse: (N, C, h, w).
+            fine: (N, C, H, W).
+            stride: pixels of ``fine`` for one of ``coarse``: 2, 4 or 8.
+
+        Returns:
+            (N, C, h, w).
+        """
         gate = self.gate(fine.mean((2, 3), keepdim=True))
-        if octaves > 1:
-            fine = F.avg_pool2d(fine, 2 ** (octaves - 1), ceil_mode=True)
-        detail = self.down(fine)[..., : coarse.shape[-2], : coarse.shape[-1]]
-        return F.relu(gate * self.refine(coarse) + detail)
+        if stride > 2:
+            fine = F.avg_pool2d(fine, stride // 2, ceil_mode=True)
+        return F.relu(gate * self.refine(coarse) + crop_like(self.down(fine), coarse))
 
 
 class FPTPath(nn.Module):
-    """Joins each level with what its self-transformer and those from all other levels give.
+    """Concatenates each level with its self-transformer and its transformers from all other levels (3x3 convolution).
 
     Args:
-        channels: of each level.
-        levels: how many.
-        similarity: of the grounding transformers.
+        channels: width of the levels.
+        levels: number of levels.
+        similarity: attention function of the grounding transformers.
     """
 
     def __init__(self, channels: int, levels: int, similarity: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
@@ -192,48 +219,50 @@ class FPTPath(nn.Module):
         init_convs(self.merge)
 
     def forward(self, p: list[Tensor]) -> list[Tensor]:
-        """Turn the levels, finest first, into new ones of the same sizes."""
+        """Map the levels (N, C, H, W), finest first, to the same shapes."""
         return [
-            merge(torch.cat([own(p[i]), *self._from_others(i, p), p[i]], dim=1))
-            for i, (own, merge) in enumerate(zip(self.own, self.merge, strict=True))
+            merge(torch.cat([self_transformer(p[i]), *self._cross_level(i, p), p[i]], dim=1))
+            for i, (self_transformer, merge) in enumerate(zip(self.own, self.merge, strict=True))
         ]
 
-    def _from_others(self, i: int, p: list[Tensor]) -> list[Tensor]:
+    def _cross_level(self, i: int, p: list[Tensor]) -> list[Tensor]:
+        """Return the outputs of the rendering and grounding transformers of level ``i``."""
         return [
-            module(p[i], p[int(j)], i - int(j)) if int(j) < i else module(p[i], p[int(j)])
-            for j, module in self.others[i].items()  # type: ignore[operator]  # a ModuleDict
+            transformer(p[i], p[int(j)], 2 ** (i - int(j))) if int(j) < i else transformer(p[i], p[int(j)])
+            for j, transformer in self.others[i].items()  # type: ignore[operator]  # a ModuleDict
         ]
 
 
 class FPT(Neck):
-    """Feature Pyramid Transformer: every level attends to itself and to all others; there is no path of steps.
+    """Feature Pyramid Transformer: every level attends to itself and to all other levels.
 
-    A 1x1 convolution brings the backbone's maps to one width. A level is then the 3x3 convolution of all these, one
-    beside the other: what its self-transformer (ST) gives, a rendering transformer (RT) for each finer level, a
-    grounding transformer (GT) for each coarser level, and itself. No transformer shares its weights.
+    A 1x1 convolution brings the backbone's maps to one width. Each output level is a 3x3 convolution of the
+    concatenation of the level itself, its self-transformer (ST), a rendering transformer (RT) for each finer level and
+    a grounding transformer (GT) for each coarser level. The transformers do not share weights.
 
-    The authors' code does not run as it is, so this is made from the paper, with the sizes of their layers. Where the
-    two leave something open or do not work:
+    The authors' code does not run as published, so this is written from the paper, with the layer sizes of the code.
+    Decisions where the two are incomplete or do not work:
 
-    - GT: the paper compares by minus the squared distance and a softmax (``"euclidean"``), the code by the product
-      over the number of keys (``"dot"``, the default: on large images a hundredth of the work). Without the mixture
-      of softmaxes, which the code has in ST alone, and without the window of the paper's locality constraint.
-    - ST: keys and values are averages at stride 2, and there is no dropout.
-    - RT to a level two or three octaves coarser: averaged to twice its size, then one convolution of stride 2.
-    - GroupNorm in place of BatchNorm everywhere: RT normalises one pixel.
-    - Layers of the code that nothing reads are left out.
+    - GT: the paper uses a softmax over negative squared distances (``"euclidean"``), the code the dot product divided
+      by the number of keys (``"dot"``, the default: a hundredth of the computation on large images). There is no
+      mixture of softmaxes, which the code has in ST only, and no window for the paper's locality constraint.
+    - ST: keys and values are average-pooled at stride 2, and there is no dropout.
+    - RT to a level 4 or 8 times coarser: average pooling to twice its size, then one convolution of stride 2.
+    - GroupNorm instead of BatchNorm everywhere, since RT normalizes a single pixel.
+    - Layers of the code whose output is not used are left out.
 
-    No map of all pairs of pixels is made: softmaxes are ``scaled_dot_product_attention``, products are taken in the
-    order that is linear. The time of ST is quadratic in the size of the image all the same.
+    The matrix of all pairs of pixels is never stored: softmaxes are computed by ``scaled_dot_product_attention``, dot
+    products in the order that takes linear time. The time of ST is quadratic in the number of pixels.
 
     Args:
         in_channels: channels of the backbone's maps, finest first.
-        out_channels: channels of every level that leaves, a multiple of 16.
-        extra_blocks: torchvision's ``ExtraFPNBlock``.
-        similarity: of GT, a name of ``SIMILARITIES``.
+        out_channels: channels of every output level, a multiple of 16.
+        extra_blocks: torchvision's ``ExtraFPNBlock``, called with (levels, backbone maps, names); ``None`` for none.
+        similarity: attention function of GT, a key of ``SIMILARITIES``.
 
     Raises:
-        UserError: a width that is no multiple of 16, or an unknown similarity.
+        UsageError: channels of fewer than two maps, ``out_channels`` that is not a multiple of 16, or an unknown
+            similarity.
     """
 
     def __init__(
@@ -246,12 +275,8 @@ class FPT(Neck):
     ) -> None:
         check_channels(in_channels)
         if out_channels < 16 or out_channels % 16:
-            raise UserError(f"The width of FPT must be a multiple of 16, not {out_channels}.")
-        if similarity not in SIMILARITIES:
-            raise UserError(
-                f"similarity must be one of {', '.join(SIMILARITIES)}, not {similarity!r}."
-                f"{did_you_mean(str(similarity), SIMILARITIES)}"
-            )
+            raise UsageError(f"`out_channels` of FPT must be a multiple of 16, not {out_channels}.")
+        attention = choose("similarity", similarity, SIMILARITIES)
         laterals = nn.ModuleList(nn.Conv2d(channels, out_channels, 1) for channels in in_channels)
         init_convs(laterals)
         super().__init__(
@@ -259,6 +284,6 @@ class FPT(Neck):
             out_channels,
             lateral=list(laterals),
             smooth=[nn.Identity() for _ in in_channels],
-            top_down=FPTPath(out_channels, len(in_channels), SIMILARITIES[similarity]),
+            top_down=FPTPath(out_channels, len(in_channels), attention),
             extra_blocks=extra_blocks,
         )

@@ -1,4 +1,4 @@
-"""FreqFusion: maps that are joined by frequency (Chen et al., IEEE TPAMI 2024, arXiv:2408.12879)."""
+"""FreqFusion: frequency-aware fusion of neighboring levels (Chen et al., IEEE TPAMI 2024, arXiv:2408.12879)."""
 
 import math
 from collections.abc import Sequence
@@ -8,52 +8,75 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from drfpn.necks.base import StepNeck, init_convs, pad_or_crop
-from drfpn.necks.carafe import reassemble, weighted_sum
-from drfpn.necks.dysample import sample_groups
-from drfpn.ops import at_least_float32
-from drfpn.utils.errors import UserError
+from drfpn.necks.base import StepNeck
+from drfpn.necks.layers.convs import init_convs
+from drfpn.necks.layers.groups import check_groups
+from drfpn.necks.layers.upsamplers import filter_per_pixel, reassemble, sample_groups
+from drfpn.ops import at_least_float32, pad_or_crop
 
-NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
+NEIGHBORS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
 DILATION = 2
-"""Distance of the neighbours that a pixel is compared with, pixels."""
+"""Distance in pixels of the neighbors that a pixel is compared with."""
 
 
 def similarity(m: Tensor) -> Tensor:
-    """Return the cosine between each pixel of ``m`` (N, C, H, W) and its eight neighbours: (N, 8, H, W), 0 outside."""
-    unit = F.normalize(at_least_float32(m), dim=1, eps=1e-2)  # a pixel of a normalised map has a length near sqrt(C)
+    """Compute the cosine similarity of each pixel with its eight neighbors at a distance of ``DILATION``.
+
+    Args:
+        m: (N, C, H, W).
+
+    Returns:
+        (N, 8, H, W), 0 where the neighbor is outside of the map.
+    """
+    unit = F.normalize(at_least_float32(m), dim=1, eps=1e-2)  # a pixel of a normalized map has a norm near sqrt(C)
     height, width = m.shape[-2:]
     padded = F.pad(unit, (DILATION,) * 4)
     cosines = []
-    for dy, dx in NEIGHBOURS:
+    for dy, dx in NEIGHBORS:
         y, x = DILATION * (1 + dy), DILATION * (1 + dx)
         cosines.append((unit * padded[..., y : y + height, x : x + width]).sum(dim=1))
     return torch.stack(cosines, dim=1).to(m.dtype)
 
 
-def blur(m: Tensor, kernels: Tensor) -> Tensor:
-    """Average ``m`` (N, C, H, W) by a kernel for each pixel (N, K * K, H, W); the border repeats."""
-    border = math.isqrt(kernels.shape[1]) // 2
-    padded = F.pad(m.to(kernels.dtype), (border,) * 4, mode="replicate")
-    return weighted_sum(padded, kernels[:, :, None])[:, :, 0].to(m.dtype)
+def low_pass(m: Tensor, kernels: Tensor) -> Tensor:
+    """Filter a map with low-pass kernels that differ from pixel to pixel.
+
+    Args:
+        m: (N, C, H, W); the border is repeated.
+        kernels: (N, K * K, H, W).
+
+    Returns:
+        (N, C, H, W).
+    """
+    padding = math.isqrt(kernels.shape[1]) // 2
+    padded = F.pad(m.to(kernels.dtype), (padding,) * 4, mode="replicate")
+    return filter_per_pixel(padded, kernels[:, :, None])[:, :, 0].to(m.dtype)
 
 
 def sharpen(m: Tensor, kernels: Tensor) -> Tensor:
-    """Add to ``m`` (N, C, H, W) what blurring it takes away."""
-    return m + (m - blur(m, kernels))
+    """Add to ``m`` (N, C, H, W) its high frequencies, ``m - low_pass(m, kernels)``."""
+    return m + (m - low_pass(m, kernels))
 
 
 def upsample(m: Tensor, kernels: Tensor) -> Tensor:
-    """Upsample ``m`` (N, C, h, w) by a kernel for each new pixel (N, K * K, H, W): (N, C, H, W)."""
+    """Upsample a map by CARAFE's reassembly to the size of its kernels.
+
+    Args:
+        m: (N, C, h, w).
+        kernels: (N, K * K, H, W), one for each output pixel; H and W are 2 h and 2 w, or one pixel more or less.
+
+    Returns:
+        (N, C, H, W).
+    """
     height, width = m.shape[-2:]
     return pad_or_crop(reassemble(m, pad_or_crop(kernels, (2 * height, 2 * width))), kernels.shape[-2:])
 
 
-class Kernels(nn.Module):
-    """Predicts kernels: a 3x3 convolution, a softmax, a Hamming window, a sum of one.
+class KernelPredictor(nn.Module):
+    """Predicts a low-pass kernel for each pixel: 3x3 convolution, softmax, Hamming window, normalization to sum one.
 
     Args:
-        channels: of the map that they are predicted from.
+        channels: channels of the map that the kernels are predicted from.
         size: side of a kernel, odd.
     """
 
@@ -67,27 +90,27 @@ class Kernels(nn.Module):
         window = torch.hamming_window(size, periodic=False)
         self.register_buffer("window", torch.outer(window, window).reshape(-1, 1, 1), persistent=False)
 
-    def normalise(self, encoded: Tensor) -> Tensor:
-        """Make kernels (N, K * K, H, W) of predictions of the same shape."""
-        weights = at_least_float32(encoded).softmax(dim=1) * self.window
+    def normalize(self, logits: Tensor) -> Tensor:
+        """Turn logits (N, K * K, H, W) into kernels of the same shape."""
+        weights = at_least_float32(logits).softmax(dim=1) * self.window
         return weights / weights.sum(dim=1, keepdim=True)
 
 
 class GuidedResampling(nn.Module):
-    """Reads a map at learned positions near its own pixels, guided by what resembles its neighbours.
+    """Samples a map at predicted positions near its own pixels (FreqFusion's offset generator).
 
-    Each of the two reduced maps is normalised (GroupNorm) and joined with its :func:`similarity`; 3x3 convolutions
-    predict offsets and their scopes from both, those of the coarse map for four pixels at once; they are added.
-    Channels are read in groups, each at positions of its own.
+    Each of two compressed maps is normalized (GroupNorm) and concatenated with its :func:`similarity`. 3x3 convolutions
+    predict offsets and their scope factors from both, those of the coarse map for four output pixels at once, and the
+    two predictions are added. Channels are divided into groups, each with its own offsets.
 
     Args:
-        channels: of the reduced maps.
-        groups: of channels of the map that is read.
+        channels: channels of the compressed maps.
+        groups: groups of channels of the map that is sampled.
     """
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        features, offsets = channels + len(NEIGHBOURS), 2 * groups
+        features, offsets = channels + len(NEIGHBORS), 2 * groups
         self.norm_fine, self.norm_coarse = nn.GroupNorm(8, channels), nn.GroupNorm(8, channels)
         self.offset_fine = nn.Conv2d(features, offsets, 3, padding=1)
         self.offset_coarse = nn.Conv2d(features, 4 * offsets, 3, padding=1)
@@ -103,7 +126,16 @@ class GuidedResampling(nn.Module):
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, m: Tensor, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Read ``m`` (N, C, H, W), guided by the reduced maps (N, channels, H, W) and (N, channels, h, w)."""
+        """Sample a map at positions predicted from two compressed maps.
+
+        Args:
+            m: (N, C, H, W).
+            fine: compressed fine map (N, channels, H, W).
+            coarse: compressed coarse map (N, channels, h, w).
+
+        Returns:
+            (N, C, H, W).
+        """
         fine, coarse = self.norm_fine(fine), self.norm_coarse(coarse)
         fine = torch.cat([fine, similarity(fine)], dim=1)
         coarse = torch.cat([coarse, similarity(coarse)], dim=1)
@@ -114,58 +146,63 @@ class GuidedResampling(nn.Module):
 
 
 class FrequencyAwareAdd(nn.Module):
-    """Adds a coarser map to a finer one: smoothed, moved, and the finer one sharpened.
+    """FreqFusion's top-down step: low-pass upsampling and resampling of the coarser map, sharpening of the finer one.
 
-    1. Both maps are reduced (1x1) to ``compressed`` channels.
-    2. A first 3x3 kernel, predicted from the reduced fine map alone, sharpens that map: m + (m - blur(m)).
-    3. A first 5x5 kernel, predicted from the sharpened one alone, upsamples what the same convolutions predict from
-       the reduced coarse map. Both predictions are added: they give the kernels that follow.
-    4. The coarse map is upsampled by its 5x5 kernels as CARAFE does (low-pass), the fine one sharpened by its 3x3
-       kernels (high-pass).
-    5. The upsampled map is read at moved positions (:class:`GuidedResampling`) and added.
+    1. Both maps are compressed (1x1 convolution) to ``compressed`` channels.
+    2. Initial 3x3 kernels, predicted from the compressed fine map alone, sharpen that map: m + (m - low_pass(m)).
+    3. Initial 5x5 kernels, predicted from the sharpened map alone, upsample the logits that the same convolutions
+       predict from the compressed coarse map. The logits of both maps are added and give the final kernels.
+    4. The coarse map is upsampled with the final 5x5 kernels as in CARAFE (adaptive low-pass filter), the fine map is
+       sharpened with the final 3x3 kernels (adaptive high-pass filter).
+    5. The upsampled map is sampled at predicted positions (:class:`GuidedResampling`) and added.
 
-    Written from published descriptions, not from the authors' code, which has no licence. Chosen here: one
-    convolution for each kind of kernel, shared by both maps and both passes; GroupNorm of 8 groups; offsets in pixels
-    of the finer map, scaled by a sigmoid, 1/2 at the start; beyond a map zeros lie for CARAFE and the similarities,
-    while the border repeats for all else. The number of parameters is the authors'.
+    Written from published descriptions, not from the authors' code, which has no license. Decisions: one convolution
+    for each kernel size, shared by both maps and both passes; GroupNorm of 8 groups; offsets in pixels of the finer
+    map, scaled by a sigmoid that is 1/2 at the start; zero padding for CARAFE and the similarities, repeated borders
+    everywhere else. The number of parameters is that of the authors' code.
 
-    Starting values: as those of CARAFE and DySample: kernels begin as their Hamming window, positions at the pixels.
+    Initialized as CARAFE and DySample: kernels start as their Hamming window, positions at the pixel centers.
 
     Args:
         channels: width of both maps, a multiple of ``groups``.
-        compressed: channels that all is predicted from.
-        groups: of channels that move together.
+        compressed: channels that kernels and offsets are predicted from.
+        groups: groups of channels, each with its own offsets.
 
     Raises:
-        UserError: channels that cannot be grouped.
+        UsageError: ``channels`` is not a multiple of ``groups``.
     """
 
     def __init__(self, channels: int, compressed: int = 64, groups: int = 4) -> None:
         super().__init__()
-        if channels % groups:
-            raise UserError(f"FreqFusion moves {groups} groups of channels, of which {channels} is no multiple.")
+        check_groups(channels, groups, "FreqFusion")
         self.compress_fine = nn.Conv2d(channels, compressed, 1)
         self.compress_coarse = nn.Conv2d(channels, compressed, 1)
         init_convs(self)
-        self.low = Kernels(compressed, 5)
-        self.high = Kernels(compressed, 3)
+        self.low = KernelPredictor(compressed, 5)
+        self.high = KernelPredictor(compressed, 3)
         self.resample = GuidedResampling(compressed, groups)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Merge ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
+        """Fuse ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
         guide, coarse_guide = self.compress_fine(fine), self.compress_coarse(coarse)
-        guide = sharpen(guide, self.high.normalise(self.high.encode(guide)))
+        guide = sharpen(guide, self.high.normalize(self.high.encode(guide)))
         low, high = self.low.encode(guide), self.high.encode(guide)
-        first = self.low.normalise(low)
-        low = self.low.normalise(low + upsample(self.low.encode(coarse_guide), first))
-        high = self.high.normalise(high + upsample(self.high.encode(coarse_guide), first))
+        initial = self.low.normalize(low)
+        low = self.low.normalize(low + upsample(self.low.encode(coarse_guide), initial))
+        high = self.high.normalize(high + upsample(self.high.encode(coarse_guide), initial))
         return sharpen(fine, high) + self.resample(upsample(coarse, low), guide, coarse_guide)
 
 
 class FreqFusion(StepNeck):
-    """FPN whose levels are joined by frequency; see :class:`FrequencyAwareAdd`.
+    """FPN whose top-down step is :class:`FrequencyAwareAdd`.
 
-    Args: as :class:`drfpn.FPN`; ``out_channels`` must be a multiple of 4.
+    Args:
+        in_channels: channels of the backbone's maps, finest first.
+        out_channels: channels of every output level, a multiple of 4.
+        extra_blocks: torchvision's ``ExtraFPNBlock``, called with (levels, backbone maps, names); ``None`` for none.
+
+    Raises:
+        UsageError: channels of fewer than two maps, or ``out_channels`` that is not a multiple of 4.
     """
 
     def __init__(

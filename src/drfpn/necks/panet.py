@@ -1,25 +1,22 @@
-"""PANet's pyramid as its paper and its authors' code have it (Liu et al., CVPR 2018, arXiv:1803.01534)."""
+"""PANet: the Path Aggregation Network of its authors, with GroupNorm (Liu et al., CVPR 2018, arXiv:1803.01534)."""
 
-import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from drfpn.necks.base import StepNeck, conv3x3, crop_like, init_convs
-from drfpn.necks.fpn import NearestAdd
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Make a GroupNorm of groups of 8 channels, which are 32 groups of 256; of larger ones where 8 does not divide."""
-    return nn.GroupNorm(math.gcd(max(1, channels // 8), channels), channels)
+from drfpn.necks.base import StepNeck
+from drfpn.necks.layers.convs import conv3x3, init_convs
+from drfpn.necks.layers.fusion import NearestAdd
+from drfpn.necks.layers.norm import group_norm
+from drfpn.ops import crop_like
 
 
 class AugmentationStep(nn.Module):
-    """PANet's bottom-up step: the finer map through a 3x3 of stride 2, plus the coarser one, through another 3x3.
+    """Step of PANet's bottom-up path augmentation: ``conv3x3(coarse + conv3x3(fine, stride=2))``.
 
-    GroupNorm and ReLU follow both.
+    GroupNorm and ReLU follow both convolutions.
 
     Args:
         channels: width of both maps.
@@ -34,16 +31,16 @@ class AugmentationStep(nn.Module):
         init_convs(self)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Merge ``fine`` (N, C, H, W) into ``coarse`` (N, C, h, w)."""
+        """Fuse ``fine`` (N, C, H, W) into ``coarse`` (N, C, h, w)."""
         down = F.relu(self.down_norm(crop_like(self.down(fine), coarse)))
         return F.relu(self.smooth_norm(self.smooth(coarse + down)))
 
 
 class AugmentationPath(nn.Module):
-    """Hands content from the finest level to the coarsest; each step sees the finer level as it leaves.
+    """PANet's bottom-up path augmentation; each step reads the finer output level.
 
     Args:
-        steps: ``steps[i]`` joins level i with i + 1.
+        steps: modules (fine, coarse) -> fused coarse map; ``steps[i]`` fuses level i with level i + 1.
     """
 
     def __init__(self, steps: Sequence[nn.Module]) -> None:
@@ -51,7 +48,7 @@ class AugmentationPath(nn.Module):
         self.steps = nn.ModuleList(steps)
 
     def forward(self, p: list[Tensor]) -> list[Tensor]:
-        """Return N2.. from P2..; the finest stays as it is."""
+        """Return N2.. from P2.. (N, C, H, W), both finest first; N2 is P2."""
         n = p[:1]
         for step, coarse in zip(self.steps, p[1:], strict=True):
             n.append(step(n[-1], coarse))
@@ -59,12 +56,19 @@ class AugmentationPath(nn.Module):
 
 
 class PANet(StepNeck):
-    """Path Aggregation Network with GroupNorm and ReLU, whose refined levels go on upwards.
+    """Path Aggregation Network: FPN and a bottom-up path with GroupNorm and ReLU, as in the authors' code.
 
-    :class:`drfpn.PAFPN`, mmdetection's form, has neither and hands on levels before their 3x3. PANet's heads, which
-    pool each region from all levels, are not part of it, and FPN's own convolutions have no norm here.
+    :class:`drfpn.PAFPN` is mmdetection's form: it has no norm and no ReLU, and each of its steps reads the finer level
+    before the 3x3 convolution. PANet's adaptive feature pooling, a part of its heads, is not included, and the
+    convolutions of FPN have no norm.
 
-    Args: as :class:`drfpn.FPN`.
+    Args:
+        in_channels: channels of the backbone's maps, finest first.
+        out_channels: channels of every output level.
+        extra_blocks: torchvision's ``ExtraFPNBlock``, called with (levels, backbone maps, names); ``None`` for none.
+
+    Raises:
+        UsageError: channels of fewer than two maps.
     """
 
     def __init__(

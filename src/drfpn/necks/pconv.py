@@ -1,4 +1,4 @@
-"""StepNeck convolutions: PConv and SEPC (Wang et al., CVPR 2020, arXiv:2005.03101)."""
+"""PConv and SEPC: FPN with scale-equalizing pyramid convolutions (Wang et al., CVPR 2020, arXiv:2005.03101)."""
 
 from collections.abc import Sequence
 
@@ -7,22 +7,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from drfpn.necks.base import StepNeck, crop_like
-from drfpn.necks.fpn import NearestAdd
-from drfpn.necks.fpn_dcn import convolve
-from drfpn.ops import at_least_float32, full_precision, upsample_corners
-from drfpn.utils.errors import UserError
+from drfpn.necks.base import StepNeck
+from drfpn.necks.layers.dcn import predicted_deform_conv
+from drfpn.necks.layers.fusion import NearestAdd
+from drfpn.ops import at_least_float32, crop_like, full_precision, upsample_corners
+from drfpn.utils.errors import UsageError
 
 
 class LevelConv(nn.Conv2d):
     """A 3x3 convolution that all levels share.
 
-    Starting values: N(0, 0.01) at 256 channels, as in the release; wider by the root at fewer channels, or a narrow
-    pyramid would hand on a thousandth of what it was given.
+    Weights are initialized with N(0, 0.01) at 256 channels, as in the authors' code. At C channels the standard
+    deviation is larger by sqrt(256 / C): a narrow neck would otherwise output a thousandth of its input.
 
     Args:
-        channels: of the map that comes in and of the one that leaves.
-        stride: 2 where the result is of the next coarser level.
+        channels: number of input and output channels.
+        stride: 2 to map a level to the size of the next coarser one.
     """
 
     def __init__(self, channels: int, stride: int = 1) -> None:
@@ -30,38 +30,52 @@ class LevelConv(nn.Conv2d):
         nn.init.normal_(self.weight, std=0.01 * (256 / channels) ** 0.5)
         nn.init.zeros_(self.bias)  # type: ignore[arg-type]  # typed as optional
 
-    def at(self, level: int, m: Tensor) -> Tensor:
-        """Map ``m`` (N, C, H, W) to what is added to a level, by its index, 0 the finest."""
+    def forward_level(self, m: Tensor, level: int) -> Tensor:
+        """Convolve a map for an output level.
+
+        Args:
+            m: (N, C, H, W).
+            level: index of the output level, 0 for the finest.
+        """
         return self(m)
 
 
 class DeformableLevelConv(LevelConv):
-    """The same, but above the finest level each of the nine points is read where it learns to (DCN).
+    """A ``LevelConv`` that is deformable (DCN) for all output levels but the finest.
 
-    So coarser levels may see as much as finer ones. The offsets begin at zero: it begins as ``LevelConv``. They are
-    predicted in tenths of a pixel, the authors' in pixels; see :func:`drfpn.necks.fpn_dcn.convolve`.
+    Offsets are initialized with zero, so that it starts as a ``LevelConv``. They are predicted in tenths of a pixel,
+    the authors' in pixels; see :func:`drfpn.necks.layers.dcn.predicted_deform_conv`.
+
+    Args:
+        channels: number of input and output channels.
+        stride: 2 to map a level to the size of the next coarser one.
     """
 
     def __init__(self, channels: int, stride: int = 1) -> None:
         super().__init__(channels, stride)
-        self.offset = nn.Conv2d(channels, 2 * 9, 3, stride=stride, padding=1)  # (y, x) of each point
+        self.offset = nn.Conv2d(channels, 2 * 9, 3, stride=stride, padding=1)  # (y, x) of each sampling point
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)  # type: ignore[arg-type]
 
-    def at(self, level: int, m: Tensor) -> Tensor:
-        """Map ``m`` (N, C, H, W) to what is added to a level, by its index, 0 the finest."""
+    def forward_level(self, m: Tensor, level: int) -> Tensor:
+        """Convolve a map for an output level.
+
+        Args:
+            m: (N, C, H, W).
+            level: index of the output level, 0 for the finest.
+        """
         if level == 0:
             return self(m)
-        m = at_least_float32(m)  # half precision would move the points
+        m = at_least_float32(m)  # half precision would move the sampling points
         with full_precision(m.device):
-            return convolve(self, m, self.offset(m))
+            return predicted_deform_conv(self, m, self.offset(m))
 
 
-class JointBatchNorm(nn.BatchNorm2d):
-    """BatchNorm with statistics over all levels at once (integrated BatchNorm)."""
+class IntegratedBatchNorm(nn.BatchNorm2d):
+    """Integrated BatchNorm (iBN): statistics are computed over all levels at once."""
 
     def forward(self, levels: list[Tensor]) -> list[Tensor]:  # type: ignore[override]
-        """Normalise levels (N, C, H, W)."""
+        """Normalize levels (N, C, H, W)."""
         sizes = [m.shape[-2:] for m in levels]
         joined = super().forward(torch.cat([m.flatten(2) for m in levels], dim=2)[:, :, None])
         parts = joined[:, :, 0].split([height * width for height, width in sizes], dim=2)
@@ -73,15 +87,16 @@ def _conv(channels: int, stride: int, deformable: bool) -> LevelConv:
 
 
 class PyramidConv(nn.Module):
-    """A convolution over space and levels (PConv): each level sees itself and both its neighbours, then ReLU.
+    """Pyramid convolution (PConv): a convolution over space and scale, which reads each level and both its neighbors.
 
-    Three kernels, shared by all levels: of the finer neighbour with stride 2, of the level, of the coarser neighbour,
-    whose result is upsampled bilinearly (corners aligned, as in the release).
+    It has three kernels, shared by all levels: one for the finer neighbor, with stride 2; one for the level; one for
+    the coarser neighbor, whose result is upsampled bilinearly (corners aligned, as in the authors' code). ReLU follows
+    their sum.
 
     Args:
         channels: width of the levels.
-        norm: BatchNorm over all levels before the ReLU.
-        deformable: above the finest level.
+        norm: whether an integrated BatchNorm precedes the ReLU.
+        deformable: whether the kernels are deformable for all levels but the finest.
     """
 
     def __init__(self, channels: int, *, norm: bool = False, deformable: bool = False) -> None:
@@ -89,53 +104,56 @@ class PyramidConv(nn.Module):
         self.finer = _conv(channels, 2, deformable)
         self.same = _conv(channels, 1, deformable)
         self.coarser = _conv(channels, 1, deformable)
-        self.norm = JointBatchNorm(channels) if norm else nn.Identity()
+        self.norm = IntegratedBatchNorm(channels) if norm else nn.Identity()
 
     def forward(self, levels: list[Tensor]) -> list[Tensor]:
         """Map levels (N, C, H, W), finest first, to the same shapes."""
         sums = []
         for i, m in enumerate(levels):
-            y = self.same.at(i, m)
+            y = self.same.forward_level(m, i)
             if i > 0:
-                y = y + crop_like(self.finer.at(i, levels[i - 1]), m)
+                y = y + crop_like(self.finer.forward_level(levels[i - 1], i), m)
             if i + 1 < len(levels):
-                y = y + upsample_corners(self.coarser.at(i, levels[i + 1]), m.shape[-2:])
+                y = y + upsample_corners(self.coarser.forward_level(levels[i + 1], i), m.shape[-2:])
             sums.append(y)
         return [F.relu(y) for y in self.norm(sums)]
 
 
 class SharedLayer(nn.Module):
-    """One 3x3 convolution and ReLU for all levels: what SEPC has in place of each tower of a head.
+    """A 3x3 convolution and ReLU shared by all levels, which replaces a tower of a one-stage head in SEPC.
 
-    Args: as :class:`PyramidConv`.
+    Args:
+        channels: width of the levels.
+        norm: whether an integrated BatchNorm precedes the ReLU.
+        deformable: whether the convolution is deformable for all levels but the finest.
     """
 
     def __init__(self, channels: int, *, norm: bool = False, deformable: bool = False) -> None:
         super().__init__()
         self.conv = _conv(channels, 1, deformable)
-        self.norm = JointBatchNorm(channels) if norm else nn.Identity()
+        self.norm = IntegratedBatchNorm(channels) if norm else nn.Identity()
 
     def forward(self, levels: list[Tensor]) -> list[Tensor]:
         """Map levels (N, C, H, W), finest first, to the same shapes."""
-        return [F.relu(y) for y in self.norm([self.conv.at(i, m) for i, m in enumerate(levels)])]
+        return [F.relu(y) for y in self.norm([self.conv.forward_level(m, i) for i, m in enumerate(levels)])]
 
 
 class PConvFPN(StepNeck):
-    """FPN with a stack of pyramid convolutions behind it, over the extra levels too.
+    """FPN followed by a stack of pyramid convolutions, which include the extra levels.
 
-    Four of them on P2 to P6 cost five times what the whole of FPN costs. On P3 to P7 it is three quarters of what
-    RetinaNet's towers cost, which the paper leaves out in return (``towers="shared"`` of the one-stage detectors).
+    Four of them on P2 to P6 cost five times the computation of FPN. On P3 to P7 they cost three quarters of RetinaNet's
+    towers, which the paper removes in return (``towers="shared"`` of the one-stage detectors).
 
     Args:
         in_channels: channels of the backbone's maps, finest first.
-        out_channels: channels of every level that leaves.
-        extra_blocks: torchvision's ``ExtraFPNBlock``.
-        layers: how many pyramid convolutions.
-        norm: BatchNorm over all levels in each.
-        deformable: whether coarser levels are read at learned positions.
+        out_channels: channels of every output level.
+        extra_blocks: torchvision's ``ExtraFPNBlock``, called with (levels, backbone maps, names); ``None`` for none.
+        layers: number of pyramid convolutions.
+        norm: whether each of them has an integrated BatchNorm.
+        deformable: whether they are deformable for all levels but the finest.
 
     Raises:
-        UserError: fewer than one layer.
+        UsageError: channels of fewer than two maps, or fewer than one layer.
     """
 
     def __init__(
@@ -149,7 +167,7 @@ class PConvFPN(StepNeck):
         deformable: bool = False,
     ) -> None:
         if layers < 1:
-            raise UserError(f"layers counts pyramid convolutions and must be at least 1, not {layers}.")
+            raise UsageError(f"`layers`, the number of pyramid convolutions, must be at least 1, not {layers}.")
         stack = [PyramidConv(out_channels, norm=norm, deformable=deformable) for _ in range(layers)]
         super().__init__(
             in_channels, out_channels, extra_blocks, top_down=lambda _: NearestAdd(), refine=nn.Sequential(*stack)
@@ -157,11 +175,20 @@ class PConvFPN(StepNeck):
 
 
 class SEPC(PConvFPN):
-    """Scale-equalising pyramid convolution: deformable above the finest level, with BatchNorm over all levels.
+    """Scale-equalizing pyramid convolution: :class:`PConvFPN`, by default with integrated BatchNorm and deformable.
 
-    One-stage detectors of this name also have its layer in place of their towers (``towers="sepc"``).
+    One-stage detectors of this name also replace their towers by SEPC's layer (``towers="sepc"``).
 
-    Args: as :class:`PConvFPN`.
+    Args:
+        in_channels: channels of the backbone's maps, finest first.
+        out_channels: channels of every output level.
+        extra_blocks: torchvision's ``ExtraFPNBlock``, called with (levels, backbone maps, names); ``None`` for none.
+        layers: number of pyramid convolutions.
+        norm: whether each of them has an integrated BatchNorm.
+        deformable: whether they are deformable for all levels but the finest.
+
+    Raises:
+        UsageError: channels of fewer than two maps, or fewer than one layer.
     """
 
     def __init__(

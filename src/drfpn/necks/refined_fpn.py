@@ -1,7 +1,7 @@
-"""RefinedFPN: the coarser map passes a convolution and is weighed at each pixel before it is added.
+"""RefinedFPN: FPN that convolves the coarser map and weights it per pixel and channel group before the addition.
 
-A pyramid of this project: what FaPN gains without offsets, for less. The convolution runs at the size of the coarser
-map, and one weight stands for all points of a group of channels.
+A neck of this project: a cheaper FaPN without offsets. The convolution runs at the size of the coarser map, and one
+weight applies to all sampling points of a channel group.
 """
 
 from collections.abc import Sequence
@@ -11,31 +11,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-from drfpn.necks.base import StepNeck, init_convs, init_zeros
-from drfpn.utils.errors import UserError
+from drfpn.necks.base import StepNeck
+from drfpn.necks.layers.convs import init_convs, init_zeros
+from drfpn.necks.layers.groups import check_groups
 
 
 class RefinedAdd(nn.Module):
-    r"""Adds a refined coarser map to a finer one, weighed at each pixel and in groups of channels.
+    r"""Top-down step: adds the convolved coarser map with predicted weights for each pixel and group of channels.
 
     .. math::
         f + m \odot \mathrm{up}(\mathrm{ReLU}(\mathrm{conv}_{3 \times 3}(c))), \quad
         m = \sigma(\mathrm{weight}([\mathrm{project}_f(f), \mathrm{up}(\mathrm{project}_c(c))]))
 
-    ``up`` is nearest, the projections are 1x1, the weight 3x3. Starting values: all weights m begin at a half.
+    ``up`` is nearest-neighbor upsampling; the projections are 1x1 convolutions, ``weight`` is a 3x3 convolution that is
+    initialized with zero, so that all weights m start at 1/2.
 
     Args:
         channels: width of both maps, a multiple of ``groups``.
-        groups: of channels that share a weight.
+        groups: number of groups of channels, each with its own weights.
 
     Raises:
-        UserError: channels that cannot be grouped.
+        UsageError: ``channels`` is not a multiple of ``groups``.
     """
 
     def __init__(self, channels: int, groups: int = 8) -> None:
         super().__init__()
-        if channels % groups:
-            raise UserError(f"RefinedAdd weighs {groups} groups of channels, of which {channels} is no multiple.")
+        check_groups(channels, groups, "RefinedAdd")
         hidden = channels // 4
         self.refine = nn.Conv2d(channels, channels, 3, padding=1)
         self.project_fine = nn.Conv2d(channels, hidden, 1, bias=False)
@@ -45,7 +46,7 @@ class RefinedAdd(nn.Module):
         init_zeros(self.weight)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Merge ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
+        """Fuse ``coarse`` (N, C, h, w) into ``fine`` (N, C, H, W)."""
         size = fine.shape[-2:]
         projected = F.interpolate(self.project_coarse(coarse), size=size, mode="nearest")
         weight = self.weight(torch.cat([self.project_fine(fine), projected], dim=1)).sigmoid()
@@ -56,7 +57,13 @@ class RefinedAdd(nn.Module):
 class RefinedFPN(StepNeck):
     """FPN whose top-down step is :class:`RefinedAdd`.
 
-    Args: as :class:`drfpn.FPN`; ``out_channels`` must be a multiple of 8.
+    Args:
+        in_channels: channels of the backbone's maps, finest first.
+        out_channels: channels of every output level, a multiple of 8.
+        extra_blocks: torchvision's ``ExtraFPNBlock``, called with (levels, backbone maps, names); ``None`` for none.
+
+    Raises:
+        UsageError: channels of fewer than two maps, or ``out_channels`` that is not a multiple of 8.
     """
 
     def __init__(

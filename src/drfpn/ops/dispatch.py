@@ -1,4 +1,7 @@
-"""How a pass is to be made for those who look at it: sizes that a traced graph is told, layers that hooks see."""
+"""Which implementation of an operator runs: by device, in deterministic mode, in a traced graph, under hooks.
+
+Operators ask these functions as ``dispatch.use_cpu_kernels(...)``, so that a test can replace one in a single place.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,54 +10,58 @@ from typing import Any
 
 import torch
 
-_ONE_BY_ONE = ContextVar("layers are called one by one", default=False)
+_CALL_EVERY_LAYER = ContextVar("call_every_layer", default=False)
 
 
 @contextmanager
-def layers_one_by_one() -> Iterator[None]:
-    """Have blocks call each of their layers inside of this, where they else compose some: for hooks on these."""
-    token = _ONE_BY_ONE.set(True)
+def call_every_layer() -> Iterator[None]:
+    """Return a context in which blocks call each of their layers instead of fusing some, so that hooks on them run."""
+    token = _CALL_EVERY_LAYER.set(True)
     try:
         yield
     finally:
-        _ONE_BY_ONE.reset(token)
+        _CALL_EVERY_LAYER.reset(token)
 
 
-def eager_on_cpu(device: torch.device) -> bool:
-    """Say whether an operation may go the way that is quicker on a CPU; a traced graph keeps the plain one."""
+def use_cpu_kernels(device: torch.device) -> bool:
+    """Return whether the implementations of ``drfpn.ops.cpu`` are used: on a CPU, but not in a traced graph."""
     return device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def must_repeat(device: torch.device) -> bool:
-    """Say whether results must have the same bits each time where the library's usual operators differ: on CUDA."""
+def must_be_deterministic(device: torch.device) -> bool:
+    """Return whether results must be bitwise reproducible where the usual operators are not.
+
+    That is on CUDA under ``torch.use_deterministic_algorithms``, outside of traced graphs.
+    """
     return device.type == "cuda" and torch.are_deterministic_algorithms_enabled() and not torch.compiler.is_compiling()
 
 
-def reads_rows(device: torch.device) -> bool:
-    """Say whether weighted sums of pixels are read by an embedding bag.
+def use_embedding_bag(device: torch.device) -> bool:
+    """Return whether weighted sums of pixels are computed by ``F.embedding_bag``.
 
-    On a CPU that is quicker; on CUDA it is what gives the same bits each time.
+    On a CPU it is faster than the usual operators; on CUDA its backward pass is deterministic.
     """
-    return eager_on_cpu(device) or must_repeat(device)
+    return use_cpu_kernels(device) or must_be_deterministic(device)
 
 
-def may_compose(device: torch.device) -> bool:
-    """Say whether a block may compose its layers, which pays on a CPU."""
-    return eager_on_cpu(device) and not _ONE_BY_ONE.get()
+def may_fuse_layers(device: torch.device) -> bool:
+    """Return whether a block may compose linear layers into one, which is faster on a CPU, without calling them."""
+    return use_cpu_kernels(device) and not _CALL_EVERY_LAYER.get()
 
 
-def opaque(size: int | torch.SymInt, most: int) -> int:
-    """Hide from a traced graph how a size was computed; outside of tracing it stays as it is.
+def unbacked_size(size: int | torch.SymInt, max_size: int) -> int:
+    """Replace a symbolic size of a traced graph by a new unbacked symbol; outside of tracing, return it as an int.
 
-    Each layer would reason over the whole expression anew, and where it may be 1, bind the graph to whether it is.
+    Otherwise ``torch.export`` evaluates the size's whole expression again for each layer, and specializes the graph on
+    whether it is 1.
 
     Args:
         size: at least 1.
-        most: largest value that it can have.
+        max_size: largest value of ``size``.
     """
     if not torch.compiler.is_compiling():
         return int(size)
-    hidden: Any = torch.scalar_tensor(size, dtype=torch.int64).item()  # int() would make it a number
-    torch._check(hidden >= 1)
-    torch._check(hidden <= most)
-    return hidden
+    unbacked: Any = torch.scalar_tensor(size, dtype=torch.int64).item()  # int() would make it a constant
+    torch._check(unbacked >= 1)
+    torch._check(unbacked <= max_size)
+    return unbacked

@@ -1,4 +1,4 @@
-"""BatchNorm folded into the convolution before it, for inference."""
+"""Folding of BatchNorm into the convolution before it, for inference."""
 
 import copy
 from typing import Any, TypeVar
@@ -11,13 +11,13 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def fuse(model: Model, *inputs: Any) -> Model:
-    """Return a copy for inference, in which every BatchNorm is part of the convolution before it.
+    """Return a copy of a model for inference whose BatchNorms are folded into the convolutions before them.
 
-    Which one that is, is seen by running the copy once. The numbers are the same but for rounding.
+    The convolution before each BatchNorm is found by running the copy once. Results differ by rounding only.
 
     Args:
-        model: a pyramid, a backbone or another module; of a detector, its ``backbone``.
-        inputs: what to run it on.
+        model: a neck, a backbone or another module; of a detector, its ``backbone``.
+        inputs: arguments of the model's forward pass.
     """
     fused = copy.deepcopy(model).eval()
     with torch.no_grad():
@@ -30,33 +30,41 @@ def fuse(model: Model, *inputs: Any) -> Model:
 
 
 def _pairs(model: nn.Module, inputs: Any) -> list[tuple[nn.Module, str, Any, Any]]:
-    """Return (parent, name of the norm in it, norm, convolution), where each of both runs once and no other norm reads.
+    """Return the convolutions that can be fused with the BatchNorm behind them.
 
-    What a function reads between a convolution and its norm is not seen; no network does that.
+    Both run once, and no other layer reads the convolution's output. Functions between the two would not be noticed;
+    no known network has any.
+
+    Args:
+        model: in evaluation mode.
+        inputs: arguments of its forward pass.
+
+    Returns:
+        (parent of the norm, its name in it, norm, convolution) of each pair.
     """
-    made: dict[int, tuple[Any, Tensor, list[nn.Module]]] = {}
-    """Of each output of a convolution: who made it, itself (or another would take over its id), who reads it."""
+    conv_outputs: dict[int, tuple[Any, Tensor, list[nn.Module]]] = {}
+    """By id of each output of a convolution: the convolution, the output (so that its id stays taken), its readers."""
     runs: dict[nn.Module, int] = {}
 
-    def watch(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+    def record(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         runs[module] = runs.get(module, 0) + 1
-        if id(given[0]) in made:
-            made[id(given[0])][2].append(module)
+        if id(args[0]) in conv_outputs:
+            conv_outputs[id(args[0])][2].append(module)
         if isinstance(module, nn.Conv2d):
-            made[id(output)] = (module, output, [])
+            conv_outputs[id(output)] = (module, output, [])
 
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d) or not any(m.children())]
-    hooks = [layer.register_forward_hook(watch) for layer in layers]
+    hooks = [layer.register_forward_hook(record) for layer in layers]
     try:
         with torch.no_grad():
             model(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    places = {norm: (parent, name) for parent in model.modules() for name, norm in parent.named_children()}
+    parents = {child: (parent, name) for parent in model.modules() for name, child in parent.named_children()}
     return [
-        (*places[norm], norm, conv)
-        for conv, _, readers in made.values()
+        (*parents[norm], norm, conv)
+        for conv, _, readers in conv_outputs.values()
         for norm in readers
         if isinstance(norm, nn.BatchNorm2d) and len(readers) == 1 and runs[conv] == runs[norm] == 1
     ]

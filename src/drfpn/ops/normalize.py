@@ -1,22 +1,27 @@
-"""The scale of a map, so that a prediction need not depend on it."""
+"""Root mean square of a map, by which it is divided so that a prediction does not depend on its scale."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-LEAST = 1e-6
-"""Of a root mean square that something is divided by: maps of zeros stay zeros. Half precision can hold it."""
+EPS = 1e-6
+"""Smallest root mean square, so that a map of zeros stays zero when it is divided; representable in half precision."""
 
 
 def root_mean_square(m: Tensor, dims: Sequence[int] = (1, 2, 3)) -> Tensor:
-    """Return the root mean square of ``m`` (N, C, H, W) over ``dims``, each image on its own, ``LEAST`` at least.
+    """Return the root mean square of a map, at least ``EPS``.
 
-    It is computed in float32 at least and returned in the dtype of ``m``, with size 1 along ``dims``.
+    Args:
+        m: (N, C, H, W).
+        dims: dimensions that are averaged over; 0 is not among them.
+
+    Returns:
+        A tensor with size 1 along ``dims``, in the dtype of ``m``, computed in float32 at least.
     """
-    kind = torch.promote_types(m.dtype, torch.float32)
-    norm = torch.linalg.vector_norm(m, dim=tuple(dims), keepdim=True, dtype=kind)
-    numbers = 1
+    dtype = torch.promote_types(m.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(m, dim=tuple(dims), keepdim=True, dtype=dtype)
+    count = 1
     for dim in dims:
-        numbers *= m.shape[dim]
-    return (norm / numbers**0.5).clamp(min=LEAST).to(m.dtype)
+        count *= m.shape[dim]
+    return (norm / count**0.5).clamp(min=EPS).to(m.dtype)

@@ -1,4 +1,4 @@
-"""Weights with their card (safetensors) and training state (tensors and numbers only)."""
+"""Checkpoints: weights with their card (.safetensors), and the state of training (.pt, tensors and numbers only)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,29 +11,38 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from drfpn.detectors import build_detector
+from drfpn.detectors.base import Detector
 from drfpn.training.config import SAVED, RunConfig
 from drfpn.utils.errors import UserError
-from drfpn.utils.io import replaced, write_atomically
+from drfpn.utils.io import open_atomically, write_atomically
 from drfpn.utils.runs import find_weights
-from drfpn.utils.weights import load_exactly
+from drfpn.utils.weights import load_strict
 
 
 class Card(BaseModel):
-    """What travels with the weights, so that they can be used without the run they come from."""
+    """Metadata stored with the weights of a detector, so that they can be used without their run."""
 
     config: RunConfig
     classes: tuple[str, ...]
     """Class names; label k is ``classes[k - 1]``."""
     category_ids: tuple[int, ...]
-    """The data set's own id of each class, for result files."""
+    """Id of each class in the data set, for COCO results."""
     epoch: int = 0
     metrics: dict[str, float] = {}
-    """COCO's numbers on the validation split, 0..1; those of masks begin with ``mask_``."""
+    """COCO's metrics on the validation split, in [0, 1]; names of mask metrics start with ``mask_``."""
     versions: dict[str, str] = {}
 
 
-def build(card: Card, *, pretrained: bool = False) -> nn.Module:
-    """Build the detector of a card; ``pretrained`` also gives it the weights that the run begins with."""
+def build(card: Card, *, pretrained: bool = False) -> Detector:
+    """Build the detector of a card.
+
+    Args:
+        card: settings and classes.
+        pretrained: load the initial weights of the run, ``weights`` and ``weights_backbone``.
+
+    Raises:
+        UserError: initial weights that cannot be read or do not fit.
+    """
     config = card.config
     return build_detector(
         config.model,
@@ -52,29 +61,42 @@ def build(card: Card, *, pretrained: bool = False) -> nn.Module:
 
 
 def save_detector(file: Path, model: nn.Module, card: Card) -> None:
-    """Write the weights of ``model`` and its card to a .safetensors file."""
+    """Write the weights of a detector and its card to a .safetensors file, atomically.
+
+    Args:
+        file: the .safetensors file.
+        model: the detector.
+        card: its card.
+    """
     tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     write_atomically(file, save(tensors, metadata={"drfpn": card.model_dump_json()}))
 
 
-def load_detector(run_or_file: str | Path) -> tuple[nn.Module, Card]:
+def load_detector(run_or_file: str | Path) -> tuple[Detector, Card]:
     """Load a trained detector in evaluation mode.
 
     Args:
         run_or_file: a run folder or a .safetensors file that a run wrote.
 
     Raises:
-        UserError: no such file, a file of another kind (nothing in it is ever run), or weights that do not fit.
+        UserError: no such file, a file of another kind (no code in it is ever run), or weights that do not fit.
     """
     file = find_weights(Path(run_or_file))
     card, tensors = _read_weights(file, card_only=False)
     model = build(card)
-    load_exactly(model, tensors, "the detector of its card", file)
+    load_strict(model, tensors, "the detector of its card", file)
     return model.eval().to(memory_format=torch.channels_last), card
 
 
 def load_card(run_or_file: str | Path) -> Card:
-    """Return the card of a trained detector, without its weights; the arguments are :func:`load_detector`'s."""
+    """Return the card of a trained detector, without loading its weights.
+
+    Args:
+        run_or_file: a run folder or a .safetensors file that a run wrote.
+
+    Raises:
+        UserError: no such file, or a file of another kind.
+    """
     return _read_weights(find_weights(Path(run_or_file)), card_only=True)[0]
 
 
@@ -93,17 +115,29 @@ def _read_weights(file: Path, *, card_only: bool) -> tuple[Card, dict[str, Tenso
 
 
 def save_state(file: Path, state: Mapping[str, Any]) -> None:
-    """Write what training needs to go on: tensors, numbers and text in plain dicts and lists. Atomically."""
-    with replaced(file) as stream:
+    """Write a training state, atomically.
+
+    Args:
+        file: the .pt file.
+        state: tensors, numbers and text in plain dicts and lists.
+    """
+    with open_atomically(file) as stream:
         torch.save(dict(state), stream)
 
 
 def load_state(file: Path) -> dict[str, Any]:
-    """Read what :func:`save_state` wrote; a file that would run code is refused."""
+    """Read what :func:`save_state` wrote.
+
+    Args:
+        file: the .pt file.
+
+    Raises:
+        UserError: the file is missing, damaged, or would run code.
+    """
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"There is nothing to resume: {file} is missing.") from error
-    except Exception as error:  # torch.load raises whatever the bytes lead it to
+    except Exception as error:  # torch.load raises errors of any type for damaged files
         raise UserError(f"{file} is not a training state that can be read safely ({type(error).__name__}).") from error
     return dict(state)

@@ -1,4 +1,4 @@
-"""What a run holds to from its first to its last step."""
+"""Lock of a run folder against other processes, and deterministic algorithms for the time of a run."""
 
 import os
 from collections.abc import Iterator
@@ -13,11 +13,15 @@ from drfpn.utils.errors import UserError
 
 
 @contextmanager
-def alone_in(out: Path, patience: float = 10.0) -> Iterator[None]:
-    """Keep other runs out of a folder. A run that was just killed may hold it until its workers notice, some seconds.
+def lock_folder(out: Path, timeout: float = 10.0) -> Iterator[None]:
+    """Lock a run folder, so that no other process trains in it. Only rank 0 takes the lock.
+
+    Args:
+        out: the run folder, created if missing.
+        timeout: seconds to wait for the lock: the workers of a run that was killed hold it for a few seconds more.
 
     Raises:
-        UserError: another process trains into it.
+        UserError: another process holds the lock.
     """
     if distributed.rank() > 0:
         yield
@@ -25,9 +29,9 @@ def alone_in(out: Path, patience: float = 10.0) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock")
     try:
-        lock.acquire(timeout=patience)
+        lock.acquire(timeout=timeout)
     except Timeout as error:
-        raise UserError(f"Another process trains into {out}: choose another --out, or wait for its end.") from error
+        raise UserError(f"Another process is training in {out}: choose another `out`, or wait for its end.") from error
     try:
         yield
     finally:
@@ -35,15 +39,19 @@ def alone_in(out: Path, patience: float = 10.0) -> Iterator[None]:
 
 
 @contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Let torch use only operators that give the same bits each time."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA's matrix product then asks for
+def deterministic_algorithms(enabled: bool) -> Iterator[None]:
+    """Let PyTorch use deterministic algorithms only, and restore its settings at the end.
+
+    Args:
+        enabled: ``False`` leaves the settings as they are.
+    """
+    previous = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    if enabled:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by deterministic matrix products on CUDA
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
+        torch.use_deterministic_algorithms(previous[0])
+        torch.backends.cudnn.benchmark = previous[1]

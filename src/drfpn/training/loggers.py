@@ -1,8 +1,9 @@
-"""Where the numbers of a run go: JSON lines and CSV always, other loggers where they are asked for by name."""
+"""Loggers of a run: JSON lines and CSV always, TensorBoard, Weights & Biases and MLflow on request."""
 
 import csv
 import io
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -10,30 +11,35 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from drfpn.training.config import RunConfig
-from drfpn.utils.console import say
-from drfpn.utils.errors import UserError, did_you_mean
+from drfpn.utils.errors import UsageError, UserError, did_you_mean
 from drfpn.utils.io import write_atomically
 
+logger = logging.getLogger(__name__)
+
 Row = Mapping[str, Any]
-"""Numbers by name, with "step", and "epoch" where an epoch is over."""
+"""Values by name, with "step", and with "epoch" at the end of an epoch."""
 
 
 class Logger(Protocol):
-    """Receives rows."""
+    """Interface of a logger."""
 
     def log(self, row: Row) -> None:
-        """Take one row."""
+        """Log one row.
+
+        Args:
+            row: values by name.
+        """
 
     def close(self) -> None:
-        """Hand on what is still held."""
+        """Write what is buffered, and release resources."""
 
 
-class Table:
-    """Rows in ``NAME.jsonl``, a line each, and all of them in ``NAME.csv`` when it is closed or asked to.
+class TableLogger:
+    """Writes rows to ``NAME.jsonl``, one line each, and all of them to ``NAME.csv`` when it is closed.
 
     Args:
-        folder: of the run.
-        name: of the files.
+        folder: the run folder.
+        name: name of the files.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -41,7 +47,7 @@ class Table:
         self.csv = folder / f"{name}.csv"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return what is logged so far; a line that a kill cut off is left out."""
+        """Return all rows; an incomplete last line, of a process that was killed, is ignored."""
         if not self.lines.is_file():
             return []
         rows = []
@@ -52,13 +58,24 @@ class Table:
                 break
         return rows
 
-    def forget_after(self, step: int) -> None:
-        """Drop the rows of later steps, which a run that goes on from there will write anew."""
-        kept = [row for row in self.rows() if row["step"] <= step]
-        write_atomically(self.lines, "".join(json.dumps(row) + "\n" for row in kept).encode())
+    def truncate(self, step: int) -> None:
+        """Remove the rows of later steps, which a resumed run writes again.
+
+        Args:
+            step: last step to keep.
+        """
+        rows = [row for row in self.rows() if row["step"] <= step]
+        write_atomically(self.lines, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def log(self, row: Row) -> None:
-        """Append one row."""
+        """Append one row.
+
+        Args:
+            row: values by name.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         try:
             with self.lines.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(dict(row)) + "\n")
@@ -66,7 +83,7 @@ class Table:
             raise UserError(f"{self.lines} could not be written ({error.strerror}).") from error
 
     def write_csv(self) -> None:
-        """Write all rows as CSV, a column for each name that occurs."""
+        """Write all rows as CSV, with a column for each name that occurs."""
         rows = self.rows()
         text = io.StringIO()
         writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
@@ -75,12 +92,17 @@ class Table:
         write_atomically(self.csv, text.getvalue().encode())
 
     def close(self) -> None:
-        """Write the CSV."""
+        """Write the CSV file."""
         self.write_csv()
 
 
 class TensorBoard:
-    """Event files in ``RUN/tensorboard``; look at them with ``tensorboard --logdir RUN``."""
+    """Writes event files to ``tensorboard/`` of the run folder, for ``tensorboard --logdir RUN``.
+
+    Args:
+        folder: the run folder.
+        config: settings of the run, logged as text.
+    """
 
     def __init__(self, folder: Path, config: RunConfig) -> None:
         _require("tensorboard")
@@ -88,17 +110,26 @@ class TensorBoard:
         self._writer.add_text("config", f"```\n{config.to_yaml()}```")
 
     def log(self, row: Row) -> None:
-        """Take one row."""
+        """Log one row.
+
+        Args:
+            row: values by name; only numbers are logged.
+        """
         for name, value in _numbers(row).items():
             self._writer.add_scalar(name, value, row["step"])
 
     def close(self) -> None:
-        """Hand on what is still held."""
+        """Close the event file."""
         self._writer.close()
 
 
 class WeightsAndBiases:
-    """A run of wandb in ``RUN/wandb``, offline unless WANDB_MODE says otherwise; ``wandb sync`` uploads it."""
+    """Logs to a wandb run in ``wandb/`` of the run folder, offline unless WANDB_MODE is set; ``wandb sync`` uploads it.
+
+    Args:
+        folder: the run folder.
+        config: settings of the run.
+    """
 
     def __init__(self, folder: Path, config: RunConfig) -> None:
         wandb = _require("wandb")
@@ -108,34 +139,47 @@ class WeightsAndBiases:
         )
 
     def log(self, row: Row) -> None:
-        """Take one row."""
+        """Log one row.
+
+        Args:
+            row: values by name; only numbers are logged.
+        """
         self._run.log(_numbers(row), step=row["step"])
 
     def close(self) -> None:
-        """Hand on what is still held."""
+        """Finish the wandb run."""
         self._run.finish()
 
 
 class MLflow:
-    """A run of MLflow in ``RUN/mlflow.db``, unless MLFLOW_TRACKING_URI names a server."""
+    """Logs to an MLflow run in ``mlflow.db`` of the run folder, or on the server in MLFLOW_TRACKING_URI.
+
+    Args:
+        folder: the run folder.
+        config: settings of the run, logged as parameters.
+    """
 
     def __init__(self, folder: Path, config: RunConfig) -> None:
         self._mlflow = _require("mlflow")
         uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{(folder / 'mlflow.db').resolve()}")
         self._client = import_module("mlflow.tracking").MlflowClient(uri)
         experiment = self._client.get_experiment_by_name("drfpn")
-        number = experiment.experiment_id if experiment else self._client.create_experiment("drfpn")
-        self._run = self._client.create_run(number, run_name=folder.name).info.run_id
+        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment("drfpn")
+        self._run = self._client.create_run(experiment_id, run_name=folder.name).info.run_id
         for name, value in config.model_dump(mode="json").items():
             self._client.log_param(self._run, name, str(value)[:500])
 
     def log(self, row: Row) -> None:
-        """Take one row."""
+        """Log one row.
+
+        Args:
+            row: values by name; only numbers are logged.
+        """
         for name, value in _numbers(row).items():
             self._client.log_metric(self._run, name, value, step=row["step"])
 
     def close(self) -> None:
-        """Hand on what is still held."""
+        """Mark the MLflow run as finished."""
         self._client.set_terminated(self._run)
 
 
@@ -144,74 +188,84 @@ LOGGERS: dict[str, Callable[[Path, RunConfig], Logger]] = {
     "wandb": WeightsAndBiases,
     "mlflow": MLflow,
 }
-"""By the name in ``-o loggers=[...]``."""
+"""Optional loggers by their name in the setting ``loggers``."""
 
 
-class Log:
-    """All logs of a run: ``log`` (a row an epoch), ``steps`` (a row now and then) and the loggers asked for.
+class RunLogger:
+    """All loggers of a run: ``log`` (a row per epoch), ``steps`` (a row every few steps) and the optional ones.
 
-    A logger that fails (a full quota, a server that is gone) is left out from then on, and the run goes on.
+    An optional logger that fails, because a server does not respond for example, is disabled, and the run continues.
 
     Args:
-        folder: of the run.
-        config: whose ``loggers`` are opened.
-        after: rows of steps after this one are dropped: the run goes on from there.
+        folder: the run folder.
+        config: settings of the run with the names of the optional ``loggers``.
+        after: rows of later steps are removed, since the run continues from this step.
 
     Raises:
-        UserError: a logger that cannot be opened.
+        UserError: an optional logger cannot be opened.
     """
 
     def __init__(self, folder: Path, config: RunConfig, after: int) -> None:
-        self.epochs = Table(folder, "log")
-        self.steps = Table(folder, "steps")
+        self.epochs = TableLogger(folder, "log")
+        self.steps = TableLogger(folder, "steps")
         for table in (self.epochs, self.steps):
-            table.forget_after(after)
-        self._others: dict[str, Logger] = {}
+            table.truncate(after)
+        self._optional: dict[str, Logger] = {}
         for name in config.loggers:
             try:
-                self._others[name] = LOGGERS[name](folder, config)
-            except Exception as error:  # whatever another library comes up with
+                self._optional[name] = LOGGERS[name](folder, config)
+            except Exception as error:  # other libraries raise errors of any type
                 self.close()
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
                 raise UserError(f"The logger '{name}' cannot be opened ({reason}).") from error
 
     def step(self, row: Row) -> None:
-        """Log the losses of a step."""
+        """Log the losses of a step.
+
+        Args:
+            row: values by name, with "step".
+        """
         self.steps.log(row)
-        self._tell("log", row)
+        self._call("log", row)
 
     def epoch(self, row: Row) -> None:
-        """Log an epoch."""
+        """Log losses and metrics of an epoch.
+
+        Args:
+            row: values by name, with "step" and "epoch".
+        """
         self.epochs.log(row)
         for table in (self.epochs, self.steps):
             table.write_csv()
-        self._tell("log", row)
+        self._call("log", row)
 
     def close(self) -> None:
-        """Hand on what is still held."""
-        self._tell("close")
+        """Close the optional loggers."""
+        self._call("close")
 
-    def _tell(self, what: str, *values: Row) -> None:
-        for name, logger in list(self._others.items()):
+    def _call(self, method: str, *rows: Row) -> None:
+        """Call a method of all optional loggers; one that raises is disabled."""
+        for name, optional in list(self._optional.items()):
             try:
-                getattr(logger, what)(*values)
-            except Exception as error:  # whatever the network or another library comes up with
-                say(f"{name} failed ({type(error).__name__}: {error}) and is left out from here on")
-                del self._others[name]
+                getattr(optional, method)(*rows)
+            except Exception as error:  # other libraries raise errors of any type
+                logger.warning("%s failed (%s: %s) and is disabled", name, type(error).__name__, error)
+                del self._optional[name]
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Refuse loggers that are not known or not installed.
+    """Check that loggers are known and installed.
+
+    Args:
+        names: the setting ``loggers``.
 
     Raises:
-        UserError: with the nearest name or what to install.
+        UsageError: one is not; the message has the nearest name or what to install.
     """
     for name in names:
         if name not in LOGGERS:
             known = ", ".join(LOGGERS)
-            raise UserError(
-                f"'{name}' is no logger, expected one of {known}.{did_you_mean(name, LOGGERS)}", exit_code=2
-            )
+            raise UsageError(f"'{name}' is no logger, expected one of {known}.{did_you_mean(name, LOGGERS)}")
         _require(name)
 
 
@@ -219,7 +273,7 @@ def _require(package: str) -> Any:
     try:
         return import_module(package)
     except ImportError as error:
-        raise UserError(f"The logger '{package}' is not installed: pip install {package}.", exit_code=2) from error
+        raise UsageError(f"The logger '{package}' is not installed: pip install {package}.") from error
 
 
 def _numbers(row: Row) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Which images a step takes, from a seed alone."""
+"""Samplers of training images that are reproducible from a seed, over several processes and accumulation steps."""
 
 import math
 from collections.abc import Iterator
@@ -6,19 +6,19 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Sampler
 
-Key = tuple[int, int]
+SampleKey = tuple[int, int]
 """Index of an image, and the seed of its random transforms."""
 
 
-class SeededSampler(Sampler[Key]):
-    """Yields (index, seed) in an order that depends on the run's seed and the epoch alone.
+class SeededSampler(Sampler[SampleKey]):
+    """Yields (index, seed) in a random order that depends only on the seed of the run and the epoch.
 
-    The seed of a sample decides its random transforms, so that neither the number of workers nor a restart changes
-    what the model sees.
+    The seed of a sample determines its random transforms, so that neither the number of workers nor a restart changes
+    the training images.
 
     Args:
-        length: images in the data set.
-        seed: of the run.
+        length: number of images in the data set.
+        seed: seed of the run.
     """
 
     def __init__(self, length: int, seed: int) -> None:
@@ -29,59 +29,64 @@ class SeededSampler(Sampler[Key]):
     def __len__(self) -> int:
         return self.length
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[SampleKey]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.length, generator=generator)
         seeds = torch.randint(2**62, (self.length,), generator=generator)
         return iter(list(zip(order.tolist(), seeds.tolist(), strict=True)))
 
 
-class StepBatches(Sampler[list[Key]]):
-    """Yields what one process takes for each part of each step: the parts of all processes together are the step.
+class StepBatchSampler(Sampler[list[SampleKey]]):
+    """Yields the micro-batches of one process: ``grad_accum_steps`` of them make an optimizer step.
 
-    A step's ``batch_size`` images are cut into ``accumulate`` parts and each of these into one piece for each process.
-    The last step of an epoch has the images that remain, filled up from the start of the order until the pieces are
-    equal.
+    The ``batch_size`` images of a step are split into ``grad_accum_steps`` parts, and each part into one micro-batch
+    for each process. The last step of an epoch has the remaining images, padded from the start of the order until the
+    micro-batches have equal size.
 
     Args:
-        sampler: the order.
-        batch_size: images a step, over all processes; a multiple of ``accumulate * processes``.
-        accumulate: parts of a step.
-        rank: number of this process.
-        processes: how many there are.
+        sampler: order of the images.
+        batch_size: images of a step, over all processes; a multiple of ``grad_accum_steps * world_size``.
+        grad_accum_steps: gradient accumulation steps.
+        rank: rank of this process.
+        world_size: number of processes.
     """
 
     def __init__(
-        self, sampler: SeededSampler, batch_size: int, *, accumulate: int = 1, rank: int = 0, processes: int = 1
+        self, sampler: SeededSampler, batch_size: int, *, grad_accum_steps: int = 1, rank: int = 0, world_size: int = 1
     ) -> None:
         self.sampler = sampler
         self.batch_size = batch_size
-        self.accumulate = accumulate
+        self.grad_accum_steps = grad_accum_steps
         self.rank = rank
-        self.processes = processes
+        self.world_size = world_size
         self.first_step = 0
 
-    def start(self, epoch: int, first_step: int = 0) -> None:
-        """Say which epoch comes next, counted from 0, and which of its steps are done already."""
+    def set_epoch(self, epoch: int, first_step: int = 0) -> None:
+        """Set what is iterated over next.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            first_step: steps of the epoch to skip.
+        """
         self.sampler.epoch = epoch
         self.first_step = first_step
 
     @property
-    def steps(self) -> int:
-        """Steps of a whole epoch."""
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of a whole epoch."""
         return math.ceil(len(self.sampler) / self.batch_size)
 
     def __len__(self) -> int:
-        return (self.steps - self.first_step) * self.accumulate
+        return (self.steps_per_epoch - self.first_step) * self.grad_accum_steps
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         keys = list(self.sampler)
-        pieces = self.accumulate * self.processes
-        for step in range(self.first_step, self.steps):
+        micro_batches = self.grad_accum_steps * self.world_size
+        for step in range(self.first_step, self.steps_per_epoch):
             batch = keys[step * self.batch_size : (step + 1) * self.batch_size]
-            missing = -len(batch) % pieces
+            missing = -len(batch) % micro_batches
             batch += [keys[i % len(keys)] for i in range(missing)]
-            size = len(batch) // pieces
-            for part in range(self.accumulate):
-                piece = part * self.processes + self.rank
-                yield batch[piece * size : (piece + 1) * size]
+            size = len(batch) // micro_batches
+            for part in range(self.grad_accum_steps):
+                index = part * self.world_size + self.rank
+                yield batch[index * size : (index + 1) * size]

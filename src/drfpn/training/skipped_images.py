@@ -1,87 +1,96 @@
-"""The images and objects that a run left out, counted and listed."""
+"""The images and objects that a run has skipped: listed in ``skipped.jsonl``, and limited in number."""
 
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 from drfpn.data import DetectionDataset
-from drfpn.data.augment.transforms import Skipped
+from drfpn.data.augment.transformed_dataset import SkippedImage
 from drfpn.utils import distributed
-from drfpn.utils.console import say
 from drfpn.utils.errors import UserError
 
-LIMIT = 0.01
-"""Largest share of a data set's images, and of its objects, that may be left out, one aside."""
+logger = logging.getLogger(__name__)
+
+MAX_SKIPPED_FRACTION = 0.01
+"""Largest fraction of a data set's images, and of its objects, that may be skipped; one always may."""
 
 
-def check_left_out(dataset: DetectionDataset) -> None:
-    """Refuse a data set of whose objects too many were left out when it was opened.
+def check_skipped_objects(dataset: DetectionDataset) -> None:
+    """Check that opening a data set has not skipped too many of its objects.
+
+    Args:
+        dataset: training images.
 
     Raises:
-        UserError: with the first.
+        UserError: too many were skipped; the message names the first.
     """
-    bad = dataset.left_out
-    if not bad:
+    skipped = dataset.skipped_objects
+    if not skipped:
         return
-    total = len(bad) + dataset.objects()
-    if len(bad) > max(1, LIMIT * total):
+    total = len(skipped) + dataset.num_objects()
+    if len(skipped) > max(1, MAX_SKIPPED_FRACTION * total):
         raise UserError(
-            f"{bad[0].example} ({len(bad)} of {total} objects would be left out, more than {LIMIT:.0%}: "
-            "'drfpn data check' lists them)."
+            f"{skipped[0].summary} ({len(skipped)} of {total} objects would be left out, more than "
+            f"{MAX_SKIPPED_FRACTION:.0%}: 'drfpn data check' lists them)."
         )
 
 
-class Skips:
-    """Images that could not be read, in ``skipped.jsonl`` of the run folder, each once, after the objects left out.
+class SkippedImages:
+    """Images that could not be read, each once in ``skipped.jsonl`` of the run folder, after the skipped objects.
 
     Args:
-        folder: of the run; what is listed there already is counted.
-        dataset: that is trained on.
+        folder: the run folder; images that are listed there already count.
+        dataset: training images.
     """
 
     def __init__(self, folder: Path, dataset: DetectionDataset) -> None:
         self.file = folder / "skipped.jsonl"
-        self.images = len(dataset)
-        self.listed: dict[str, str] = {}
-        """Why, by name."""
+        self.num_images = len(dataset)
+        self.reasons: dict[str, str] = {}
+        """Reason by name of the image."""
         if self.file.is_file():
             rows = [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
-            self.listed = {row["image"]: row["reason"] for row in rows if "image" in row}
-        elif distributed.rank() == 0 and dataset.left_out:
-            self._write({"object": problem.where, "reason": problem.found} for problem in dataset.left_out)
-        self._new: dict[str, str] = {}
+            self.reasons = {row["image"]: row["reason"] for row in rows if "image" in row}
+        elif distributed.rank() == 0 and dataset.skipped_objects:
+            self._write({"object": issue.location, "reason": issue.observed} for issue in dataset.skipped_objects)
+        self._pending: dict[str, str] = {}
 
     def _write(self, rows: Iterable[dict[str, str]]) -> None:
         with self.file.open("a", encoding="utf-8") as stream:
             stream.writelines(json.dumps(row) + "\n" for row in rows)
 
-    def add(self, skipped: Iterable[Skipped]) -> None:
-        """Take note of images that this process left out."""
-        self._new |= {name: reason for name, reason in skipped if name not in self.listed}
+    def add(self, skipped: Iterable[SkippedImage]) -> None:
+        """Add images that this process has skipped.
+
+        Args:
+            skipped: names and reasons.
+        """
+        self._pending |= {name: reason for name, reason in skipped if name not in self.reasons}
 
     @property
-    def new(self) -> int:
-        """How many this process has not handed in."""
-        return len(self._new)
+    def num_pending(self) -> int:
+        """Number of images that were added since the last :meth:`synchronize`."""
+        return len(self._pending)
 
-    def hand_in(self) -> None:
-        """List the new images of all processes, which call this together.
+    def synchronize(self) -> None:
+        """Collect the images of all processes and write them; all processes call this together.
 
         Raises:
-            UserError: too many are left out in all.
+            UserError: too many images are skipped in all.
         """
         new: dict[str, str] = {}
-        for one in distributed.all_gather_objects(self._new):
-            new |= one
-        new = {name: reason for name, reason in new.items() if name not in self.listed}
-        self._new = {}
-        self.listed |= new
+        for pending in distributed.all_gather_objects(self._pending):
+            new |= pending
+        new = {name: reason for name, reason in new.items() if name not in self.reasons}
+        self._pending = {}
+        self.reasons |= new
         if distributed.rank() == 0:
             self._write({"image": name, "reason": reason} for name, reason in new.items())
         for reason in new.values():
-            say(f"left out: {reason}")
-        if len(self.listed) > max(1, LIMIT * self.images):
+            logger.warning("left out: %s", reason)
+        if len(self.reasons) > max(1, MAX_SKIPPED_FRACTION * self.num_images):
             raise UserError(
-                f"{len(self.listed)} of {self.images} images could not be read, more than {LIMIT:.0%}: "
-                f"{self.file} lists them; mend or remove them and go on with --resume."
+                f"{len(self.reasons)} of {self.num_images} images could not be read, more than "
+                f"{MAX_SKIPPED_FRACTION:.0%}: {self.file} lists them; fix or remove them and resume with `resume=True`."
             )

@@ -1,5 +1,6 @@
-"""Training: a plain loop, one step a function."""
+"""The training loop: ``fit`` trains a detector and writes a run folder."""
 
+import logging
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -12,27 +13,32 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from drfpn.data import DetectionDataset
-from drfpn.data.augment.transforms import Batch
-from drfpn.evaluation.coco import Metrics, Result, detect, score
+from drfpn.data.augment.transformed_dataset import Batch
+from drfpn.evaluation.coco import Result, detect, evaluate_results
+from drfpn.evaluation.metrics import Metrics
 from drfpn.training.checkpoint import Card, save_detector
 from drfpn.training.config import RunConfig
-from drfpn.training.interrupt import Interrupted, Interruption
-from drfpn.training.locks import alone_in, deterministic
-from drfpn.training.loggers import Log, check_loggers
+from drfpn.training.interrupt import InterruptHandler
+from drfpn.training.locks import deterministic_algorithms, lock_folder
+from drfpn.training.loggers import RunLogger, check_loggers
 from drfpn.training.loss_meter import LossMeter
-from drfpn.training.run import Run, start_run
-from drfpn.training.skipped_images import check_left_out
+from drfpn.training.setup import Run, build_run
+from drfpn.training.skipped_images import check_skipped_objects
 from drfpn.utils import distributed
-from drfpn.utils.console import bar, say
-from drfpn.utils.errors import UserError
+from drfpn.utils.console import bar
+from drfpn.utils.errors import Interrupted, UsageError, UserError
 from drfpn.utils.io import write_json
 
-PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
-STEPS_BETWEEN_READINGS = 20
-"""On a GPU, where reading a loss waits for it; on a CPU every step is read."""
+logger = logging.getLogger(__name__)
+
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Types of automatic mixed precision by the setting ``amp``."""
+
+GPU_READ_INTERVAL = 20
+"""Steps between readings of the loss on a GPU, each of which synchronizes it."""
 
 
-def train(
+def fit(
     config: RunConfig,
     train_set: DetectionDataset,
     val_set: DetectionDataset,
@@ -41,153 +47,173 @@ def train(
     device: torch.device | str = "cpu",
     resume: bool = False,
 ) -> Metrics:
-    """Train a detector and leave a run folder.
+    """Train a detector and write a run folder, without the figures and the report of :func:`drfpn.training.train`.
 
-    The folder holds ``config.yaml``, ``log.jsonl`` and ``log.csv`` (a row an epoch), ``steps.jsonl`` and ``steps.csv``
-    (losses now and then), ``last.safetensors`` and ``best.safetensors`` (weights with their card), ``state.pt`` (to go
-    on from), ``metrics.json`` and ``detections.json`` (of the last evaluation).
+    The folder holds ``config.yaml``, ``log.jsonl`` and ``log.csv`` (a row per epoch), ``steps.jsonl`` and
+    ``steps.csv`` (losses every few steps), ``last.safetensors`` and ``best.safetensors`` (weights with their card),
+    ``state.pt`` (to resume), ``metrics.json`` and ``detections.json`` (of the last evaluation).
 
-    Started by ``torchrun``, all processes call this together and share each step's images.
+    Processes that ``torchrun`` has started call this together and share the images of each step.
 
     Args:
         config: the settings.
-        train_set: images to learn from.
-        val_set: images to measure on, with the same classes.
-        out: the run folder, made if missing.
-        device: where to train.
-        resume: go on where ``out`` stands.
+        train_set: images to train on.
+        val_set: images to evaluate on, with the same classes.
+        out: the run folder, created if missing.
+        device: device to train on.
+        resume: continue the run in ``out`` from its saved state.
 
     Returns:
-        COCO's numbers on ``val_set`` after the last epoch.
+        COCO's metrics on ``val_set`` after the last epoch.
 
     Raises:
-        UserError: settings, data or files that cannot be used, another process that trains into ``out``.
+        UserError: settings, data or files that cannot be used, or another process is training in ``out``.
         Interrupted: SIGTERM or Ctrl-C; the state is saved.
     """
     device = torch.device(device)
     with ExitStack() as stack:
         stack.enter_context(distributed.process_group(device))
         _check(config, train_set, val_set)
-        stack.enter_context(alone_in(out))
-        stack.enter_context(deterministic(config.deterministic))
-        interruption = stack.enter_context(Interruption())
+        stack.enter_context(lock_folder(out))
+        stack.enter_context(deterministic_algorithms(config.deterministic))
+        interrupt = stack.enter_context(InterruptHandler())
         card = Card(
             config=config,
             classes=train_set.classes,
             category_ids=train_set.category_ids,
             versions={"python": platform.python_version(), "torch": torch.__version__},
         )
-        run = start_run(card, train_set, out, device, interruption, resume=resume)
+        run = build_run(card, train_set, out, device, interrupt, resume=resume)
         state, results = run.state, None
         while state.epoch < config.epochs and (config.patience is None or state.stale < config.patience):
             train_one_epoch(run)
             results = finish_epoch(run, val_set, card)
             run.save()
-            run.stop(distributed.all_reduce_max([interruption.asked])[0] if state.epoch < config.epochs else 0)
-        if run.log is not None:
-            run.log.close()
+            finished = state.epoch == config.epochs
+            run.stop_if(0 if finished else distributed.all_reduce_max([interrupt.signal_number])[0])
+        if run.run_logger is not None:
+            run.run_logger.close()
             if results is not None:
                 write_json(out / "detections.json", results, indent=None)
         text = (out / "metrics.json").read_text(encoding="utf-8") if distributed.rank() == 0 else ""
         return Metrics.model_validate_json(distributed.broadcast_object(text))
 
 
-def steps_between_readings(device: torch.device) -> int:
-    """Return after how many steps losses are read from a device."""
-    return 1 if device.type == "cpu" else STEPS_BETWEEN_READINGS
+def loss_read_interval(device: torch.device) -> int:
+    """Return the number of steps between readings of the loss.
+
+    Args:
+        device: device of the losses; on a CPU every step is read.
+    """
+    return 1 if device.type == "cpu" else GPU_READ_INTERVAL
 
 
 def _check(config: RunConfig, train_set: DetectionDataset, val_set: DetectionDataset) -> None:
     if val_set.classes != train_set.classes:
         raise UserError(f"The classes of the two splits differ: {train_set.classes} and {val_set.classes}.")
-    pieces = config.accumulate * distributed.world_size()
-    if config.batch_size % pieces:
-        raise UserError(
-            f"batch_size is {config.batch_size} images a step, expected a multiple of {pieces}: {config.accumulate} "
-            f"(accumulate) x {distributed.world_size()} (processes).",
-            exit_code=2,
+    micro_batches = config.grad_accum_steps * distributed.world_size()
+    if config.batch_size % micro_batches:
+        raise UsageError(
+            f"batch_size is {config.batch_size}, expected a multiple of {micro_batches}: {config.grad_accum_steps} "
+            f"(grad_accum_steps) x {distributed.world_size()} (processes)."
         )
     check_loggers(config.loggers)
-    check_left_out(train_set)
+    check_skipped_objects(train_set)
 
 
 def train_one_epoch(run: Run) -> None:
-    """Take the steps of the epoch that are not done yet; ``run.state.totals`` sums their loss terms.
+    """Train for the remaining steps of the epoch; ``run.state.totals`` sums their loss terms.
+
+    Args:
+        run: the run.
 
     Raises:
         UserError: a loss that is not finite, with its terms and the images of the batch, or data that cannot be used.
-        Interrupted: a signal asked for it; the state is saved.
+        Interrupted: a signal was received; the state is saved.
     """
     config, state = run.config, run.state
     run.model.train()
-    first = state.epoch * run.batches.steps
-    run.batches.start(state.epoch, state.step - first)
-    meter = LossMeter(state.totals, run.watch.advice())
-    pieces = iter(run.loader)
-    between = steps_between_readings(run.device)
-    unread, began, shown = state.step, time.monotonic(), 0
-    with bar(f"epoch {state.epoch + 1}/{config.epochs}", len(run.batches) // config.accumulate) as progress:
-        while (done := state.step - first) < run.batches.steps:
-            parts = _next_parts(run, pieces, meter, unread)
-            with run.watch.looking(state.step):
-                terms = take_step(run, parts)
-            meter.add(terms, [name for part in parts for name in part.names])
-            done, shown = done + 1, shown + sum(len(part.images) for part in parts)
-            over = done == run.batches.steps
-            due = state.step % config.save_every == 0 and not over  # the end of an epoch is saved anyway
-            logged = state.step % config.log_every == 0
-            # a signal is not left for the next reading: workers end soon after theirs, and so may the machine
-            asked = distributed.all_reduce_max([run.interruption.asked])[0]
-            if over or due or logged or asked or done % between == 0:
-                asked, skipped = meter.read(unread, run.interruption.asked, run.skips.new)
-                run.watch.read(unread, meter.recent)
+    first_step = state.epoch * run.batch_sampler.steps_per_epoch
+    run.batch_sampler.set_epoch(state.epoch, state.step - first_step)
+    meter = LossMeter(state.totals, run.monitor.advice())
+    loader = iter(run.loader)
+    read_interval = loss_read_interval(run.device)
+    unread, start_time, num_images = state.step, time.monotonic(), 0
+    remaining = len(run.batch_sampler) // config.grad_accum_steps
+    with bar(f"epoch {state.epoch + 1}/{config.epochs}", remaining) as progress:
+        while (done := state.step - first_step) < run.batch_sampler.steps_per_epoch:
+            batches = _next_batches(run, loader, meter, unread)
+            with run.monitor.observe(state.step):
+                terms = train_step(run, batches)
+            meter.add(terms, [name for batch in batches for name in batch.names])
+            done, num_images = done + 1, num_images + sum(len(batch.images) for batch in batches)
+            end_of_epoch = done == run.batch_sampler.steps_per_epoch
+            save_due = state.step % config.save_every == 0 and not end_of_epoch  # fit saves after the epoch
+            log_due = state.step % config.log_every == 0
+            # not delayed until the next reading: data loader workers stop soon after their own signal
+            signal_number = distributed.all_reduce_max([run.interrupt.signal_number])[0]
+            if end_of_epoch or save_due or log_due or signal_number or done % read_interval == 0:
+                pending = run.skipped_images.num_pending
+                signal_number, skipped = meter.read(unread, run.interrupt.signal_number, pending)
+                run.monitor.update(unread, meter.recent)
                 unread = state.step
                 if skipped:
-                    run.save()  # too many may be left out by now
-                    run.skips.hand_in()
-                if logged and run.log is not None:
-                    run.log.step({"step": state.step, "lr": run.learning_rate(state.step - 1)} | meter.latest)
-                if due:
+                    run.save()  # the next line raises if too many are skipped
+                    run.skipped_images.synchronize()
+                if log_due and run.run_logger is not None:
+                    lr = run.learning_rate(state.step - 1)
+                    run.run_logger.step({"step": state.step, "lr": lr} | meter.latest)
+                if save_due:
                     run.save()
-                run.stop(asked)
-            rate = shown * distributed.world_size() / (time.monotonic() - began)
-            progress.advance(f"loss {state.totals.get('loss', 0.0) / max(1, unread - first):.3f}  {rate:.1f} img/s")
-    state.seconds += time.monotonic() - began
+                run.stop_if(signal_number)
+            images_per_second = num_images * distributed.world_size() / (time.monotonic() - start_time)
+            mean_loss = state.totals.get("loss", 0.0) / max(1, unread - first_step)
+            progress.advance(f"loss {mean_loss:.3f}  {images_per_second:.1f} img/s")
+    state.seconds += time.monotonic() - start_time
 
 
-def _next_parts(run: Run, pieces: Iterator[Any], meter: LossMeter, unread: int) -> list[Batch]:
-    """Return the parts of the next step. Data that cannot be used does not cost the steps that are done."""
+def _next_batches(run: Run, loader: Iterator[Any], meter: LossMeter, unread: int) -> list[Batch]:
+    """Return the micro-batches of the next step; if the data cannot be read, the state is saved first."""
     try:
-        parts = [next(pieces) for _ in range(run.config.accumulate)]
+        batches = [next(loader) for _ in range(run.config.grad_accum_steps)]
     except UserError:
-        if run.state.step and distributed.world_size() == 1:  # else the others are not here to save with
+        if run.state.step and distributed.world_size() == 1:  # saving needs all processes, which may have no error
             meter.read(unread)
             run.save()
         raise
-    run.skips.add(skipped for part in parts for skipped in part.skipped)
-    return parts
+    run.skipped_images.add(skipped for batch in batches for skipped in batch.skipped)
+    return batches
 
 
-def take_step(run: Run, parts: Sequence[Batch]) -> dict[str, Tensor]:
-    """Move the weights once, by the gradient of all ``parts``; returns the loss terms and their sum, "loss"."""
+def train_step(run: Run, batches: Sequence[Batch]) -> dict[str, Tensor]:
+    """Update the weights once by the gradient accumulated over some micro-batches.
+
+    Args:
+        run: the run.
+        batches: micro-batches of the step.
+
+    Returns:
+        The loss terms and their sum, "loss", as scalars on the device.
+    """
     config, state = run.config, run.state
     for group in state.optimizer.param_groups:
         group["lr"] = run.learning_rate(state.step)
     state.optimizer.zero_grad(set_to_none=True)
     terms: dict[str, Tensor] = {}
-    for number, part in enumerate(parts, start=1):
-        pinned = run.device.type == "cuda"  # elsewhere the memory could be released before it is copied
-        images = [image.to(run.device, non_blocking=pinned) for image in part.images]
+    for number, batch in enumerate(batches, start=1):
+        pinned = run.device.type == "cuda"  # memory that is not pinned could be freed before it is copied
+        images = [image.to(run.device, non_blocking=pinned) for image in batch.images]
         targets = [
-            {key: value.to(run.device, non_blocking=pinned) for key, value in target.items()} for target in part.targets
+            {key: value.to(run.device, non_blocking=pinned) for key, value in target.items()}
+            for target in batch.targets
         ]
-        # gradients are shared with the last part
-        alone = number < len(parts) and isinstance(run.model, DistributedDataParallel)
-        with run.model.no_sync() if alone else nullcontext():  # type: ignore[operator]
-            precision = PRECISIONS.get(config.amp)
-            with torch.autocast(run.device.type, precision, enabled=precision is not None):
+        # gradients are reduced over processes with the last micro-batch only
+        no_sync = number < len(batches) and isinstance(run.model, DistributedDataParallel)
+        with run.model.no_sync() if no_sync else nullcontext():  # type: ignore[operator]
+            dtype = AMP_DTYPES.get(config.amp)
+            with torch.autocast(run.device.type, dtype, enabled=dtype is not None):
                 losses: dict[str, Tensor] = run.model(images, targets)
-            losses = {name: value.float() / len(parts) for name, value in losses.items()}
+            losses = {name: value.float() / len(batches) for name, value in losses.items()}
             losses = {"loss": torch.stack(list(losses.values())).sum()} | losses
             state.scaler.scale(losses["loss"]).backward()
         terms = {name: value.detach() + terms.get(name, 0.0) for name, value in losses.items()}
@@ -202,62 +228,83 @@ def take_step(run: Run, parts: Sequence[Batch]) -> dict[str, Tensor]:
 
 
 def finish_epoch(run: Run, val_set: DetectionDataset, card: Card) -> list[Result] | None:
-    """Measure where it is due, write weights, numbers and logs, and count the epoch; returns the detections."""
+    """Evaluate if an evaluation is due, write weights, metrics and logs, and count the epoch.
+
+    Args:
+        run: the run.
+        val_set: images to evaluate on.
+        card: card of the run.
+
+    Returns:
+        The detections in COCO's results format, ``None`` without an evaluation.
+    """
     config, state = run.config, run.state
-    number = state.epoch + 1
-    due = number == config.epochs or (config.eval_every > 0 and number % config.eval_every == 0)
+    epoch = state.epoch + 1
     metrics, results = None, None
-    if due:
-        run.save()  # nothing of the epoch is lost if its evaluation is stopped
+    if epoch == config.epochs or (config.eval_every > 0 and epoch % config.eval_every == 0):
+        run.save()  # so that an interrupted evaluation does not lose the epoch
         metrics, results = evaluate(run, val_set)
-    aim = distributed.broadcast_object(metrics.aim if metrics is not None else None)
-    if aim is not None:
-        state.stale = 0 if aim > state.best else state.stale + 1
-    if run.log is not None:
-        _write(run, metrics, card.model_copy(update={"epoch": number}), best=aim is not None and aim > state.best)
-        _log(run, run.log, number, metrics)
-    if aim is not None:
-        state.best = max(aim, state.best)
-    state.epoch, state.seconds = number, 0.0
+    value = distributed.broadcast_object(metrics.main_metric if metrics is not None else None)
+    improved = value is not None and value > state.best
+    if value is not None:
+        state.stale = 0 if improved else state.stale + 1
+    if run.run_logger is not None:
+        _write_epoch(run, metrics, card.model_copy(update={"epoch": epoch}), best=improved)
+        _log_epoch(run, run.run_logger, epoch, metrics)
+    if value is not None:
+        state.best = max(value, state.best)
+    state.epoch, state.seconds = epoch, 0.0
     state.totals.clear()
     return results
 
 
 def evaluate(run: Run, dataset: DetectionDataset) -> tuple[Metrics | None, list[Result]]:
-    """Measure the run's weights on a data set; numbers and detections are those of the first process."""
+    """Evaluate the weights of a run; all processes call this together.
 
-    def stop_if_asked() -> None:
-        if run.interruption.asked:
-            raise Interrupted(run.interruption.asked)
+    Args:
+        run: the run.
+        dataset: images to evaluate on.
+
+    Returns:
+        Metrics and detections in COCO's results format on rank 0, else ``None`` and an empty list.
+
+    Raises:
+        Interrupted: a signal was received.
+    """
+
+    def stop_if_interrupted() -> None:
+        if run.interrupt.signal_number:
+            raise Interrupted(run.interrupt.signal_number)
 
     results = detect(
-        run.state.result,
+        run.state.eval_model,
         dataset,
         category_ids=dataset.category_ids,
-        batch_size=max(1, run.config.batch_size // (run.config.accumulate * distributed.world_size())),
+        batch_size=max(1, run.config.batch_size // (run.config.grad_accum_steps * distributed.world_size())),
         workers=run.config.workers,
         device=run.device,
-        on_batch=stop_if_asked,
+        on_batch=stop_if_interrupted,
     )
     if distributed.rank() > 0:
         return None, []
-    return score(dataset.ground_truth(), results, split=run.config.val_split, masks=run.config.masks), results
+    split, masks = run.config.val_split, run.config.masks
+    return evaluate_results(dataset.ground_truth(), results, split=split, masks=masks), results
 
 
-def _write(run: Run, metrics: Metrics | None, card: Card, *, best: bool) -> None:
-    """Write weights and numbers of an epoch."""
+def _write_epoch(run: Run, metrics: Metrics | None, card: Card, *, best: bool) -> None:
+    """Write the weights and metrics of an epoch."""
     if metrics is not None:
         write_json(run.out / "metrics.json", metrics.model_dump())
         card = card.model_copy(update={"metrics": metrics.summary()})
-    save_detector(run.out / "last.safetensors", run.state.result, card)
+    save_detector(run.out / "last.safetensors", run.state.eval_model, card)
     if best:
-        save_detector(run.out / "best.safetensors", run.state.result, card)
+        save_detector(run.out / "best.safetensors", run.state.eval_model, card)
 
 
-def _log(run: Run, log: Log, epoch: int, metrics: Metrics | None) -> None:
-    """Log an epoch and tell the user."""
+def _log_epoch(run: Run, run_logger: RunLogger, epoch: int, metrics: Metrics | None) -> None:
+    """Log the mean losses and the metrics of an epoch."""
     state = run.state
-    losses = {name: total / run.batches.steps for name, total in state.totals.items()}
+    losses = {name: total / run.batch_sampler.steps_per_epoch for name, total in state.totals.items()}
     row: dict[str, Any] = {"epoch": epoch, "step": state.step, "lr": run.learning_rate(state.step - 1)}
     row |= {"seconds": round(state.seconds, 2)} | losses
     line = f"epoch {epoch}: loss {losses['loss']:.3f}, {state.seconds:.0f} s"
@@ -265,5 +312,5 @@ def _log(run: Run, log: Log, epoch: int, metrics: Metrics | None) -> None:
         row |= metrics.summary()
         line += f", AP {100 * metrics.box['AP']:.1f}, AP50 {100 * metrics.box['AP50']:.1f}"
         line += "" if metrics.mask is None else f", mask AP {100 * metrics.mask['AP']:.1f}"
-    log.epoch(row)
-    say(line)
+    run_logger.epoch(row)
+    logger.info(line)

@@ -1,4 +1,4 @@
-"""One training step of a model at full size: does it fit this machine, and how long does it take."""
+"""A single training step of a model at full size, to measure its time and memory."""
 
 import sys
 import time
@@ -9,53 +9,63 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 
-class Step(BaseModel):
-    """What one step took."""
+class TrialStep(BaseModel):
+    """Measurements of one training step."""
 
     loss: float
     seconds: float
     gradients: int
-    """Parameters that learn and got a finite gradient."""
+    """Number of trainable parameters with a finite gradient."""
     without: list[str]
-    """Those that learn and got none."""
+    """Names of the trainable parameters without one."""
     peak_gib: float | None
-    """Largest memory so far: of the GPU, or of this whole process on a CPU; Windows does not tell."""
+    """Peak memory so far, of the GPU, or of the process on a CPU; ``None`` on Windows, which does not report it."""
 
 
-def step(model: nn.Module, height: int = 800, width: int = 1280, *, objects: int = 8) -> Step:
-    """Train ``model`` for one step on one image of noise with random boxes, forward, backward and update.
+def run_trial_step(model: nn.Module, height: int = 800, width: int = 1280, *, objects: int = 8) -> TrialStep:
+    """Run a training step (forward, backward, update) on one image of noise with random boxes.
 
     Args:
         model: a detector of this library, on the device to use; left in training mode.
-        height: of the image, pixels.
-        width: of the image, pixels.
-        objects: on the image.
+        height: height of the image, pixels.
+        width: width of the image, pixels.
+        objects: number of objects on the image.
     """
     device = next(model.parameters()).device
     image = torch.rand(3, height, width, device=device)
     target = random_target(height, width, objects, device)
-    learning = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    optimizer = SGD(learning.values(), lr=1e-3, momentum=0.9)
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    optimizer = SGD(trainable.values(), lr=1e-3, momentum=0.9)
     model.train()
-    began = time.perf_counter()
+    start = time.perf_counter()
     loss = torch.stack(list(model([image], [target]).values())).sum()
     loss.backward()
     optimizer.step()
     value = loss.item()  # waits for the device
-    seconds = time.perf_counter() - began
-    without = [name for name, p in learning.items() if p.grad is None or not bool(p.grad.isfinite().all())]
+    seconds = time.perf_counter() - start
+    without = [name for name, p in trainable.items() if p.grad is None or not bool(p.grad.isfinite().all())]
     peak = _peak_bytes(device)
-    return Step(
+    return TrialStep(
         loss=value,
         seconds=seconds,
-        gradients=sum(p.numel() for name, p in learning.items() if name not in without),
+        gradients=sum(p.numel() for name, p in trainable.items() if name not in without),
         without=without,
         peak_gib=peak / 2**30 if peak is not None else None,
     )
 
 
 def random_target(height: int, width: int, objects: int, device: torch.device) -> dict[str, Tensor]:
-    """Make boxes, labels and masks (rectangles) of one class at random places."""
+    """Return the target of an image with objects of one class and random size and position.
+
+    Args:
+        height: height of the image, pixels.
+        width: width of the image, pixels.
+        objects: number of objects N.
+        device: device of the tensors.
+
+    Returns:
+        ``boxes`` (N, 4), ``labels`` (N,) and rectangular ``masks`` (N, height, width).
+    """
     corner = torch.rand(objects, 2) * torch.tensor([0.6 * width, 0.6 * height])
     size = torch.rand(objects, 2) * torch.tensor([0.3 * width, 0.3 * height]) + 16
     boxes = torch.cat([corner, corner + size], dim=1)

@@ -1,1 +1,1 @@
-"""What all packages share: errors, files, processes, the console."""
+"""Utilities of all packages: errors, files, run folders, processes and the console. Internal."""

@@ -1,4 +1,4 @@
-"""Progress on a terminal as a bar, elsewhere as a plain line now and then. Always on stderr, from the first process."""
+"""Progress bars and messages on stderr, from rank 0 only."""
 
 import sys
 import time
@@ -12,11 +12,17 @@ from drfpn.utils import distributed
 
 console = Console(stderr=True, highlight=False)
 
-_SECONDS_BETWEEN_LINES = 15.0
+_LINE_INTERVAL = 15.0
+"""Seconds between lines where stderr is not a terminal."""
 
 
 class Bar:
-    """One task: how far it is, and what there is to say about it."""
+    """Progress of a task, printed as a line every few seconds.
+
+    Args:
+        title: name of the task.
+        total: number of items.
+    """
 
     def __init__(self, title: str, total: int) -> None:
         self.title = title
@@ -25,20 +31,30 @@ class Bar:
         self._start = self._last = time.monotonic()
 
     def set_total(self, total: int) -> None:
-        """Say how many there are where that was not known at first."""
+        """Set the number of items, if it was not known at the start.
+
+        Args:
+            total: number of items.
+        """
         self.total = total
 
     def advance(self, note: str = "") -> None:
-        """Count one more, with losses or the like as ``note``."""
+        """Count one more item as done.
+
+        Args:
+            note: text beside the progress, such as the loss.
+        """
         self.done += 1
         now = time.monotonic()
-        if now - self._last >= _SECONDS_BETWEEN_LINES and self.done < self.total and distributed.rank() == 0:
+        if now - self._last >= _LINE_INTERVAL and self.done < self.total and distributed.rank() == 0:
             self._last = now
             left = (now - self._start) / self.done * (self.total - self.done)
             print(f"{self.title} {self.done}/{self.total}  {note}  {left:.0f} s left", file=sys.stderr, flush=True)
 
 
 class _RichBar(Bar):
+    """Progress of a task, shown as a bar on a terminal."""
+
     def __init__(self, title: str, total: int, progress: Progress) -> None:
         super().__init__(title, total)
         self._progress = progress
@@ -55,7 +71,15 @@ class _RichBar(Bar):
 
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Bar]:
-    """Show the progress of ``total`` things called ``title``."""
+    """Show the progress of a task: a bar on a terminal, else a line every few seconds.
+
+    Args:
+        title: name of the task.
+        total: number of items.
+
+    Yields:
+        The progress, to be advanced with each item.
+    """
     if not console.is_terminal or distributed.rank() > 0:
         yield Bar(title, total)
         return
@@ -72,6 +96,10 @@ def bar(title: str, total: int) -> Iterator[Bar]:
 
 
 def say(line: str) -> None:
-    """Print one line for the user."""
+    """Print one line on stderr, above a progress bar if there is one.
+
+    Args:
+        line: text without markup.
+    """
     if distributed.rank() == 0:
         console.print(line, markup=False, soft_wrap=True)

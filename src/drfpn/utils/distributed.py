@@ -1,4 +1,4 @@
-"""The processes that train one model together: their number, and sums over them. One alone needs none of it."""
+"""Process groups of distributed training, and collectives that do nothing in a single process."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,94 +9,107 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+PEER_FAILURE_EXIT_CODE = 3
+"""Exit code of a process that ends because another process of its group has failed."""
+
 
 def world_size() -> int:
-    """Return how many processes train together."""
+    """Return the number of processes in the group, 1 without one."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Return the number of this process among them, from 0."""
+    """Return the rank of this process in the group, 0 without one."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def launched_world_size() -> int:
-    """Return how many processes ``torchrun`` (or SLURM through it) has started; 1 where it has not."""
+    """Return the number of processes that ``torchrun`` (or SLURM through it) has started, 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def launched_as_main() -> bool:
-    """Return whether this process is the one that reports, also when the group is over."""
+    """Return whether this process has rank 0, also while there is no process group."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
-ALONE = 3
-"""Exit code of a process that ends because another one did."""
+def local_rank() -> int:
+    """Return the rank of this process on its machine, which is the index of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def local_world_size() -> int:
+    """Return the number of processes of the group on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def is_peer_failure(error: BaseException) -> bool:
-    """Return whether an error only says that another process of this training has ended."""
-    said = ("Connection closed by peer", "Connection reset by peer", "remote worker crashing", "Broken pipe")
-    return launched_world_size() > 1 and isinstance(error, RuntimeError) and any(text in str(error) for text in said)
+    """Return whether an error is the consequence of the failure of another process in the group.
+
+    Args:
+        error: an exception of this process.
+    """
+    messages = ("Connection closed by peer", "Connection reset by peer", "remote worker crashing", "Broken pipe")
+    return (
+        launched_world_size() > 1
+        and isinstance(error, RuntimeError)
+        and any(message in str(error) for message in messages)
+    )
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the other processes that ``torchrun`` started, by NCCL on GPUs and Gloo elsewhere; nothing for one alone.
+    """Join the processes that ``torchrun`` has started, with NCCL on GPUs and Gloo elsewhere.
+
+    Does nothing in a single process, or if there is a process group already.
 
     Args:
-        device: where this process trains.
+        device: device of this process.
     """
     cuda = device.type == "cuda"
     if cuda and device.index is None and launched_world_size() > 1:
         device = torch.device("cuda", local_rank())
-    # the current device: where pinned memory is registered and whose generator is saved
+    # the current device is where pinned memory is registered and whose generator is saved
     with torch.cuda.device(device) if cuda else nullcontext():
         if launched_world_size() == 1 or dist.is_initialized():
             yield
             return
-        # numbers of the host go by Gloo there too: no GPU has to be waited for
+        # CPU tensors are reduced by Gloo on GPU machines too, which does not synchronize the GPU
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", device_id=device if cuda else None)
         try:
             yield
         except BaseException:
-            if not cuda:  # NCCL would wait for what the others have begun, and they for this process
+            if not cuda:  # NCCL would wait for pending collectives, and the other processes for this one
                 dist.destroy_process_group()
             raise
         dist.destroy_process_group()
 
 
-def local_rank() -> int:
-    """Return the number of this process on its machine, which is that of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+def loss_scale(count: int | Tensor, *, minimum: float = 1.0, device: torch.device | None = None) -> Tensor | float:
+    """Return the factor of a local loss, a mean over ``count`` objects, in the loss of the whole batch.
 
-
-def local_world_size() -> int:
-    """Return how many of the processes that train together run on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def loss_scale(count: int | Tensor, *, least: float = 1.0, device: torch.device | None = None) -> Tensor | float:
-    """Return the factor that makes a mean over ``count`` things here a part of the mean over those of all processes.
-
-    The mean over processes of their losses, each multiplied by its factor, is the loss of the whole batch, however
-    the objects are spread. That is what DDP's mean of gradients descends.
+    The mean over processes of their losses, each multiplied by its factor, is the mean over the objects of all
+    processes, however these are distributed. Its gradient is the one that ``DistributedDataParallel`` computes.
 
     Args:
-        count: things here that the loss was divided by, if they were more than ``least``.
-        least: smallest divisor.
-        device: where the count is summed, unless it is a tensor.
+        count: number of local objects; the loss was divided by ``max(count, minimum)``.
+        minimum: smallest divisor.
+        device: device on which the count is summed, unless it is a tensor.
     """
     if world_size() == 1:
         return 1.0
-    here = torch.as_tensor(count, device=device).to(torch.float32).reshape(())
-    all_gather_objects = here.clone()
-    dist.all_reduce(all_gather_objects)
-    return here.clamp(min=least) * world_size() / all_gather_objects.clamp(min=least)
+    local = torch.as_tensor(count, device=device).to(torch.float32).reshape(())
+    total = local.clone()
+    dist.all_reduce(total)
+    return local.clamp(min=minimum) * world_size() / total.clamp(min=minimum)
 
 
 def all_reduce_mean(values: Tensor) -> Tensor:
-    """Return the mean of ``values`` over all processes."""
+    """Return the elementwise mean over processes.
+
+    Args:
+        values: a tensor of the same shape in each process.
+    """
     if world_size() == 1:
         return values
     total = values.clone()
@@ -105,10 +118,10 @@ def all_reduce_mean(values: Tensor) -> Tensor:
 
 
 def all_reduce_max(values: Sequence[int]) -> list[int]:
-    """Return the largest of each of some whole numbers over all processes.
+    """Return the elementwise maximum over processes.
 
     Args:
-        values: as many in each process.
+        values: integers, as many in each process.
     """
     if world_size() == 1:
         return list(values)
@@ -118,7 +131,11 @@ def all_reduce_max(values: Sequence[int]) -> list[int]:
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """Return on rank 0 the values of all processes, in order, and elsewhere nothing. Values are pickled."""
+    """Return the objects of all processes by rank on rank 0, an empty list on the others.
+
+    Args:
+        value: an object that can be pickled.
+    """
     if world_size() == 1:
         return [value]
     values: list[Any] | None = [None] * world_size() if rank() == 0 else None
@@ -127,7 +144,11 @@ def gather_objects(value: Any) -> list[Any]:
 
 
 def all_gather_objects(value: Any) -> list[Any]:
-    """Return in each process the values of all, in order. Values are pickled."""
+    """Return the objects of all processes by rank, in each process.
+
+    Args:
+        value: an object that can be pickled.
+    """
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -136,7 +157,11 @@ def all_gather_objects(value: Any) -> list[Any]:
 
 
 def broadcast_object(value: Any) -> Any:
-    """Return what rank 0 has for ``value``."""
+    """Return the object of rank 0 in each process.
+
+    Args:
+        value: an object that can be pickled; used on rank 0 only.
+    """
     if world_size() == 1:
         return value
     values = [value]

@@ -1,4 +1,4 @@
-"""Files that are replaced atomically."""
+"""Atomic writing of files."""
 
 import json
 import os
@@ -11,33 +11,47 @@ from drfpn.utils.errors import UserError
 
 
 @contextmanager
-def replaced(file: Path) -> Iterator[BinaryIO]:
-    """Open a new ``file`` to write, which takes the old one's place when it is whole and on the disk.
+def open_atomically(file: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file for writing, which replaces ``file`` when the context is left without an error.
+
+    Args:
+        file: the file to write.
 
     Raises:
-        UserError: it cannot be written (a full disk, say); the old one is untouched.
+        UserError: the file cannot be written, because the disk is full for example; the old file is unchanged.
     """
-    part = file.with_name(file.name + ".part")
+    temporary = file.with_name(file.name + ".part")
     try:
-        with part.open("wb") as stream:
+        with temporary.open("wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        part.replace(file)
-    except (OSError, RuntimeError) as error:  # torch.save turns the one into the other
+        temporary.replace(file)
+    except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError with an OSError as its context
         with suppress(OSError):
-            part.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         cause = error if isinstance(error, OSError) else error.__context__
         reason = getattr(cause, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"{file} could not be written ({reason}); what was there before is untouched.") from error
+        raise UserError(f"{file} could not be written ({reason}); what was there before is unchanged.") from error
 
 
 def write_atomically(file: Path, data: bytes) -> None:
-    """Write ``file`` so that at any moment it is either the old one or the new one, whole."""
-    with replaced(file) as stream:
+    """Write a file so that at any moment either the old or the new contents are on the disk.
+
+    Args:
+        file: the file to write.
+        data: new contents.
+    """
+    with open_atomically(file) as stream:
         stream.write(data)
 
 
 def write_json(file: Path, value: Any, *, indent: int | None = 2) -> None:
-    """Write ``value`` as JSON, atomically; without ``indent`` on one line."""
+    """Write a value as JSON, atomically.
+
+    Args:
+        file: the file to write.
+        value: a value that JSON can represent.
+        indent: spaces of indentation; ``None`` writes a single line.
+    """
     write_atomically(file, (json.dumps(value, indent=indent) + "\n").encode())

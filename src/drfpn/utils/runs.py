@@ -1,16 +1,23 @@
-"""Run folders: their weights, and what runs are called in tables and pictures."""
+"""Run folders: their weights, and their names in tables and figures."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from drfpn.utils.errors import UserError
+from drfpn.utils.errors import UsageError, UserError
 
 WEIGHTS = ("best.safetensors", "last.safetensors")
-"""What a run folder holds, first the better one."""
+"""Files of weights in a run folder, in order of preference."""
 
 
 def find_weights(run_or_file: Path) -> Path:
-    """Return the weights of a run folder (the best, else the last) or the file itself."""
+    """Return the file of weights of a run: the best, or else the last.
+
+    Args:
+        run_or_file: a run folder, or a file, which is returned as it is.
+
+    Raises:
+        UserError: there is no such file, or no weights in the folder.
+    """
     if run_or_file.is_file():
         return run_or_file
     for name in WEIGHTS:
@@ -22,17 +29,20 @@ def find_weights(run_or_file: Path) -> Path:
 
 
 def name_runs(runs: Sequence[Path]) -> list[str]:
-    """Return a name for each run folder or weights file: its own, with the folder above where two are alike.
+    """Return a unique name for each run: that of its folder, with the parent folder if two are equal.
+
+    Args:
+        runs: run folders or files of weights.
 
     Raises:
-        UserError: two are the same.
+        UsageError: two runs are the same.
     """
     paths = [_folder(run.resolve()) for run in runs]
     names = [path.name.removesuffix(".safetensors") for path in paths]
     if len(set(names)) < len(names):
         names = [f"{path.parent.name}/{name}" for path, name in zip(paths, names, strict=True)]
     if len(set(names)) < len(names):
-        raise UserError(f"Two of the runs are called '{max(names, key=names.count)}': give each once.", exit_code=2)
+        raise UsageError(f"Two of the runs are called '{max(names, key=names.count)}': give each once.")
     return names
 
 

@@ -1,4 +1,4 @@
-"""State dicts: read from files without running them, and put into a module only where all of them fits."""
+"""State dicts: read safely from files, and loaded into a module only if all tensors match."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,19 +10,26 @@ from torch import Tensor, nn
 
 from drfpn.utils.errors import UserError
 
-_NAMED = 3
-"""Tensors that a message names before it only counts."""
+_MAX_NAMES = 3
+"""Number of names that a message lists."""
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """Read a state dict from .safetensors or .pth; a file that would run code is refused."""
+    """Read a state dict.
+
+    Args:
+        file: .safetensors or .pth; a dict with the key ``state_dict``, as in mmdetection's checkpoints, is unpacked.
+
+    Raises:
+        UserError: the file is missing, is no state dict, or would run code.
+    """
     if not file.is_file():
         raise UserError(f"There is no weights file {file}.")
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load and safetensors raise whatever the bytes lead them to
+    except Exception as error:  # torch.load and safetensors raise errors of any type for damaged files
         raise UserError(f"{file} is not a file of weights that can be read safely ({type(error).__name__}).") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
@@ -32,7 +39,11 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def read_card(file: Path) -> str | None:
-    """Return the card that a run wrote into its .safetensors file, as JSON, or ``None`` if it is no such file."""
+    """Return the card in a .safetensors file of a run, as JSON, ``None`` in another file.
+
+    Args:
+        file: any file.
+    """
     try:
         with safe_open(file, "pt") as stream:
             return (stream.metadata() or {}).get("drfpn")
@@ -40,38 +51,53 @@ def read_card(file: Path) -> str | None:
         return None
 
 
-def check_fit(own: Mapping[str, Tensor], given: Mapping[str, Tensor], of: str, file: str | Path | None = None) -> None:
-    """Check that ``given`` has the names and shapes of ``own``.
+def check_state_dict(
+    expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], of: str, file: str | Path | None = None
+) -> None:
+    """Check that two state dicts have the same names and shapes.
 
     Args:
-        own: what is to be filled.
-        given: what it is to be filled with.
-        of: whose tensors ``own`` are, for the message.
-        file: where ``given`` comes from, for the message.
+        expected: state dict of a module.
+        actual: state dict to load into it.
+        of: name of the module, for messages.
+        file: file of ``actual``, for messages.
 
     Raises:
-        UserError: names that are missing or unknown, the first few by name, or another shape.
+        UserError: missing or unknown names, or a different shape.
     """
     weights = f"The weights in {file}" if file else "The weights"
-    if missing := [name for name in own if name not in given]:
-        raise UserError(f"{weights} lack {name_some(missing)}, which {of} needs.")
-    if unknown := [name for name in given if name not in own]:
-        raise UserError(f"{weights} hold {name_some(unknown)}, for which {of} has no place.")
-    for name, value in given.items():
-        if value.shape != own[name].shape:
-            raise UserError(
-                f"{weights} do not fit {of}: '{name}' is {tuple(value.shape)} but must be {tuple(own[name].shape)}."
-            )
+    if missing := [name for name in expected if name not in actual]:
+        raise UserError(f"{weights} lack {abbreviate_names(missing)}, which {of} needs.")
+    if unknown := [name for name in actual if name not in expected]:
+        raise UserError(f"{weights} hold {abbreviate_names(unknown)}, which {of} does not have.")
+    for name, value in actual.items():
+        shape = tuple(expected[name].shape)
+        if value.shape != shape:
+            raise UserError(f"{weights} do not fit {of}: '{name}' is {tuple(value.shape)} but must be {shape}.")
 
 
-def load_exactly(module: nn.Module, given: Mapping[str, Tensor], of: str, file: str | Path | None = None) -> None:
-    """Load ``given`` into ``module`` if it fits tensor by tensor, else raise as :func:`check_fit` does."""
-    check_fit(module.state_dict(), given, of, file)
-    module.load_state_dict(given)
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], of: str, file: str | Path | None = None) -> None:
+    """Load a state dict into a module if all names and shapes match.
+
+    Args:
+        module: the module.
+        state: its state dict.
+        of: name of the module, for messages.
+        file: file of ``state``, for messages.
+
+    Raises:
+        UserError: as of :func:`check_state_dict`; the module is unchanged then.
+    """
+    check_state_dict(module.state_dict(), state, of, file)
+    module.load_state_dict(state)
 
 
-def name_some(names: Iterable[str]) -> str:
-    """Return the first few of ``names`` in quotes and how many more there are."""
+def abbreviate_names(names: Iterable[str]) -> str:
+    """Return the first few names in quotes, and the number of the others.
+
+    Args:
+        names: names of tensors, for example.
+    """
     listed = list(names)
-    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
-    return ", ".join(f"'{name}'" for name in listed[:_NAMED]) + more
+    more = f" and {len(listed) - _MAX_NAMES} more" if len(listed) > _MAX_NAMES else ""
+    return ", ".join(f"'{name}'" for name in listed[:_MAX_NAMES]) + more

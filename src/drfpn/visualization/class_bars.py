@@ -1,4 +1,4 @@
-"""AP by class as bars, of one run or of several beside each other."""
+"""Bar chart of AP by class, of one run or of several runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,31 +10,30 @@ from matplotlib.figure import Figure
 from drfpn.visualization.boxes import PALETTE
 
 
-def save_class_bars(runs: Mapping[str, Mapping[str, float]], picture: Path) -> None:
-    """Draw a bar for each class and run, best class of the first run on top.
+def save_class_bars(runs: Mapping[str, Mapping[str, float]], file: Path) -> None:
+    """Draw a bar for each class and run, with the best class of the first run at the top.
 
     Args:
-        runs: by name: AP by class; fractions, below 0 where the data has no such object.
-        picture: the file.
+        runs: AP by class of each run; fractions, negative where the data has no object of the class.
+        file: the figure.
     """
     first = next(iter(runs.values()))
     names = sorted(first, key=lambda name: first[name])
-    thick = 0.8 / len(runs)
+    thickness = 0.8 / len(runs)
     figure = Figure(figsize=(8, 1.2 + 0.3 * len(names) * max(1, 0.7 * len(runs))), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for i, (run, of_class) in enumerate(runs.items()):
-        values = [100 * max(of_class.get(name, 0.0), 0) for name in names]
+    for i, (run, ap) in enumerate(runs.items()):
+        values = [100 * max(ap.get(name, 0.0), 0) for name in names]
         labels = [
-            "no object" if of_class.get(name, -1) < 0 else f"{value:.1f}"
-            for name, value in zip(names, values, strict=True)
+            "no object" if ap.get(name, -1) < 0 else f"{value:.1f}" for name, value in zip(names, values, strict=True)
         ]
-        places = np.arange(len(names)) - thick * (i - (len(runs) - 1) / 2)
-        bars = axes.barh(places, values, height=thick, color=PALETTE[i % len(PALETTE)], label=run)
+        y = np.arange(len(names)) - thickness * (i - (len(runs) - 1) / 2)
+        bars = axes.barh(y, values, height=thickness, color=PALETTE[i % len(PALETTE)], label=run)
         axes.bar_label(bars, labels, fontsize=7, padding=2)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="AP, %", xlim=(0, 100))
     axes.margins(y=0.02)
     if len(runs) > 1:
         figure.legend(loc="outside upper left", frameon=False, ncols=2)
-    figure.savefig(picture, dpi=110)
+    figure.savefig(file, dpi=110)

@@ -1,4 +1,4 @@
-"""A picture of what a data set holds: sizes, shapes, crowding and classes of its objects."""
+"""Histograms of a data set: objects per image, classes, sizes and aspect ratios of objects."""
 
 from collections.abc import Sequence
 from typing import BinaryIO
@@ -10,46 +10,52 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
-from drfpn.data.stats import MEDIUM_BELOW, SMALL_BELOW, Objects, shapes_of
+from drfpn.data.annotations import Annotations
+from drfpn.data.stats import MEDIUM_BELOW, SMALL_BELOW, box_dimensions
 from drfpn.visualization.boxes import PALETTE
 
-CLASSES = 20
-"""Most classes that are drawn, the most frequent ones."""
+MAX_CLASSES = 20
+"""Number of classes that are drawn, the most frequent ones."""
 
 
-def save_distribution(objects: Objects, picture: BinaryIO, form: str = "png") -> None:
-    """Draw histograms of the objects of a split, crowd regions left out, and write the picture as ``form``."""
+def save_dataset_histograms(objects: Annotations, file: BinaryIO, format: str = "png") -> None:
+    """Draw histograms of the objects of a split; crowd regions are left out.
+
+    Args:
+        objects: objects of the split.
+        file: the figure, open for writing.
+        format: ``"png"``, ``"pdf"`` or ``"svg"``.
+    """
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     FigureCanvasAgg(figure)
-    (crowding, classes), (sides, aspects) = figure.subplots(2, 2)
-    real = ~objects.crowd
-    per_image = np.bincount(objects.images[real], minlength=len(objects.sizes))
-    crowding.hist(
+    (per_image_axes, class_axes), (side_axes, aspect_axes) = figure.subplots(2, 2)
+    not_crowd = ~objects.crowd
+    per_image = np.bincount(objects.image_indices()[not_crowd], minlength=len(objects.sizes))
+    per_image_axes.hist(
         per_image,
         bins=(np.arange(per_image.max() + 2) - 0.5).tolist() if per_image.max() < 100 else 100,
         color=PALETTE[0],
     )
-    crowding.set(xlabel="objects in an image", ylabel="images")
-    counts = np.bincount(objects.labels[real], minlength=len(objects.classes) + 1)[1:]
-    most = np.argsort(-counts, kind="stable")[:CLASSES][::-1]
-    classes.barh([objects.classes[i] for i in most], counts[most], color=PALETTE[0])
-    few = len(most) < len(counts)
-    classes.set(xlabel=f"objects of the {len(most)} most frequent of {len(counts)} classes" if few else "objects")
-    classes.tick_params(axis="y", labelsize=7)
-    shapes = shapes_of(objects)
+    per_image_axes.set(xlabel="objects in an image", ylabel="images")
+    counts = np.bincount(objects.labels[not_crowd], minlength=len(objects.classes) + 1)[1:]
+    frequent = np.argsort(-counts, kind="stable")[:MAX_CLASSES][::-1]
+    class_axes.barh([objects.classes[i] for i in frequent], counts[frequent], color=PALETTE[0])
+    label = f"objects of the {len(frequent)} most frequent of {len(counts)} classes"
+    class_axes.set(xlabel=label if len(frequent) < len(counts) else "objects")
+    class_axes.tick_params(axis="y", labelsize=7)
+    shapes = box_dimensions(objects)
     side = np.sqrt(shapes["width"] * shapes["height"])
     bounds = [SMALL_BELOW**0.5, MEDIUM_BELOW**0.5]
-    _log_histogram(
-        sides, side, "side of the object (root of width x height), px", [1, 3, 10, 32, 96, 300, 1000], bounds
-    )
-    _log_histogram(aspects, shapes["aspect"], "width / height", [0.1, 0.2, 0.5, 1, 2, 5, 10], [1])
-    figure.savefig(picture, dpi=110, format=form)
+    label = "side of the object (root of width x height), px"
+    _log_histogram(side_axes, side, label, [1, 3, 10, 32, 96, 300, 1000], bounds)
+    _log_histogram(aspect_axes, shapes["aspect"], "width / height", [0.1, 0.2, 0.5, 1, 2, 5, 10], [1])
+    figure.savefig(file, dpi=110, format=format)
 
 
 def _log_histogram(
-    axes: Axes, values: NDArray[np.float64], name: str, ticks: Sequence[float], lines: Sequence[float]
+    axes: Axes, values: NDArray[np.float64], label: str, ticks: Sequence[float], lines: Sequence[float]
 ) -> None:
-    axes.set(xlabel=name, ylabel="objects", xscale="log")
+    axes.set(xlabel=label, ylabel="objects", xscale="log")
     if len(values):
         bins = np.geomspace(values.min() * 0.99, values.max() * 1.01, 50)
         axes.hist(values, bins=bins.tolist(), color=PALETTE[0])

@@ -1,102 +1,122 @@
-"""What flows inside of a detector's pyramid for one image."""
+"""Intermediate tensors of a neck, captured by forward hooks: laterals, offsets, omega, gates and output levels."""
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from drfpn.detectors.base import CanDetect
 from drfpn.necks.base import Neck
 from drfpn.necks.drfpn.crb import ChannelRefinement
-from drfpn.ops import layers_one_by_one, warp, warp_released
+from drfpn.ops import call_every_layer, warp, warp_released
 from drfpn.utils.errors import UserError
 
 
 @dataclass(frozen=True)
-class Inspection:
-    """Inner values of a pyramid for one image, on the CPU, without the padding of the batch.
+class NeckTensors:
+    """Intermediate tensors of a neck for one image, on the CPU, without the padding of the batch.
 
-    A pair of neighbouring levels is named by the index of its finer one, 0 the finest. A step without an offset,
-    weight or gate is missing in the dictionary.
+    Offsets, omega and gates are those of the step between two neighboring levels; the keys are the index of the finer
+    one, 0 for the finest level. Steps without them have no entry.
     """
 
     levels: list[str]
-    """Names of the backbone's levels by their stride: C2 is of stride 4."""
+    """Names of the levels by their strides: C2 has stride 4."""
     laterals: list[Tensor]
-    """(C, H, W) of each level before merging, finest first."""
-    merged: list[Tensor]
-    """(C, H, W) of each of these levels as it leaves the pyramid."""
+    """(C, H, W) of each level before fusion, finest first."""
+    outputs: list[Tensor]
+    """(C, H, W) of each of these levels at the output of the neck."""
     offsets: dict[int, Tensor]
-    """(2, H, W), (x, y), of SRB, in pixels of the map that is added to."""
-    weights: dict[int, Tensor]
-    """(H, W): omega of SRB."""
+    """(2, H, W), x and y, of SRB, in pixels of the finer map."""
+    omegas: dict[int, Tensor]
+    """(H, W), omega of SRB."""
     gates: dict[int, Tensor]
-    """(C,): alpha of CRB."""
+    """(C,), gates of CRB."""
 
 
-def inspect_pyramid(model: Any, image: Tensor) -> Inspection:
-    """Run the backbone and the pyramid of ``model`` on one image and return what flows inside.
+def capture_neck_tensors(model: nn.Module | CanDetect, image: Tensor) -> NeckTensors:
+    """Run the backbone and the neck of a detector on one image and capture the intermediate tensors of the neck.
 
     Args:
-        model: detector of this library, or one of torchvision with a pyramid of this library; its own transform
-            decides the size. Its mode is put back afterwards.
-        image: uint8 or 0..1, (3, H, W).
+        model: detector of this library, or one of torchvision with a neck of this library; its own transform resizes
+            the image. Its training mode is restored.
+        image: (3, H, W), uint8 or float in [0, 1].
 
     Raises:
-        UserError: a model without a pyramid of this library, or offsets in an unknown unit.
+        UserError: the model has no neck of this library, or its offsets are in an unknown unit.
     """
     backbone: Any = getattr(model, "backbone", None)
     transform: Any = getattr(model, "transform", None)
     neck: Any = getattr(backbone, "neck", None) or getattr(backbone, "fpn", None)
-    if not isinstance(neck, Neck):
-        raise UserError(f"The model must have a pyramid of this library, but its neck is {type(neck).__name__}.")
+    if not isinstance(model, nn.Module) or not isinstance(neck, Neck):
+        raise UserError(f"The model must have a neck of this library, but its neck is {type(neck).__name__}.")
     device = next(model.parameters()).device
     pixels = (image / 255 if image.dtype == torch.uint8 else image).to(device)
 
-    seen: dict[nn.Module, Tensor] = {}
+    laterals = [*neck.lateral, neck.top]
     steps = [(i, step) for path in (neck.top_down, neck.bottom_up) for i, step in enumerate(getattr(path, "steps", []))]
-    spatial = {i: module for i, step in steps for module in step.modules() if hasattr(module, "warp")}
-    channel = {i: module for i, step in steps for module in step.modules() if isinstance(module, ChannelRefinement)}
-    offsets = {i: block.offset for i, block in spatial.items() if hasattr(block, "offset")}
-    weights = {i: block.weight for i, block in spatial.items() if hasattr(block, "weight")}
-    parts: list[Any] = [*neck.lateral, neck.top, *offsets.values(), *weights.values()]
-    parts += [block.gate for block in channel.values()]
-    hooks = [part.register_forward_hook(lambda m, _, out: seen.__setitem__(m, out)) for part in parts]
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad(), layers_one_by_one():
-            images, _ = transform([pixels])
-            levels = neck(backbone.body(images.tensors))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, mode in modes.items():
-            module.training = mode
+    srbs = {i: module for i, step in steps for module in step.modules() if hasattr(module, "warp")}
+    crbs = {i: module for i, step in steps for module in step.modules() if isinstance(module, ChannelRefinement)}
+    offsets = {i: srb.offset for i, srb in srbs.items() if hasattr(srb, "offset")}
+    omegas = {i: srb.weight for i, srb in srbs.items() if hasattr(srb, "weight")}
+    modules: list[Any] = [*laterals, *offsets.values(), *omegas.values(), *(crb.gate for crb in crbs.values())]
+    with _evaluation_mode(model), _capture(modules) as captured, torch.no_grad(), call_every_layer():
+        images, _ = transform([pixels])
+        maps = backbone.body(images.tensors)
+        outputs = neck(maps)
 
-    shares = [size / whole for size, whole in zip(images.image_sizes[0], images.tensors.shape[-2:], strict=True)]
+    valid = [side / padded for side, padded in zip(images.image_sizes[0], images.tensors.shape[-2:], strict=True)]
 
-    def cut(m: Tensor) -> Tensor:
-        height, width = (math.ceil(side * share) for side, share in zip(m.shape[-2:], shares, strict=True))
+    def crop(m: Tensor) -> Tensor:
+        """Remove the padding of the batch."""
+        height, width = (math.ceil(side * fraction) for side, fraction in zip(m.shape[-2:], valid, strict=True))
         return m[0, :, :height, :width].float().cpu()
 
-    strides = [images.tensors.shape[-1] / seen[part].shape[-1] for part in [*neck.lateral, neck.top]]
-    return Inspection(
-        levels=[f"C{round(math.log2(stride))}" for stride in strides],
-        laterals=[cut(seen[part]) for part in [*neck.lateral, neck.top]],
-        merged=[cut(m) for m in list(levels.values())[: len(strides)]],
-        offsets={i: cut(_in_pixels(spatial[i], seen[part])) for i, part in offsets.items()},
-        weights={i: cut(seen[part])[0] for i, part in weights.items()},
-        gates={i: seen[block.gate][0, :, 0, 0].float().cpu() for i, block in channel.items()},
+    in_strides = {name: round(images.tensors.shape[-1] / m.shape[-1]) for name, m in maps.items()}
+    levels = neck.out_levels(in_strides)[: len(maps)]  # without extra levels
+    return NeckTensors(
+        levels=[f"C{level.number}" for level in levels],
+        laterals=[crop(captured[module]) for module in laterals],
+        outputs=[crop(outputs[level.name]) for level in levels],
+        offsets={i: crop(_in_pixels(srbs[i], captured[module])) for i, module in offsets.items()},
+        omegas={i: crop(captured[module])[0] for i, module in omegas.items()},
+        gates={i: captured[crb.gate][0, :, 0, 0].float().cpu() for i, crb in crbs.items()},
     )
 
 
-def _in_pixels(step: Any, offset: Tensor) -> Tensor:
-    """Turn offsets (N, 2, H, W) of ``step`` into pixels of their own map."""
-    if step.warp == warp_released:
+@contextmanager
+def _capture(modules: Sequence[nn.Module]) -> Iterator[dict[nn.Module, Tensor]]:
+    """Yield a dictionary that receives the outputs of modules when they are called."""
+    captured: dict[nn.Module, Tensor] = {}
+    hooks = [module.register_forward_hook(lambda m, _, out: captured.__setitem__(m, out)) for module in modules]
+    try:
+        yield captured
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Set a model to evaluation mode, and restore the mode of each module at the end."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _in_pixels(srb: Any, offset: Tensor) -> Tensor:
+    """Convert offsets (N, 2, H, W) of an SRB to pixels of their own map."""
+    if srb.warp == warp_released:
         return offset / 2
-    if step.warp != warp:
-        raise UserError(f"{type(step).__name__} reads with a warp of your own: the unit of its offset is not known.")
+    if srb.warp != warp:
+        raise UserError(f"{type(srb).__name__} has a warp of its own, so the unit of its offset is not known.")
     height, width = offset.shape[-2:]
     return offset * offset.new_tensor([width, height])[:, None, None] / (height + width)

@@ -38,21 +38,21 @@ def test_sparse_ids_become_labels_in_the_order_of_the_ids(read: Any, coco_dict: 
     np.testing.assert_array_equal(annotations.sizes, [[20, 30]] * 3)
 
 
-def test_ground_truth_has_what_was_read(read: Any, coco_dict: Any) -> None:
-    truth = read(coco_dict).to_coco()
-    assert truth["images"] == coco_dict["images"]
-    assert by_id(truth["categories"]) == by_id(coco_dict["categories"])
+def test_ground_truth_equals_the_file(read: Any, coco_dict: Any) -> None:
+    ground_truth = read(coco_dict).to_coco()
+    assert ground_truth["images"] == coco_dict["images"]
+    assert by_id(ground_truth["categories"]) == by_id(coco_dict["categories"])
     expected = by_id(coco_dict["annotations"])
     expected[9] |= {"area": 600, "iscrowd": 0}
-    assert by_id(truth["annotations"]) == expected
+    assert by_id(ground_truth["annotations"]) == expected
 
 
 def test_first_takes_the_objects_of_the_first_images(read: Any, coco_dict: Any) -> None:
-    truth = read(coco_dict).first(2).to_coco()
-    assert [image["id"] for image in truth["images"]] == [30, 7]
-    assert [annotation["id"] for annotation in truth["annotations"]] == [9, 2]
-    assert "segmentation" not in truth["annotations"][0]
-    assert truth["annotations"][1]["segmentation"] == {"size": [20, 30], "counts": [5, 40, 555]}
+    ground_truth = read(coco_dict).first(2).to_coco()
+    assert [image["id"] for image in ground_truth["images"]] == [30, 7]
+    assert [annotation["id"] for annotation in ground_truth["annotations"]] == [9, 2]
+    assert "segmentation" not in ground_truth["annotations"][0]
+    assert ground_truth["annotations"][1]["segmentation"] == {"size": [20, 30], "counts": [5, 40, 555]}
     assert len(read(coco_dict).first(99)) == 3
 
 
@@ -68,7 +68,7 @@ def test_split_without_objects_is_read(read: Any, coco_dict: Any) -> None:
     assert annotations.to_coco()["annotations"] == []
 
 
-def test_survives_pickling(read: Any, coco_dict: Any) -> None:
+def test_can_be_pickled(read: Any, coco_dict: Any) -> None:
     annotations = read(coco_dict)
     assert pickle.loads(pickle.dumps(annotations)).to_coco() == annotations.to_coco()
 
@@ -108,7 +108,7 @@ FIRST = ("annotations", 0)
         (FIRST, 3, r"annotation 0 of the list: it is a JSON number"),
     ],
 )
-def test_fault_is_told_in_one_sentence(
+def test_an_invalid_record_is_reported_in_one_sentence(
     read: Any, coco_dict: Any, path: tuple[Any, ...], value: Any, message: str
 ) -> None:
     damage(coco_dict, *path, value=value)
@@ -128,27 +128,27 @@ def test_fault_is_told_in_one_sentence(
         ('{"info": 1}', r"no list 'images' \(its keys are info\)"),
     ],
 )
-def test_file_that_is_not_coco_is_told(read: Any, text: str, message: str) -> None:
+def test_file_that_is_not_coco_is_refused(read: Any, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read(text)
 
 
-def test_missing_file_is_told(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.json: there is no such file"):
         read_coco(tmp_path / "none.json", tmp_path)
 
 
-@pytest.mark.parametrize("engine", ["pycocotools", "hotcoco"])
-def test_engines_read_the_ground_truth_of_real_data(real_data: Path, tmp_path: Path, engine: str) -> None:
+@pytest.mark.parametrize("backend", ["pycocotools", "hotcoco"])
+def test_backends_read_the_ground_truth_of_real_data(real_data: Path, tmp_path: Path, backend: str) -> None:
     source = real_data / "coco-mini" / "annotations" / "instances_val2017.json"
-    file = tmp_path / "truth.json"
-    truth = read_coco(source, real_data / "coco-mini" / "val2017").to_coco()
-    file.write_text(json.dumps(truth))
+    file = tmp_path / "ground_truth.json"
+    ground_truth = read_coco(source, real_data / "coco-mini" / "val2017").to_coco()
+    file.write_text(json.dumps(ground_truth))
     with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(str(file)) if engine == "pycocotools" else hotcoco.COCO(str(file))
+        coco = COCO(str(file)) if backend == "pycocotools" else hotcoco.COCO(str(file))
     assert len(coco.getAnnIds()) == 712
     original = by_id(json.loads(source.read_text())["annotations"])
-    for annotation in truth["annotations"]:
+    for annotation in ground_truth["annotations"]:
         assert annotation == {key: original[annotation["id"]][key] for key in annotation}
         assert annotation["segmentation"] == original[annotation["id"]]["segmentation"]
 

@@ -11,59 +11,62 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from drfpn.data import Annotations, ShapesDataset, check_dataset, convert
+from drfpn.data.formats.base_writer import relative_name
 from drfpn.data.formats.layouts import find_layout
-from drfpn.data.formats.writer import relative_name
 from drfpn.data.masks.rle import decode
-from drfpn.data.validation.problems import raise_problem
+from drfpn.data.validation.issues import raise_issue
 from drfpn.utils.errors import UserError
 
 
 def read(data: object, split: str = "train") -> Annotations:
-    annotations = find_layout(str(data)).read(split, raise_problem)
+    annotations = find_layout(str(data)).read(split, raise_issue)
     assert annotations is not None
     return annotations
 
 
 def objects(annotations: Annotations, *, crowd: bool = True) -> dict[str, list[Any]]:
     """Return (class name, crowd, box) of the objects of each file name, in order."""
-    found: dict[str, list[Any]] = {name: [] for name in annotations.file_names.tolist()}
-    for index, image in enumerate(annotations.image_of_object().tolist()):
+    rows: dict[str, list[Any]] = {name: [] for name in annotations.file_names.tolist()}
+    for index, image in enumerate(annotations.image_indices().tolist()):
         if crowd or not annotations.crowd[index]:
             name = annotations.classes[annotations.labels[index] - 1]
             row = name, bool(annotations.crowd[index]), annotations.boxes[index]
-            found[str(annotations.file_names[image])].append(row)
-    return found
+            rows[str(annotations.file_names[image])].append(row)
+    return rows
 
 
-def assert_same_objects(found: Annotations, expected: Annotations, atol: float, *, ordered: bool = True) -> None:
-    ours, theirs = objects(found), objects(expected)
-    order = list if ordered else sorted  # YOLO's folders are read in the order of the alphabet
-    assert order(ours) == order(theirs)
-    for name, rows in theirs.items():
-        assert [row[:2] for row in ours[name]] == [row[:2] for row in rows]
-        for mine, row in zip(ours[name], rows, strict=True):
-            np.testing.assert_allclose(mine[2], row[2], rtol=0, atol=atol)
+def assert_same_objects(actual: Annotations, expected: Annotations, atol: float, *, ordered: bool = True) -> None:
+    actual_rows, expected_rows = objects(actual), objects(expected)
+    order = list if ordered else sorted  # YOLO's folders are read in alphabetical order
+    assert order(actual_rows) == order(expected_rows)
+    for name, rows in expected_rows.items():
+        assert_same_rows(actual_rows[name], rows, atol)
 
 
-def assert_same_masks(found: Annotations, expected: Annotations) -> None:
-    sizes = expected.sizes[expected.image_of_object()].tolist()
-    places = np.flatnonzero(~expected.crowd).tolist()
-    assert found.segmentations is not None
+def assert_same_rows(actual: list[Any], expected: list[Any], atol: float) -> None:
+    assert [row[:2] for row in actual] == [row[:2] for row in expected]
+    for row, expected_row in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(row[2], expected_row[2], rtol=0, atol=atol)
+
+
+def assert_same_masks(actual: Annotations, expected: Annotations) -> None:
+    sizes = expected.sizes[expected.image_indices()].tolist()
+    assert actual.segmentations is not None
     assert expected.segmentations is not None
-    assert len(found.segmentations) == len(places)
-    for index, place in enumerate(places):
-        height, width = sizes[place]
-        ours = decode(found.segmentations[index], height, width)
-        np.testing.assert_array_equal(ours, decode(expected.segmentations[place], height, width))
+    indices = np.flatnonzero(~expected.crowd).tolist()
+    assert len(actual.segmentations) == len(indices)
+    for i, index in enumerate(indices):
+        mask = decode(actual.segmentations[i], *sizes[index])
+        np.testing.assert_array_equal(mask, decode(expected.segmentations[index], *sizes[index]))
 
 
-def there_and_back(data: object, there: str, back: str, work: Path, **options: Any) -> Path:
-    convert(str(data), there, work / there, **options)
-    convert(str(work / there), back, work / f"{there}-{back}", **options)
-    return work / f"{there}-{back}"
+def round_trip(data: object, through: str, back: str, work: Path, **options: Any) -> Path:
+    convert(str(data), through, work / through, **options)
+    convert(str(work / through), back, work / f"{through}-{back}", **options)
+    return work / f"{through}-{back}"
 
 
-# The names of VOC's classes come back in the order of the alphabet, and only those that are used.
+# The names of VOC's classes are read in alphabetical order, and only those that are used.
 NAMES = ("a & b", "no", "<tag>\"'", "éclair")
 
 
@@ -83,10 +86,10 @@ def coco_dicts(draw: Any) -> dict[str, Any]:
             record = {"id": len(annotations) + 1, "image_id": 10 - number, "category_id": draw(st.sampled_from(ids))}
             box = [value / 100 for value in (x1, y1, x2 - x1, y2 - y1)]
             record |= {"bbox": box, "iscrowd": draw(st.integers(0, 1))}
-            twins = (row for row in annotations if row["image_id"] == record["image_id"] and row["bbox"] == box)
-            if not any(twins):  # YOLO holds equal objects once
+            equal = (row for row in annotations if row["image_id"] == record["image_id"] and row["bbox"] == box)
+            if not any(equal):  # YOLO holds equal objects once
                 annotations.append(record)
-    # Each class is used, or VOC would not know it.
+    # Each class is used, since VOC has no list of classes.
     annotations += [
         {"id": 1000 + i, "image_id": 10, "category_id": i, "bbox": [0, 0, 1 - k / 100, 1], "iscrowd": 0}
         for k, i in enumerate(ids)
@@ -107,18 +110,20 @@ def write_coco(root: Path, record: dict[str, Any], split: str = "train") -> Path
 
 @given(coco_dicts())
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-def test_coco_through_another_format_is_what_it_was(tmp_path_factory: Any, record: dict[str, Any]) -> None:
-    assume(sum(max(row["bbox"]) <= 1 for row in record["annotations"]) < 5)  # else taken for shares of the image
+def test_coco_is_unchanged_after_conversion_through_another_format(
+    tmp_path_factory: Any, record: dict[str, Any]
+) -> None:
+    assume(sum(max(row["bbox"]) <= 1 for row in record["annotations"]) < 5)  # else taken for fractions of the image
     work = tmp_path_factory.mktemp("work")
     data = write_coco(work / "data", record)
     start = read(data)
-    same = read(there_and_back(data, "coco", "coco", work))
+    same = read(round_trip(data, "coco", "coco", work))
     assert same.to_coco() == start.to_coco()
-    yolo = read(there_and_back(data, "yolo", "coco", work))
+    yolo = read(round_trip(data, "yolo", "coco", work))
     assert yolo.classes == start.classes
     if not start.crowd.any():
         assert_same_objects(yolo, start, 1e-5, ordered=False)
-    voc = read(there_and_back(data, "voc", "coco", work))
+    voc = read(round_trip(data, "voc", "coco", work))
     assert voc.classes == start.classes
     flat = start.file_names.tolist()
     assert voc.file_names.tolist() == [name.replace("/", "_") for name in flat]
@@ -128,20 +133,20 @@ def test_coco_through_another_format_is_what_it_was(tmp_path_factory: Any, recor
 
 
 @pytest.mark.parametrize("through", ["coco", "yolo"])
-def test_voc_through_another_format_is_what_it_was(folder: Any, tmp_path: Path, through: str) -> None:
+def test_voc_is_unchanged_after_conversion_through_another_format(folder: Any, tmp_path: Path, through: str) -> None:
     box = folder.voc_object
     difficult = box("cat", (1, 1, 30, 20), "<difficult>1</difficult>") if through == "coco" else ""
     files = {"a": box("dog", (2, 3, 11, 20)) + difficult, "b": box("cat", (4, 5, 4, 5)), "c": ""}
     folder.root = tmp_path / "data"
     data = folder.voc(files, train=["c", "a"], val=["b"], trainval=["a", "b", "c"])
-    back = there_and_back(data, through, "voc", tmp_path)
+    back = round_trip(data, through, "voc", tmp_path)
     for split in ("train", "val", "trainval"):
         start, end = read(data, split), read(back, split)
         assert end.classes == start.classes
         if through == "coco":
             assert_same_objects(end, start, 0)
             assert end.image_ids.tolist() == start.image_ids.tolist()
-        else:  # folders of YOLO are read in the order of the alphabet
+        else:  # folders of YOLO are read in alphabetical order
             assert {name: len(rows) for name, rows in objects(end).items()} == {
                 name: len(rows) for name, rows in objects(start).items()
             }
@@ -150,7 +155,7 @@ def test_voc_through_another_format_is_what_it_was(folder: Any, tmp_path: Path, 
     assert "<ymax>20</ymax>" in text
 
 
-def test_masks_survive_yolo_pixel_by_pixel(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
+def test_masks_are_unchanged_after_conversion_to_yolo(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pieces = [[1, 1, 9, 1, 9, 9], [12.5, 3, 20, 3, 20, 15.5, 12, 15]]
     runs = [7, *rng.integers(1, 9, 100).tolist()]
@@ -171,12 +176,12 @@ def test_masks_survive_yolo_pixel_by_pixel(folder: Any, coco_dict: Any, tmp_path
     assert any(line.startswith("boxes that became those of their polygons, up to 11 px apart") for line in done.lost)
     by_name = {name: index for index, name in enumerate(end.file_names.tolist())}
     image = by_name["7.png"]
-    place = end.objects(image)
+    image_objects = end.object_slice(image)
     assert end.segmentations is not None
-    for index, record in zip(range(place.start, place.stop), coco_dict["annotations"], strict=False):
+    for index, record in zip(range(image_objects.start, image_objects.stop), coco_dict["annotations"], strict=False):
         expected = decode(record["segmentation"], 20, 30)
         np.testing.assert_array_equal(decode(end.segmentations[index], 20, 30), expected)
-    rectangle = end.segmentations[end.objects(by_name["30.png"]).start]
+    rectangle = end.segmentations[end.object_slice(by_name["30.png"]).start]
     np.testing.assert_allclose(rectangle, [[3, 4, 8, 4, 8, 10, 3, 10]], atol=1e-5)
     assert start.classes == end.classes
     thin = {"id": 9, "image_id": 7, "category_id": 3, "bbox": [1, 1, 2, 2], "segmentation": [[1, 1, 1, 5, 1, 9]]}
@@ -188,23 +193,23 @@ def test_masks_survive_yolo_pixel_by_pixel(folder: Any, coco_dict: Any, tmp_path
     assert read(tmp_path / "boxes").segmentations is None
 
 
-def test_what_a_format_cannot_hold_is_said(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
+def test_information_that_a_format_cannot_represent_is_reported(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
     folder.root = tmp_path / "data"
     coco_dict["categories"].append({"id": 91, "name": "brush"})
     coco_dict["annotations"].append({"id": 20, "image_id": 7, "category_id": 3, "bbox": [-0.5, 1, 5, 5]})
     data = folder.coco(coco_dict)
     assert convert(data, "coco", tmp_path / "coco").lost == ()
     assert set(convert(data, "yolo", tmp_path / "yolo", masks=False).lost) == {
-        "crowd regions left out, since YOLO has none: 1",
+        "crowds left out, since YOLO has none: 1",
         "boxes cut that reached out of their image by up to 1 px: 1",
         "the ids of the classes are lost: YOLO numbers them from 0",
     }
     assert set(convert(data, "voc", tmp_path / "voc").lost) == {
         "segmentations left out, since VOC's XML has boxes only: 2",
-        "crowd regions marked difficult: 1",
+        "crowds marked difficult: 1",
         "boxes cut that reached out of their image by up to 1 px: 1",
         "classes left out, since no object has them (brush): 1",
-        "the order of the classes is lost: VOC's are read in that of the alphabet",
+        "the order of the classes is lost: VOC's are read in alphabetical order",
     }
     assert "pose, truncated" in convert(str(tmp_path / "voc"), "coco", tmp_path / "again").lost[0]
 
@@ -220,7 +225,7 @@ def test_images_are_copied_or_linked(folder: Any, coco_dict: Any, tmp_path: Path
     assert image.samefile(original) is (how != "copy")
 
 
-def test_names_that_meet_are_told_apart(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
+def test_equal_names_are_made_unique(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
     folder.root = tmp_path / "data"
     for image, name in zip(coco_dict["images"], ("x/a b.png", "x_a_b.jpg", "x/a b.bmp"), strict=True):
         image["file_name"] = name
@@ -262,31 +267,31 @@ def test_names_do_not_lead_out_of_the_new_folder() -> None:
 
 @pytest.mark.parametrize("to", ["coco", "voc", "yolo"])
 def test_shapes_can_be_written(tmp_path: Path, to: str) -> None:
-    done = convert("shapes", to, tmp_path / "out", first=3)
+    done = convert("shapes", to, tmp_path / "out", max_images=3)
     assert done.images == {"train": 3, "val": 3, "test": 3}
-    truth = ShapesDataset("val", 3)
+    dataset = ShapesDataset("val", 3)
     written = read(tmp_path / "out", "val")
-    labels = [record["category_id"] for record in truth.ground_truth()["annotations"]]
-    boxes = [record["bbox"] for record in truth.ground_truth()["annotations"]]
-    assert [written.classes[label - 1] for label in written.labels] == [truth.classes[i - 1] for i in labels]
+    labels = [record["category_id"] for record in dataset.ground_truth()["annotations"]]
+    boxes = [record["bbox"] for record in dataset.ground_truth()["annotations"]]
+    assert [written.classes[label - 1] for label in written.labels] == [dataset.classes[i - 1] for i in labels]
     np.testing.assert_allclose(written.boxes, boxes, rtol=0, atol=1e-5)
-    picture = np.asarray(Image.open(written.path(2)))
-    np.testing.assert_array_equal(picture, truth[2][0].permute(1, 2, 0).numpy())
+    image = np.asarray(Image.open(written.path(2)))
+    np.testing.assert_array_equal(image, dataset[2][0].permute(1, 2, 0).numpy())
     if to != "voc":
-        for index, place in enumerate(written.image_of_object().tolist()):
-            height, width = truth.sizes()[place].tolist()
+        for index, image_index in enumerate(written.image_indices().tolist()):
+            height, width = dataset.sizes()[image_index].tolist()
             assert written.segmentations is not None
-            drawn = decode(written.segmentations[index], height, width)
-            expected = truth.ground_truth()["annotations"][index]["segmentation"]
-            np.testing.assert_array_equal(drawn, decode(expected, height, width))
-    errors = [finding.kind for finding in check_dataset(str(tmp_path / "out")) if finding.severity == "error"]
+            mask = decode(written.segmentations[index], height, width)
+            expected = dataset.ground_truth()["annotations"][index]["segmentation"]
+            np.testing.assert_array_equal(mask, decode(expected, height, width))
+    errors = [issue.kind for issue in check_dataset(str(tmp_path / "out")) if issue.severity == "error"]
     assert errors == []
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda record: record["annotations"][0].update(bbox=[1, 1, -5, 5]), "--on-bad skip"),
+        (lambda record: record["annotations"][0].update(bbox=[1, 1, -5, 5]), "`on_bad='skip'`"),
         (lambda record: record["images"][0].update(width=40), r"30\.png: the image is 30 x 20 px, expected 40 x 20"),
         (lambda record: record["categories"][0].update(name="\x01"), "cannot be written to VOC's XML"),
         (lambda record: record["categories"][0].update(name=" "), "cannot be written to VOC's XML"),
@@ -298,7 +303,9 @@ def test_shapes_can_be_written(tmp_path: Path, to: str) -> None:
         (lambda record: record["images"][0].update(file_name="gone.png"), r"gone\.png is missing"),
     ],
 )
-def test_nothing_is_left_where_it_fails(folder: Any, coco_dict: Any, tmp_path: Path, change: Any, message: str) -> None:
+def test_nothing_is_left_after_a_failure(
+    folder: Any, coco_dict: Any, tmp_path: Path, change: Any, message: str
+) -> None:
     folder.root = tmp_path / "data"
     data = folder.coco(coco_dict)
     change(coco_dict)
@@ -308,7 +315,7 @@ def test_nothing_is_left_where_it_fails(folder: Any, coco_dict: Any, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_bad_boxes_can_be_left_out(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
+def test_bad_boxes_can_be_skipped(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
     folder.root = tmp_path / "data"
     coco_dict["annotations"][0]["bbox"] = [1, 1, -5, 5]
     done = convert(folder.coco(coco_dict), "yolo", tmp_path / "out", on_bad="skip")
@@ -316,7 +323,7 @@ def test_bad_boxes_can_be_left_out(folder: Any, coco_dict: Any, tmp_path: Path) 
     assert done.objects == {"train": 2}
 
 
-def test_a_folder_that_holds_something_is_not_touched(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
+def test_a_folder_with_files_is_not_changed(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
     folder.root = tmp_path / "data"
     data = folder.coco(coco_dict)
     (tmp_path / "empty").mkdir()
@@ -344,7 +351,7 @@ def test_splits_with_other_classes_are_refused(folder: Any, coco_dict: Any, tmp_
         ({"on_bad": "ignore"}, "'error', 'skip' or 'fix'"),
     ],
 )
-def test_unknown_options_are_told(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_unknown_options_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         convert("shapes", options.pop("to", "coco"), tmp_path / "out", **options)
 
@@ -354,70 +361,64 @@ def test_progress_counts_every_image(folder: Any, coco_dict: Any, tmp_path: Path
     calls: list[tuple[str, int, int]] = []
 
     @contextmanager
-    def stage(title: str):
+    def progress_bar(title: str):
         yield lambda done, total: calls.append((title, done, total))
 
-    convert(folder.coco(coco_dict), "yolo", tmp_path / "out", stage=stage)
+    convert(folder.coco(coco_dict), "yolo", tmp_path / "out", progress_bar=progress_bar)
     assert calls == [("writing images", done, 3) for done in (1, 2, 3)]
     calls.clear()
-    convert(str(tmp_path / "out"), "coco", tmp_path / "back", stage=stage)
+    convert(str(tmp_path / "out"), "coco", tmp_path / "back", progress_bar=progress_bar)
     assert calls == [(title, done, 3) for title in ("reading train", "writing images") for done in (1, 2, 3)]
 
 
-def test_yolo_is_read_by_hotcoco_as_by_us(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
+def test_yolo_is_read_as_by_hotcoco(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
     folder.root = tmp_path / "data"
     convert(folder.coco(coco_dict), "yolo", tmp_path / "out", masks=False)
     labels = tmp_path / "out/labels/train"
     (labels / "data.yaml").write_bytes((tmp_path / "out/data.yaml").read_bytes())
     oracle = COCO.from_yolo(str(labels), images_dir=str(tmp_path / "out/images/train")).dataset
-    ours = read(tmp_path / "out")
-    assert [category["name"] for category in oracle["categories"]] == list(ours.classes)
-    found = sorted(map(tuple, ours.boxes.tolist()))
-    np.testing.assert_allclose(sorted(tuple(row["bbox"]) for row in oracle["annotations"]), found, atol=1e-4)
+    annotations = read(tmp_path / "out")
+    assert [category["name"] for category in oracle["categories"]] == list(annotations.classes)
+    boxes = sorted(map(tuple, annotations.boxes.tolist()))
+    expected = sorted(tuple(row["bbox"]) for row in oracle["annotations"])
+    np.testing.assert_allclose(boxes, expected, atol=1e-4)
 
 
-def test_voc_is_read_by_hotcoco_as_by_us(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
+def test_voc_is_read_as_by_hotcoco(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
     folder.root = tmp_path / "data"
     convert(folder.coco(coco_dict), "voc", tmp_path / "out")
     oracle = COCO.from_voc(str(tmp_path / "out/Annotations")).dataset
-    ours = read(tmp_path / "out")
-    assert sorted(category["name"] for category in oracle["categories"]) == list(ours.classes)
-    assert {image["file_name"] for image in oracle["images"]} == set(ours.file_names.tolist())
-    assert len(oracle["annotations"]) == len(ours.boxes)
+    annotations = read(tmp_path / "out")
+    assert sorted(category["name"] for category in oracle["categories"]) == list(annotations.classes)
+    assert {image["file_name"] for image in oracle["images"]} == set(annotations.file_names.tolist())
+    assert len(oracle["annotations"]) == len(annotations.boxes)
 
 
-@pytest.mark.parametrize(("there", "atol"), [("coco", 0), ("voc", 1e-5), ("yolo", 1e-3)])
-def test_real_coco_data_comes_back(real_data: Path, tmp_path: Path, there: str, atol: float) -> None:
-    back = there_and_back(real_data / "coco-mini", there, "coco", tmp_path, masks=there == "coco", images="symlink")
+@pytest.mark.parametrize(("through", "atol"), [("coco", 0), ("voc", 1e-5), ("yolo", 1e-3)])
+def test_real_coco_data_is_unchanged(real_data: Path, tmp_path: Path, through: str, atol: float) -> None:
+    back = round_trip(real_data / "coco-mini", through, "coco", tmp_path, masks=through == "coco", images="symlink")
     for split in ("train", "val"):
         start, end = read(real_data / "coco-mini", split), read(back, split)
-        if there == "yolo":  # without crowds, and in the order of the names
+        if through == "yolo":  # without crowds, and in the order of the names
             end_rows, start_rows = objects(end), objects(start, crowd=False)
             assert sorted(start_rows) == list(end_rows)
             assert end.classes == start.classes
             for name, rows in start_rows.items():
-                assert [row[0] for row in end_rows[name]] == [row[0] for row in rows]
-                for mine, row in zip(end_rows[name], rows, strict=True):
-                    np.testing.assert_allclose(mine[2], row[2], rtol=0, atol=atol)
+                assert_same_rows(end_rows[name], rows, atol)
         else:
             assert_same_objects(end, start, atol)
 
 
-def test_real_masks_come_back_pixel_by_pixel(real_data: Path, tmp_path: Path) -> None:
-    convert(str(real_data / "coco-mini"), "yolo", tmp_path / "out", first=25, images="symlink")
+def test_real_masks_are_unchanged_after_conversion_to_yolo(real_data: Path, tmp_path: Path) -> None:
+    convert(str(real_data / "coco-mini"), "yolo", tmp_path / "out", max_images=25, images="symlink")
     start, end = read(real_data / "coco-mini").first(25), read(tmp_path / "out")
     assert end.file_names.tolist() == start.file_names.tolist()  # coco-mini is sorted by name
     assert_same_masks(end, start)
 
 
-@pytest.mark.parametrize("there", ["coco", "yolo"])
-def test_real_voc_data_comes_back(real_data: Path, tmp_path: Path, there: str) -> None:
-    back = there_and_back(real_data / "bccd", there, "voc", tmp_path, images="symlink", first=40)
+@pytest.mark.parametrize("through", ["coco", "yolo"])
+def test_real_voc_data_is_unchanged(real_data: Path, tmp_path: Path, through: str) -> None:
+    back = round_trip(real_data / "bccd", through, "voc", tmp_path, images="symlink", max_images=40)
     for split in ("train", "val", "test"):
         start, end = read(real_data / "bccd", split).first(40), read(back, split)
-        ours, theirs = objects(end), objects(start)
-        assert sorted(ours) == sorted(theirs)
-        for name, rows in theirs.items():
-            assert [row[:2] for row in ours[name]] == [row[:2] for row in rows]
-            for mine, row in zip(ours[name], rows, strict=True):
-                np.testing.assert_allclose(mine[2], row[2], rtol=0, atol=1e-5)
+        assert_same_objects(end, start, 1e-5, ordered=False)

@@ -26,7 +26,7 @@ def voc(folder: Any) -> Path:
 def test_boxes_are_inclusive_and_count_from_one(voc: Path) -> None:
     annotations = read_voc(voc, "train")
     assert annotations.starts.tolist() == [0, 0, 2]
-    # xmin 2 .. xmax 11 are ten pixels, the first of which begins at 1; 0 is taken as 0
+    # xmin 2 .. xmax 11 are ten pixels, the first of which starts at 1; 0 is read as 0
     np.testing.assert_array_equal(annotations.boxes, [[1, 2, 10, 18], [0, 0, 30, 20]])
     np.testing.assert_array_equal(annotations.areas, [180, 600])
     np.testing.assert_array_equal(annotations.sizes, [[20, 30]] * 2)
@@ -47,13 +47,13 @@ def test_classes_and_ids_agree_between_splits(voc: Path) -> None:
     assert train.image_ids.tolist() == [3, 2]
 
 
-def test_lists_of_one_class_are_no_splits(voc: Path) -> None:
+def test_lists_of_one_class_are_not_splits(voc: Path) -> None:
     assert voc_splits(voc) == ("train", "trainval", "val")
     with pytest.raises(UserError, match=r"no tra\.txt.*train, trainval, val.*Did you mean 'train'"):
         read_voc(voc, "tra")
 
 
-def test_other_suffixes_are_found(voc: Path) -> None:
+def test_other_suffixes_are_recognized(voc: Path) -> None:
     (voc / "JPEGImages/b.jpg").rename(voc / "JPEGImages/b.PNG")
     assert read_voc(voc, "train").path(1).name == "b.PNG"
 
@@ -68,7 +68,7 @@ def test_other_suffixes_are_found(voc: Path) -> None:
         ("<a><object><name>dog</name><bndbox/></object></a>", r"its <xmin> is None, expected a number"),
     ],
 )
-def test_fault_is_told_with_its_file(voc: Path, text: str | None, message: str) -> None:
+def test_an_invalid_record_is_reported_with_its_file(voc: Path, text: str | None, message: str) -> None:
     file = voc / "Annotations/b.xml"
     if text is None:
         file.unlink()
@@ -78,7 +78,7 @@ def test_fault_is_told_with_its_file(voc: Path, text: str | None, message: str) 
         read_voc(voc, "train")
 
 
-def test_empty_split_is_told(voc: Path) -> None:
+def test_empty_split_is_refused(voc: Path) -> None:
     (voc / "ImageSets/Main/val.txt").write_text("\n")
     with pytest.raises(UserError, match=r"val\.txt: it lists no image"):
         read_voc(voc, "val")

@@ -27,7 +27,7 @@ def test_boxes_and_polygons_are_read_in_pixels(folder: Any) -> None:
     np.testing.assert_allclose(annotations.segmentations[1], [[3, 2, 18, 2, 18, 10]])
 
 
-def test_labels_begin_at_one_and_category_ids_are_one_above_class_ids(folder: Any) -> None:
+def test_labels_start_at_one_and_category_ids_are_one_above_class_ids(folder: Any) -> None:
     annotations = read_yolo(folder.yolo({"a": "2 0.5 0.5 1 1\n"}, names=["c", "b", "a"]), "train")
     assert annotations.classes == ("c", "b", "a")
     assert annotations.category_ids.tolist() == [1, 2, 3]
@@ -38,15 +38,15 @@ def test_an_image_with_an_empty_or_missing_label_file_is_background(folder: Any)
     annotations = read_yolo(folder.yolo({"a": "", "b": None, "c": "0 0.5 0.5 1 1"}), "train")
     assert annotations.starts.tolist() == [0, 0, 0, 1]
     assert annotations.file_names.tolist() == ["a.png", "b.png", "c.png"]
-    assert annotations.source_of(1) == folder.root / "labels/train/b.txt"
-    assert annotations.first(2).source_of(1) == folder.root / "labels/train/b.txt"
+    assert annotations.annotation_file(1) == folder.root / "labels/train/b.txt"
+    assert annotations.first(2).annotation_file(1) == folder.root / "labels/train/b.txt"
 
 
 def test_a_split_without_any_label_file_is_refused(folder: Any) -> None:
     data = folder.yolo({"a": None, "b": None})
     with pytest.raises(UserError, match=r"none of the 2 images of 'train' has a label file.*labels/train/a\.txt"):
         read_yolo(data, "train")
-    assert [finding.kind for finding in check_dataset(str(data), ["train"])] == ["annotations-missing"]
+    assert [issue.kind for issue in check_dataset(str(data), ["train"])] == ["annotations-missing"]
 
 
 BAD_LINES = {
@@ -67,24 +67,24 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize("line", BAD_LINES)
-def test_a_bad_line_is_told_with_its_number_and_does_not_hide_the_others(folder: Any, line: str) -> None:
-    kind, found = BAD_LINES[line]
+def test_an_invalid_line_is_reported_with_its_number_and_does_not_hide_the_others(folder: Any, line: str) -> None:
+    kind, observed = BAD_LINES[line]
     data = folder.yolo({"a": "1 0.5 0.5 0.5 0.5\n", "b": f"0 0.5 0.5 0.5 0.5\n\n{line}\n0 0.4 0.5 0.5 0.5\n"})
     with pytest.raises(UserError) as refused:
         open_dataset(str(data))
-    assert str(refused.value).startswith(f"{folder.root}/labels/train/b.txt: line 3: {found}, expected ")
-    findings = check_dataset(str(data), ["train"])
-    assert [(finding.kind, finding.count) for finding in findings] == [(kind, 1)]
-    assert found in findings[0].examples[0]
+    assert str(refused.value).startswith(f"{folder.root}/labels/train/b.txt: line 3: {observed}, expected ")
+    issues = check_dataset(str(data), ["train"])
+    assert [(issue.kind, issue.count) for issue in issues] == [(kind, 1)]
+    assert observed in issues[0].examples[0]
 
 
-def test_a_repeated_line_is_left_out_and_told(folder: Any) -> None:
+def test_a_repeated_line_is_skipped_and_reported(folder: Any) -> None:
     data = str(folder.yolo({"a": "0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n0  0.5 0.5 0.5 0.5\n"}))
-    said: list[str] = []
-    assert open_dataset(data, warn=said.append)[0][1]["labels"].tolist() == [1, 2]
-    assert said == [f"{folder.root}/labels/train/a.txt: line 3: it repeats line 1 and is left out."]
-    (finding,) = check_dataset(data, ["train"])
-    assert (finding.kind, finding.severity, finding.count) == ("repeated-line", "warning", 1)
+    messages: list[str] = []
+    assert open_dataset(data, warn=messages.append)[0][1]["labels"].tolist() == [1, 2]
+    assert messages == [f"{folder.root}/labels/train/a.txt: line 3: it repeats line 1 and is left out."]
+    (issue,) = check_dataset(data, ["train"])
+    assert (issue.kind, issue.severity, issue.count) == ("repeated-line", "warning", 1)
 
 
 def test_boxes_that_cannot_be_trained_on_follow_on_bad(folder: Any) -> None:
@@ -95,15 +95,15 @@ def test_boxes_that_cannot_be_trained_on_follow_on_bad(folder: Any) -> None:
     assert open_dataset(data, on_bad="fix")[0][1]["labels"].tolist() == [2, 1]
 
 
-def test_missing_and_damaged_images_are_told_once(folder: Any) -> None:
+def test_missing_and_damaged_images_are_reported_once(folder: Any) -> None:
     data = folder.yolo({"a": "0 0.5 0.5 0.5 0.5", "b": "1 0.5 0.5 0.5 0.5", "c": "0 0.5 0.5 0.5 0.5"})
-    (folder.root / "images/train/b.png").write_bytes(b"not a picture")
+    (folder.root / "images/train/b.png").write_bytes(b"not an image")
     folder.json("train.txt", "images/train/a.png\nimages/train/b.png\nimages/train/d.png\n")
     folder.json("data.yaml", '{"train": "train.txt", "names": ["cat"]}')
     with pytest.raises(UserError, match=r"b\.png: cannot be decoded"):
         read_yolo(data, "train")
-    found = {finding.kind: finding.count for finding in check_dataset(str(data), ["train"])}
-    assert (found["image-missing"], found["image-undecodable"]) == (1, 1)
+    counts = {issue.kind: issue.count for issue in check_dataset(str(data), ["train"])}
+    assert (counts["image-missing"], counts["image-undecodable"]) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_missing_and_damaged_images_are_told_once(folder: Any) -> None:
         ("train: empty\nnames: [a]", "it holds no image"),
     ],
 )
-def test_a_faulty_yaml_file_is_told(folder: Any, text: str, message: str) -> None:
+def test_an_invalid_yaml_file_is_refused(folder: Any, text: str, message: str) -> None:
     folder.yolo({"a": "0 0.5 0.5 0.5 0.5"})
     (folder.root / "empty").mkdir()
     folder.json("data.yaml", text)
@@ -131,7 +131,7 @@ def test_a_faulty_yaml_file_is_told(folder: Any, text: str, message: str) -> Non
         open_dataset(str(folder.root / "data.yaml"))
 
 
-def test_a_split_that_is_not_there_is_told(folder: Any) -> None:
+def test_a_missing_split_is_reported(folder: Any) -> None:
     data = folder.yolo({"a": "0 0.5 0.5 0.5 0.5"})
     for read in (read_yolo, open_dataset):
         with pytest.raises(UserError, match=r"no split 'trian'.*Did you mean 'train'"):
@@ -139,7 +139,7 @@ def test_a_split_that_is_not_there_is_told(folder: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "where"),
+    ("record", "folder_name"),
     [
         ({"train": "images/train"}, "."),
         ({"path": ".", "train": "images/train"}, "."),
@@ -153,14 +153,14 @@ def test_a_split_that_is_not_there_is_told(folder: Any) -> None:
         ({"train": "images/train", "val": None, "test": ""}, "."),
     ],
 )
-def test_images_are_found_where_users_have_them(folder: Any, record: dict[str, Any], where: str) -> None:
+def test_images_are_found_in_all_common_layouts(folder: Any, record: dict[str, Any], folder_name: str) -> None:
     folder.root = folder.root / "set"
     folder.yolo({"a": "0 0.5 0.5 0.5 0.5", "deep/b": "1 0.5 0.5 0.5 0.5"})
     folder.image("images/more/c.png")
     folder.json("train.txt", "./images/train/a.png\n\nimages/train/deep/b.png\n")
     absolute = str(folder.root)
     record = json.loads(json.dumps(record | {"names": ["cat", "dog"]}).replace("<absolute>", absolute))
-    file = folder.json(f"{where}/config.yml", yaml.safe_dump(record))
+    file = folder.json(f"{folder_name}/config.yml", yaml.safe_dump(record))
     annotations = read_yolo(file, "train")
     more = [] if "train" not in record or isinstance(record["train"], str) else ["train/"]
     names = ["a.png", "deep/b.png"]
@@ -175,12 +175,12 @@ def test_images_are_found_where_users_have_them(folder: Any, record: dict[str, A
 @pytest.mark.parametrize(
     ("image", "label"),
     [
-        ("images/images/a.png", "images/labels/a.txt"),  # the last folder of that name counts
+        ("images/images/a.png", "images/labels/a.txt"),  # the last folder of that name is replaced
         ("train/a.png", "labels/train/a.txt"),
         ("train/a.png", "train/a.txt"),
     ],
 )
-def test_labels_are_found_where_users_have_them(folder: Any, image: str, label: str) -> None:
+def test_labels_are_found_in_all_common_layouts(folder: Any, image: str, label: str) -> None:
     folder.image(image)
     folder.json(label, "0 0.5 0.5 0.5 0.5")
     file = folder.json("data.yaml", json.dumps({"train": str(Path(image).parent), "names": ["cat"]}))
@@ -196,7 +196,7 @@ def test_labels_are_found_where_users_have_them(folder: Any, image: str, label: 
         ("names: [a]\nnc: 1", ("a",)),
     ],
 )
-def test_names_are_taken_as_they_are_written(folder: Any, text: str, classes: tuple[str, ...]) -> None:
+def test_names_are_read_as_text(folder: Any, text: str, classes: tuple[str, ...]) -> None:
     file = folder.json("data.yaml", f"train: images/train\n{text}")
     assert read_yolo_config(file).classes == classes
 
@@ -227,7 +227,7 @@ def test_progress_counts_every_image(folder: Any) -> None:
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_masks_are_drawn_from_polygons(folder: Any) -> None:
+def test_polygons_are_rasterized_to_masks(folder: Any) -> None:
     data = folder.yolo({"a": "0 0.1 0.1 0.6 0.1 0.6 0.5 0.1 0.5\n"})
     _, target = open_dataset(str(data), masks=True)[0]
     assert target["masks"][0].nonzero().amin(dim=0).tolist() == [2, 3]
@@ -236,15 +236,15 @@ def test_masks_are_drawn_from_polygons(folder: Any) -> None:
 
 def test_real_data_is_read_as_from_coco(real_data: Path) -> None:
     for split in ("train", "val"):
-        ours = open_dataset(str(real_data / "coco-mini/yolo.yaml"), split)
-        theirs = open_dataset(str(real_data / "coco-mini"), split)
-        assert ours.classes == theirs.classes
-        index_of = {Path(ours.name(index)).name: index for index in range(len(ours))}
+        yolo = open_dataset(str(real_data / "coco-mini/yolo.yaml"), split)
+        coco = open_dataset(str(real_data / "coco-mini"), split)
+        assert yolo.classes == coco.classes
+        index_of = {Path(yolo.name(index)).name: index for index in range(len(yolo))}
         distances = []
-        for index in range(len(theirs)):
-            _, truth = theirs[index]
-            _, target = ours[index_of[Path(theirs.name(index)).name]]
-            for box, label in zip(truth["boxes"], truth["labels"], strict=True):
+        for index in range(len(coco)):
+            _, expected = coco[index]
+            _, target = yolo[index_of[Path(coco.name(index)).name]]
+            for box, label in zip(expected["boxes"], expected["labels"], strict=True):
                 same = target["boxes"][target["labels"] == label]
                 distances.append(float((same - box).abs().amax(dim=1).min()))
         # The COCO files have tight boxes of masks in whole pixels, the YOLO files COCO's own boxes.
@@ -253,22 +253,22 @@ def test_real_data_is_read_as_from_coco(real_data: Path) -> None:
         assert np.percentile(distances, 90) < 2
 
 
-def test_real_data_is_read_as_hotcoco_reads_it(real_data: Path, tmp_path: Path) -> None:
+def test_real_data_is_read_as_by_hotcoco(real_data: Path, tmp_path: Path) -> None:
     annotations = read_yolo(real_data / "coco-mini/yolo.yaml", "val")
     for file in (real_data / "coco-mini/labels/val2017").iterdir():
         (tmp_path / file.name).write_text(file.read_text())
     (tmp_path / "data.yaml").write_text(yaml.safe_dump({"names": dict(enumerate(annotations.classes))}))
     oracle = COCO.from_yolo(str(tmp_path), images_dir=str(real_data / "coco-mini/val2017")).dataset
-    theirs = {image["id"]: Path(image["file_name"]).stem for image in oracle["images"]}
-    expected = sorted((theirs[row["image_id"]], row["category_id"], *row["bbox"]) for row in oracle["annotations"])
-    found = sorted(
+    stems = {image["id"]: Path(image["file_name"]).stem for image in oracle["images"]}
+    expected = sorted((stems[row["image_id"]], row["category_id"], *row["bbox"]) for row in oracle["annotations"])
+    rows = sorted(
         (Path(str(annotations.file_names[image])).stem, label, *box)
         for image, label, box in zip(
-            annotations.image_of_object().tolist(), annotations.labels.tolist(), annotations.boxes.tolist(), strict=True
+            annotations.image_indices().tolist(), annotations.labels.tolist(), annotations.boxes.tolist(), strict=True
         )
     )
-    assert [row[:2] for row in found] == [row[:2] for row in expected]
-    np.testing.assert_allclose([row[2:] for row in found], [row[2:] for row in expected], atol=1e-3)
+    assert [row[:2] for row in rows] == [row[:2] for row in expected]
+    np.testing.assert_allclose([row[2:] for row in rows], [row[2:] for row in expected], atol=1e-3)
 
 
 def test_areas_of_polygons_are_those_of_their_masks(folder: Any) -> None:

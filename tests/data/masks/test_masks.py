@@ -14,9 +14,9 @@ from pycocotools.coco import COCO
 
 from drfpn.data import AnnotatedDataset, check_dataset, open_dataset
 from drfpn.data.augment.presets import make_transform
-from drfpn.data.augment.transforms import TransformedDataset
-from drfpn.data.masks.rle import area, decode, encode, rle_fault
-from drfpn.data.validation.masks import find_fault
+from drfpn.data.augment.transformed_dataset import TransformedDataset
+from drfpn.data.masks.rle import area, decode, encode, find_rle_fault
+from drfpn.data.validation.masks import find_segmentation_fault
 from drfpn.utils.errors import UserError
 
 TRIANGLE = [2, 3, 12, 3, 12, 13]
@@ -47,7 +47,7 @@ BAD: dict[str, tuple[Any, str, str]] = {
 
 
 def basic(flip: float = 0.5):
-    return make_transform("basic", flip=flip, min_size=64, max_size=96)
+    return make_transform("basic", hflip_prob=flip, min_size=64, max_size=96)
 
 
 def with_masks(folder: Any, coco_dict: Any, segmentation: Any) -> str:
@@ -58,7 +58,7 @@ def with_masks(folder: Any, coco_dict: Any, segmentation: Any) -> str:
     return folder.coco(coco_dict)
 
 
-def test_each_form_of_segmentation_is_drawn_as_pycocotools_does(folder: Any, coco_dict: Any) -> None:
+def test_each_format_of_segmentation_is_rasterized_as_by_pycocotools(folder: Any, coco_dict: Any) -> None:
     rng = np.random.default_rng(0)
     mask = rng.integers(0, 2, (20, 30), dtype=np.uint8)
     packed = pycocotools_mask.encode(np.asfortranarray(mask))
@@ -75,7 +75,7 @@ def test_each_form_of_segmentation_is_drawn_as_pycocotools_does(folder: Any, coc
         assert area(segmentation, 20, 30) == expected.sum()
 
 
-def test_polygons_of_any_kind_are_drawn_as_pycocotools_does() -> None:
+def test_random_polygons_are_rasterized_as_by_pycocotools() -> None:
     rng = np.random.default_rng(0)
     for case in range(300):
         height, width = rng.integers(1, 80, 2).tolist()
@@ -85,13 +85,13 @@ def test_polygons_of_any_kind_are_drawn_as_pycocotools_does() -> None:
         np.testing.assert_array_equal(decode(polygons, height, width), pycocotools_mask.decode(packed))
 
 
-def test_masks_are_encoded_as_pycocotools_does() -> None:
+def test_masks_are_encoded_as_by_pycocotools() -> None:
     masks = np.random.default_rng(0).integers(0, 2, (5, 7, 4), dtype=np.uint8)
     for mask in [*masks, masks[0].T, np.zeros((3, 2), np.uint8), np.ones((3, 2), np.uint8)]:
         encoded = json.loads(json.dumps(encode(mask.astype(bool))))
         expected = pycocotools_mask.encode(np.asfortranarray(mask))
         assert encoded == {"size": list(mask.shape), "counts": expected["counts"].decode()}
-        assert rle_fault(encoded, *mask.shape) is None
+        assert find_rle_fault(encoded, *mask.shape) is None
         np.testing.assert_array_equal(decode(encoded, *mask.shape), mask)
 
 
@@ -102,7 +102,7 @@ def test_masks_of_real_images_are_pycocotools(real_data: Path, split: str, capsy
     oracle = COCO(str(real_data / f"coco-mini/annotations/instances_{split}2017.json"))
     capsys.readouterr()
     assert dataset.annotations.segmentations is not None
-    sizes = dataset.sizes()[dataset.annotations.image_of_object()].tolist()
+    sizes = dataset.sizes()[dataset.annotations.image_indices()].tolist()
     for index, annotation_id in enumerate(dataset.annotations.annotation_ids.tolist()):  # crowds too
         mask = decode(dataset.annotations.segmentations[index], *sizes[index])
         np.testing.assert_array_equal(mask, oracle.annToMask(oracle.anns[annotation_id]))
@@ -113,7 +113,7 @@ def test_masks_of_real_images_are_pycocotools(real_data: Path, split: str, capsy
         np.testing.assert_array_equal(target["masks"].numpy(), np.reshape(expected, target["masks"].shape))
 
 
-def test_targets_have_masks_only_where_they_are_wanted(folder: Any, coco_dict: Any) -> None:
+def test_targets_have_masks_only_on_request(folder: Any, coco_dict: Any) -> None:
     data = with_masks(folder, coco_dict, [TRIANGLE])
     assert "masks" not in open_dataset(data)[0][1]
     assert "segmentation" not in open_dataset(data).ground_truth()["annotations"][0]
@@ -121,12 +121,12 @@ def test_targets_have_masks_only_where_they_are_wanted(folder: Any, coco_dict: A
     assert [tuple(dataset[i][1]["masks"].shape) for i in range(3)] == [(1, 20, 30), (0, 20, 30), (1, 20, 30)]
     assert dataset.ground_truth()["annotations"][2]["segmentation"] == [TRIANGLE]
     assert "masks" in open_dataset(data, masks=None)[0][1]
-    shapes = [open_dataset("shapes", masks=masks, first=2)[1][1] for masks in (False, True)]
+    shapes = [open_dataset("shapes", masks=masks, max_images=2)[1][1] for masks in (False, True)]
     assert "masks" not in shapes[0]
     assert len(shapes[1]["masks"]) == len(shapes[1]["boxes"])
 
 
-def test_masks_of_boxes_that_clipping_leaves_empty_go_with_them(folder: Any, coco_dict: Any) -> None:
+def test_masks_of_boxes_that_clipping_leaves_empty_are_dropped(folder: Any, coco_dict: Any) -> None:
     coco_dict["annotations"][1]["bbox"] = [29.9999999, 0, 1, 1]  # float32 leaves it no width
     coco_dict["annotations"].append({"id": 77, "image_id": 30, "category_id": 3, "bbox": [1, 1, 5, 5]})
     coco_dict["annotations"][3]["segmentation"] = [TRIANGLE]
@@ -136,14 +136,14 @@ def test_masks_of_boxes_that_clipping_leaves_empty_go_with_them(folder: Any, coc
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_segmentation_stops_is_dropped_and_is_listed(folder: Any, coco_dict: Any, name: str) -> None:
-    segmentation, kind, said = BAD[name]
+def test_an_invalid_segmentation_raises_is_dropped_and_is_reported(folder: Any, coco_dict: Any, name: str) -> None:
+    segmentation, kind, observed = BAD[name]
     data = with_masks(folder, coco_dict, segmentation)
     with pytest.raises(UserError) as raised:
         open_dataset(data, masks=True)
     message = str(raised.value)
     assert "instances_train2017.json: annotation 5 of image '12.png' (30 x 20 px): " in message
-    assert said in message
+    assert observed in message
     assert "expected" in message
     assert "1 of 3 segmentations is bad" in message
     lines: list[str] = []
@@ -151,10 +151,10 @@ def test_bad_segmentation_stops_is_dropped_and_is_listed(folder: Any, coco_dict:
     assert [len(dataset[i][1]["masks"]) for i in range(3)] == [1, 0, 0]
     assert len(lines) == 1
     assert "dropped 1 object (" in lines[0]
-    assert len(open_dataset(data)[2][1]["boxes"]) == 1  # a detector of boxes does not mind
-    finding = next(finding for finding in check_dataset(data, ["train"]) if finding.kind == kind)
-    assert finding.severity == ("warning" if kind == "mask-missing" else "error")
-    assert said in finding.examples[0]
+    assert len(open_dataset(data)[2][1]["boxes"]) == 1  # does not matter without masks
+    issue = next(issue for issue in check_dataset(data, ["train"]) if issue.kind == kind)
+    assert issue.severity == ("warning" if kind == "mask-missing" else "error")
+    assert observed in issue.examples[0]
 
 
 def test_fixing_drops_bad_polygons_and_keeps_the_others(folder: Any, coco_dict: Any) -> None:
@@ -163,7 +163,7 @@ def test_fixing_drops_bad_polygons_and_keeps_the_others(folder: Any, coco_dict: 
     dataset = open_dataset(data, masks=True, on_bad="fix", warn=lines.append)
     np.testing.assert_array_equal(dataset[2][1]["masks"][0].numpy(), decode([TRIANGLE], 20, 30))
     assert [line.partition(": ")[2] for line in lines] == ["dropped bad polygons of 1 object."]
-    data = with_masks(folder, coco_dict, [[1, 2, 3], [40, 3, 52, 3, 52, 13]])  # what remains lies outside
+    data = with_masks(folder, coco_dict, [[1, 2, 3], [40, 3, 52, 3, 52, 13]])  # the valid one is outside
     assert len(open_dataset(data, masks=True, on_bad="fix")[2][1]["masks"]) == 0
 
 
@@ -172,12 +172,12 @@ def test_polygon_too_thin_for_a_pixel_is_an_empty_mask_and_a_warning(folder: Any
     target = open_dataset(data, masks=True)[2][1]
     assert target["masks"].shape == (1, 20, 30)
     assert target["masks"].sum() == 0
-    findings = {finding.kind: finding for finding in check_dataset(data, ["train"])}
-    assert findings["mask-empty"].severity == "warning"
-    assert findings["mask-empty"].count == 1
+    issues = {issue.kind: issue for issue in check_dataset(data, ["train"])}
+    assert issues["mask-empty"].severity == "warning"
+    assert issues["mask-empty"].count == 1
 
 
-def test_data_set_without_any_segmentation_has_no_masks_to_give(folder: Any, coco_dict: Any) -> None:
+def test_data_set_without_any_segmentation_is_refused_for_masks(folder: Any, coco_dict: Any) -> None:
     voc = folder.voc({"a": folder.voc_object("dog", (2, 3, 11, 20))}, train=["a"])
     with pytest.raises(UserError, match=r"Annotations: none of its 1 objects has a segmentation, expected polygons"):
         open_dataset(voc, masks=True)
@@ -187,7 +187,7 @@ def test_data_set_without_any_segmentation_has_no_masks_to_give(folder: Any, coc
     data = folder.coco(coco_dict)
     with pytest.raises(UserError, match="none of its 3 objects"):
         open_dataset(data, masks=True, on_bad="skip")
-    assert not [finding for finding in check_dataset(data, ["train"]) if finding.kind.startswith("mask-")]
+    assert not [issue for issue in check_dataset(data, ["train"]) if issue.kind.startswith("mask-")]
     coco_dict["annotations"] = []
     assert open_dataset(folder.coco(coco_dict), masks=True)[0][1]["masks"].shape == (0, 20, 30)
 
@@ -204,16 +204,14 @@ anything = st.one_of(
 
 @settings(deadline=None, max_examples=300)
 @given(anything)
-def test_what_passes_the_rules_can_be_drawn(segmentation: Any) -> None:
+def test_a_valid_segmentation_can_be_rasterized(segmentation: Any) -> None:
     segmentation = json.loads(json.dumps(segmentation))
-    if find_fault(segmentation, 20, 30) is None:
+    if find_segmentation_fault(segmentation, 20, 30) is None:
         assert decode(segmentation, 20, 30).shape == (20, 30)
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
-def test_flips_move_masks_with_their_boxes_and_lost_boxes_take_them_along(
-    folder: Any, coco_dict: Any, flip: float
-) -> None:
+def test_masks_are_flipped_and_dropped_with_their_boxes(folder: Any, coco_dict: Any, flip: float) -> None:
     coco_dict["annotations"] = []
     for number, (x, y, w, h) in enumerate([(2, 3, 10, 12), (20, 5, 0.5, 9), (17, 1, 4, 6)], start=1):
         record = {"id": number, "image_id": 12, "category_id": 3, "bbox": [x, y, w, h]}
@@ -231,11 +229,11 @@ def test_flips_move_masks_with_their_boxes_and_lost_boxes_take_them_along(
         torch.testing.assert_close(mask, inside)
 
 
-def test_ground_truth_is_made_once_and_stays_at_home(folder: Any, coco_dict: Any) -> None:
+def test_ground_truth_is_cached_and_not_pickled(folder: Any, coco_dict: Any) -> None:
     dataset = open_dataset(with_masks(folder, coco_dict, [TRIANGLE]), masks=True)
-    truth = dataset.ground_truth()
-    assert dataset.ground_truth() is truth
+    ground_truth = dataset.ground_truth()
+    assert dataset.ground_truth() is ground_truth
     copy = pickle.loads(pickle.dumps(dataset))
     assert copy.__dict__["_ground_truth"] is None
-    assert copy.ground_truth() == truth
+    assert copy.ground_truth() == ground_truth
     torch.testing.assert_close(copy[2][1], dataset[2][1])

@@ -6,7 +6,7 @@ import pytest
 
 from drfpn.data.annotations import Annotations
 from drfpn.data.formats.coco import read_coco
-from drfpn.data.validation.boxes import clean, clip_xywh, find_bad_boxes
+from drfpn.data.validation.boxes import clip_xywh, find_invalid_boxes, sanitize_boxes
 from drfpn.utils.errors import UserError
 
 BOXES = {
@@ -38,8 +38,8 @@ def names(mask: np.ndarray) -> list[str]:
     return [name for name, hit in zip(BOXES, mask, strict=True) if hit]
 
 
-def test_each_fault_is_recognised(annotations: Annotations) -> None:
-    assert {kind: names(mask) for kind, mask in find_bad_boxes(annotations).items()} == {
+def test_each_issue_is_recognized(annotations: Annotations) -> None:
+    assert {kind: names(mask) for kind, mask in find_invalid_boxes(annotations).items()} == {
         "box-nan": ["not a number", "infinite"],
         "box-without-area": ["no width", "negative"],
         "box-outside": ["right of the image", "above the image"],
@@ -47,18 +47,18 @@ def test_each_fault_is_recognised(annotations: Annotations) -> None:
     }
 
 
-def test_error_names_file_image_annotation_box_and_a_way_on(annotations: Annotations) -> None:
+def test_error_names_file_image_annotation_box_and_policies(annotations: Annotations) -> None:
     with pytest.raises(UserError) as error:
-        clean(annotations, "error")
+        sanitize_boxes(annotations, "error")
     for part in (
         *("a.json", "annotation 4 of image '12.png' (30 x 20 px)", "x nan, y 0, width 5, height 5"),
-        *("expected four finite numbers", "8 of 11 boxes are bad", "--on-bad skip", "--on-bad fix"),
+        *("expected four finite numbers", "8 of 11 boxes are bad", "`on_bad='skip'`", "`on_bad='fix'`"),
     ):
         assert part in str(error.value)
 
 
-def test_skip_drops_every_bad_box(annotations: Annotations) -> None:
-    kept, lines = clean(annotations, "skip")
+def test_skip_drops_every_invalid_box(annotations: Annotations) -> None:
+    kept, lines = sanitize_boxes(annotations, "skip")
     assert kept.annotation_ids.tolist() == [1, 2, 3]
     assert kept.starts.tolist() == [0, 0, 0, 3]
     assert [kept.segmentations[i] for i in range(3)] == [[[i] * 6] for i in (1, 2, 3)]
@@ -66,23 +66,23 @@ def test_skip_drops_every_bad_box(annotations: Annotations) -> None:
     assert "dropped 2 boxes" in lines[0]
 
 
-def test_fix_clips_what_reaches_out_and_drops_the_rest(annotations: Annotations) -> None:
-    fixed, lines = clean(annotations, "fix")
+def test_fix_clips_overhanging_boxes_and_drops_the_rest(annotations: Annotations) -> None:
+    fixed, lines = sanitize_boxes(annotations, "fix")
     assert fixed.annotation_ids.tolist() == [1, 2, 3, 10, 11]
     np.testing.assert_allclose(fixed.boxes[3:], [[0, 2, 3.5, 5], [2, 15, 5, 5]])
     np.testing.assert_allclose(fixed.areas[3:], [17.5, 25])
     np.testing.assert_array_equal(fixed.boxes[2], BOXES["one pixel over"])
     assert "clipped 2 boxes" in lines[0]
-    assert clean(fixed, "error") == (fixed, [])
-    np.testing.assert_array_equal(annotations.boxes[9], BOXES["over the left"])  # the input is as it was
+    assert sanitize_boxes(fixed, "error") == (fixed, [])
+    np.testing.assert_array_equal(annotations.boxes[9], BOXES["over the left"])  # the input is unchanged
 
 
-def test_unknown_policy_is_told(annotations: Annotations) -> None:
+def test_unknown_policy_is_refused(annotations: Annotations) -> None:
     with pytest.raises(UserError, match="'error', 'skip' or 'fix'"):
-        clean(annotations, "ignore")  # type: ignore[arg-type]
+        sanitize_boxes(annotations, "ignore")  # type: ignore[arg-type]
 
 
-def test_clipping_leaves_a_box_inside_as_it_is() -> None:
+def test_a_box_inside_the_image_is_not_changed_by_clipping() -> None:
     sizes = np.array([[20, 30]] * 2)
     boxes = np.array([[3.0, 4, 5, 6], [-2, 18, 40, 9]])
     np.testing.assert_array_equal(clip_xywh(boxes, sizes), [[3, 4, 5, 6], [0, 18, 30, 2]])

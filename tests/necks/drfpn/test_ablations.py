@@ -1,4 +1,4 @@
-"""What holds for the parts of the paper's ablations."""
+"""Steps and guides of the paper's ablations, DCN, DenseASPP and the fused layers of SRB."""
 
 from functools import partial
 
@@ -21,9 +21,9 @@ from drfpn.necks.drfpn.ablations import (
 )
 from drfpn.necks.drfpn.crb import ChannelRefinement, ChannelRefinementBlock
 from drfpn.necks.drfpn.srb import SpatialRefinementBlock
-from drfpn.necks.fpn import NearestAdd
-from drfpn.necks.fpn_dcn import OFFSET_UNIT, DeformableConv
+from drfpn.necks.layers.dcn import OFFSET_UNIT, DeformableConv
 from drfpn.necks.layers.dense_aspp import DenseASPP
+from drfpn.necks.layers.fusion import NearestAdd
 from drfpn.ops import warp_released
 
 SIZES = [(12, 16), (9, 14)]
@@ -34,7 +34,7 @@ def size(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def randomise(module: nn.Module, std: float = 0.3) -> nn.Module:
+def randomize(module: nn.Module, std: float = 0.3) -> nn.Module:
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=std)
     return module
@@ -58,7 +58,7 @@ def test_spo_starts_as_bilinear_upsampling_in_place_of_nearest(hw, pyramid_maps)
 
 
 @pytest.mark.parametrize("hw", SIZES)
-def test_gir_weighs_the_map_that_is_upsampled_bilinearly(hw, pyramid_maps) -> None:
+def test_gir_weights_the_bilinearly_upsampled_map(hw, pyramid_maps) -> None:
     fine, coarse = pyramid_maps((4, 4), *hw)
     block = GlobalInformationRefinement(4)
     assert_close(block(fine, coarse), NearestAdd()(fine, coarse))
@@ -70,12 +70,12 @@ def test_gir_weighs_the_map_that_is_upsampled_bilinearly(hw, pyramid_maps) -> No
 def test_srb_is_gir_where_nothing_moves_and_keeps_what_spo_samples(pyramid_maps) -> None:
     """SRB = f + omega * sample + up: GIR has delta = 0, SPO has omega = 1 and no up."""
     fine, coarse = pyramid_maps((4, 4))
-    srb = randomise(SpatialRefinementBlock(4))
+    srb = randomize(SpatialRefinementBlock(4))
     gir, spo = GlobalInformationRefinement(4), SamplingPointOffset(4)
     state = srb.state_dict()
     gir.load_state_dict({k: v for k, v in state.items() if not k.startswith("offset")})
     spo.load_state_dict({k: v for k, v in state.items() if not k.startswith("weight")})
-    _, weight = srb.refine(fine, coarse)
+    _, weight = srb.predict_offset_and_weight(fine, coarse)
     sampled = spo(fine, coarse) - fine
     assert_close(srb(fine, coarse), fine + weight * sampled + F.interpolate(coarse, scale_factor=2))
     nn.init.zeros_(srb.offset.weight)
@@ -95,12 +95,12 @@ def test_srb_on_the_way_up_samples_the_finer_map_at_the_coarser_ones_pixels(hw, 
     assert_close(block(fine, coarse), coarse + 0.5 * sampled + down)
 
 
-def test_crb_on_the_way_down_weighs_the_coarser_map_before_it_is_merged(pyramid_maps) -> None:
+def test_crb_on_the_way_down_gates_the_coarser_map_before_it_is_fused(pyramid_maps) -> None:
     fine, coarse = pyramid_maps((4, 4))
     refinement = ChannelRefinement.paper(4)
     refined = refinement.gate(fine.mean((2, 3), keepdim=True)) * refinement.refine(coarse)
     assert_close(CRBTopDown(refinement, NearestAdd())(fine, coarse), NearestAdd()(fine, refined))
-    srb = randomise(SpatialRefinementBlock(4))
+    srb = randomize(SpatialRefinementBlock(4))
     assert_close(CRBTopDown(refinement, srb)(fine, coarse), srb(fine, refined))
 
 
@@ -134,18 +134,18 @@ def test_a_guide_of_crb_reads_the_maps_that_it_names(guide, reads, pyramid_maps)
     fine, coarse = (m.requires_grad_() for m in pyramid_maps((8, 8), 9, 14))
     gradients = torch.autograd.grad(guide(8)(fine, coarse).sum(), (fine, coarse), allow_unused=True)
     assert tuple(g is not None and bool(g.any()) for g in gradients) == reads
-    assert randomise(ChannelRefinementBlock.paper(8, guide))(fine, coarse).shape == coarse.shape
+    assert randomize(ChannelRefinementBlock.paper(8, guide))(fine, coarse).shape == coarse.shape
 
 
 def test_reducing_averages_is_averaging_what_was_reduced(pyramid_maps) -> None:
     """The paper's order: downsample, concatenate, reduce, average."""
     fine, coarse = pyramid_maps((8, 8))
-    guide = randomise(guides.ConcatAverage(8))
+    guide = randomize(guides.ConcatAverage(8))
     reduced = guide.reduce(torch.cat([guide.down(fine), coarse], dim=1))
     assert_close(guide(fine, coarse), F.adaptive_avg_pool2d(reduced, 1))
 
 
-def test_fpn_with_dcn_starts_as_fpn_and_reads_where_it_is_told(pyramid_maps) -> None:
+def test_fpn_with_dcn_starts_as_fpn_and_samples_at_its_offsets(pyramid_maps) -> None:
     channels = (4, 6, 8)
     deformable, plain = DeformableFPN(channels, 8), FPN(channels, 8)
     state = {name.replace(".conv.", "."): v for name, v in deformable.state_dict().items() if ".offset." not in name}
@@ -162,18 +162,18 @@ def test_fpn_with_dcn_starts_as_fpn_and_reads_where_it_is_told(pyramid_maps) -> 
     assert_close(conv(m), deform_conv2d(m, offset, conv.conv.weight, conv.conv.bias, padding=1))
 
 
-def test_an_offset_that_is_no_number_shows_in_the_result_of_a_deformable_convolution(pyramid_maps) -> None:
+def test_a_nan_offset_gives_nan_in_a_deformable_convolution(pyramid_maps) -> None:
     (m,) = pyramid_maps((4,))
     m[0, 0, 5, 5] = torch.nan
-    conv = randomise(DeformableConv(4))
+    conv = randomize(DeformableConv(4))
     out = conv(m)
     assert out[0, :, 5, 5].isnan().all()
     assert out[1].isfinite().all()
     out.nansum().backward()
 
 
-def test_a_branch_of_dense_aspp_reads_all_before_it_and_sees_as_far_as_its_dilation() -> None:
-    aspp = randomise(DenseASPP(10, 4))
+def test_a_branch_of_dense_aspp_reads_all_before_it_as_far_as_its_dilation() -> None:
+    aspp = randomize(DenseASPP(10, 4))
     c5 = torch.randn(1, 10, 49, 49, requires_grad=True)
     for last, dilation in ((0, 3), (4, 24)):
         maps = [c5]
@@ -181,8 +181,8 @@ def test_a_branch_of_dense_aspp_reads_all_before_it_and_sees_as_far_as_its_dilat
             maps.append(branch(torch.cat(maps, dim=1)))
         assert maps[-1].shape == (1, 4, 49, 49)
         (gradient,) = torch.autograd.grad(maps[-1][0, :, 24, 24].sum(), c5)
-        seen = gradient[0].abs().sum(0).nonzero()
-        assert seen.max() - 24 >= dilation
+        receptive = gradient[0].abs().sum(0).nonzero()
+        assert receptive.max() - 24 >= dilation
     assert_close(aspp(c5).shape, torch.Size((1, 4, 49, 49)))
 
 
@@ -196,8 +196,8 @@ def test_a_branch_of_dense_aspp_reads_all_before_it_and_sees_as_far_as_its_dilat
         lambda n: CRBTopDown(ChannelRefinement.paper(n), SpatialRefinementBlock(n)),
         lambda n: SpatialRefinementBlock(n, guide=guides.SumGuide),
         lambda n: ChannelRefinementBlock.paper(n, guides.ConcatAverage),
-        lambda n: GlobalInformationRefinement(n, norm=guides.over_rms, bound=nn.Tanh()),
-        lambda n: SRBBottomUp(n, norm=guides.over_rms, bound=nn.Tanh()),
+        lambda n: GlobalInformationRefinement(n, norm=guides.rms_norm, bound=nn.Tanh()),
+        lambda n: SRBBottomUp(n, norm=guides.rms_norm, bound=nn.Tanh()),
     ],
     ids=[
         *("spo", "gir", "bu srb", "bu srb, release", "td crb + srb", "srb from sum", "crb from both"),
@@ -205,7 +205,7 @@ def test_a_branch_of_dense_aspp_reads_all_before_it_and_sees_as_far_as_its_dilat
     ],
 )
 def test_variants_pass_gradcheck(make, pyramid_maps) -> None:
-    block = randomise(make(4).double())
+    block = randomize(make(4).double())
     maps = [m.requires_grad_() for m in pyramid_maps((4, 4), 7, 6, batch=1, dtype=torch.float64)]
     assert gradcheck(block, maps, fast_mode=True)
 
@@ -230,28 +230,28 @@ def test_the_parts_of_srb_add_up_to_it() -> None:
     [guides.ConcatGuide, guides.SumGuide, guides.TargetProjection, guides.CoarseProjection],
     ids=lambda g: g.__name__,
 )
-@pytest.mark.parametrize("norm", [guides.unscaled, guides.over_rms], ids=lambda n: n.__name__)
+@pytest.mark.parametrize("norm", [guides.no_norm, guides.rms_norm], ids=lambda n: n.__name__)
 @pytest.mark.parametrize("height", [7, 8, 9], ids=["2h-1", "2h", "2h+1"])
-def test_offset_and_weight_read_at_once_are_those_of_the_layers_one_by_one(guide, norm, height) -> None:
-    block = randomise(SpatialRefinementBlock(6, guide=partial(guide, norm=norm), bound=nn.Tanh())).double()
+def test_offset_and_weight_of_fused_layers_are_those_of_the_layers_called_one_by_one(guide, norm, height) -> None:
+    block = randomize(SpatialRefinementBlock(6, guide=partial(guide, norm=norm), bound=nn.Tanh())).double()
     fine = torch.randn(2, 6, height, 10, dtype=torch.float64, requires_grad=True)
     coarse = torch.randn(2, 6, 4, 5, dtype=torch.float64, requires_grad=True)
-    read = block.guide(fine, coarse)
-    one_by_one = block.offset(read), block.weight(read)
-    at_once = block.refine(fine, coarse)
-    assert_close(at_once, one_by_one)
+    features = block.guide(fine, coarse)
+    one_by_one = block.offset(features), block.weight(features)
+    fused = block.predict_offset_and_weight(fine, coarse)
+    assert_close(fused, one_by_one)
     with torch.inference_mode():
-        assert_close(block.refine(fine, coarse), one_by_one)
-    wanted = [fine, coarse, *block.parameters()]
+        assert_close(block.predict_offset_and_weight(fine, coarse), one_by_one)
+    inputs = [fine, coarse, *block.parameters()]
     grads = [
-        torch.autograd.grad(sum(m.square().sum() for m in found), wanted, materialize_grads=True)
-        for found in (at_once, one_by_one)
+        torch.autograd.grad(sum(m.square().sum() for m in outputs), inputs, materialize_grads=True)
+        for outputs in (fused, one_by_one)
     ]
     assert_close(*grads)
 
 
 def test_the_size_may_be_an_odd_one_in_one_direction_alone() -> None:
-    guide = randomise(guides.CoarseProjection(4))
+    guide = randomize(guides.CoarseProjection(4))
     source = torch.randn(1, 4, 3, 5)
     whole = guide(torch.empty(1, 4, 7, 11), source)
     for height in (5, 6, 7):

@@ -1,4 +1,4 @@
-"""What holds for DRFPN's default convention: it begins as an FPN, and neither omega nor a gate has a scale."""
+"""DRFPN's default convention: it starts as an FPN, and neither omega nor a gate depends on the scale of the maps."""
 
 from functools import partial
 
@@ -9,8 +9,9 @@ from torch.testing import assert_close
 
 from drfpn import DRFPN, FPN, PAFPN
 from drfpn.necks import Neck, ScaledFPN
+from drfpn.necks.drfpn.conventions import CONVENTIONS, DEFAULT_CONVENTION
 from drfpn.necks.drfpn.crb import BoundedGate, ChannelRefinement
-from drfpn.necks.drfpn.neck import BOTTOM_UP, CONVENTIONS, DEFAULT_CONVENTION, TOP_DOWN
+from drfpn.necks.drfpn.neck import BOTTOM_UP, TOP_DOWN
 from drfpn.necks.drfpn.srb import SpatialRefinementBlock
 
 LITE0 = (24, 40, 112, 320)
@@ -28,11 +29,11 @@ AS_FPN = {
     "pafpn": partial(PAFPN, residual=True),
     "fpn_scale": ScaledFPN,
 }
-"""Every choice of parts that begins as an FPN."""
+"""All combinations of parts that start as an FPN."""
 
 
 def with_weights_of(fpn: FPN, pyramid: Neck) -> Neck:
-    """Load an FPN's laterals and 3x3 convolutions into a pyramid."""
+    """Load an FPN's laterals and 3x3 convolutions into a neck."""
     own = pyramid.state_dict()
     names = {name: name if name in own else name.replace("top.", "top.reduce.") for name in fpn.state_dict()}
     _, unexpected = pyramid.load_state_dict({names[k]: v for k, v in fpn.state_dict().items()}, strict=False)
@@ -40,7 +41,7 @@ def with_weights_of(fpn: FPN, pyramid: Neck) -> Neck:
     return pyramid
 
 
-def randomise(module: nn.Module, std: float = 0.3) -> nn.Module:
+def randomize(module: nn.Module, std: float = 0.3) -> nn.Module:
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=std)
     return module
@@ -55,8 +56,8 @@ def test_it_is_the_default() -> None:
 @pytest.mark.parametrize("make", AS_FPN.values(), ids=AS_FPN.keys())
 @pytest.mark.parametrize("layout", LAYOUTS, ids=["nchw", "channels_last"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_it_begins_as_an_fpn_with_the_same_convolutions_bit_for_bit(make, layout, dtype, pyramid_maps) -> None:
-    """Also where a level was rounded when it was halved, and on the scale that an EfficientNet hands on."""
+def test_it_starts_as_an_fpn_with_the_same_convolutions_bit_for_bit(make, layout, dtype, pyramid_maps) -> None:
+    """Also for sizes that were rounded when they were halved, and at the scale of an EfficientNet's maps."""
     fpn = FPN(LITE0, 32)
     pyramid = with_weights_of(fpn, make(LITE0, 32)).to(dtype).to(memory_format=layout)
     fpn = fpn.to(dtype).to(memory_format=layout)
@@ -87,29 +88,33 @@ def test_every_parameter_has_a_gradient_by_the_second_step(make, pyramid_maps) -
 def test_neither_map_s_scale_changes_omega_offsets_or_gates(scales, pyramid_maps) -> None:
     by = CONVENTIONS["bounded"]
     fine, coarse = pyramid_maps((8, 8), dtype=torch.float64)
-    srb, crb = randomise(by.srb(8)).double(), randomise(by.refinement(8)).double()
+    srb, crb = randomize(by.srb(8)).double(), randomize(by.refinement(8)).double()
     scaled = fine * scales[0], coarse * scales[1]
-    assert_close(srb.refine(*scaled), srb.refine(fine, coarse))
-    assert_close(crb.gates(*scaled), crb.gates(fine, coarse))
+    assert_close(srb.predict_offset_and_weight(*scaled), srb.predict_offset_and_weight(fine, coarse))
+    assert_close(crb.predict_gates(*scaled), crb.predict_gates(fine, coarse))
 
 
 @pytest.mark.parametrize("step", [*TOP_DOWN, *BOTTOM_UP])
 def test_omega_and_gates_stay_within_their_bounds_whatever_the_weights(step, pyramid_maps) -> None:
     by = CONVENTIONS["bounded"]
     maps = pyramid_maps((8, 8), scale=100.0)
-    for block in randomise((TOP_DOWN | BOTTOM_UP)[step](by, 8), std=30.0).modules():
+    for block in randomize((TOP_DOWN | BOTTOM_UP)[step](by, 8), std=30.0).modules():
         if isinstance(block, SpatialRefinementBlock):
-            down = block.refine(*maps) if type(block) is SpatialRefinementBlock else block.refine(*maps[::-1])
+            down = (
+                block.predict_offset_and_weight(*maps)
+                if type(block) is SpatialRefinementBlock
+                else block.predict_offset_and_weight(*maps[::-1])
+            )
             assert down[1].abs().max() <= 1
         if isinstance(block, ChannelRefinement):
-            gates = block.gates(*maps)
+            gates = block.predict_gates(*maps)
             assert gates.min() >= 0
             assert gates.max() <= 2
 
 
 def test_maps_of_zeros_give_no_nan() -> None:
     """A padded image may be all zeros behind a ReLU."""
-    pyramid = randomise(DRFPN((4, 6, 8), 8))
+    pyramid = randomize(DRFPN((4, 6, 8), 8))
     maps = [torch.zeros(1, c, 16 >> i, 16 >> i, requires_grad=True) for i, c in enumerate((4, 6, 8))]
     levels = pyramid(maps)
     assert all(m.isfinite().all() for m in levels)
@@ -119,7 +124,7 @@ def test_maps_of_zeros_give_no_nan() -> None:
 
 @pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
 def test_an_image_s_levels_do_not_depend_on_the_others_of_its_batch(mode, pyramid_maps) -> None:
-    pyramid = randomise(DRFPN((4, 6, 8), 8), std=0.1).double().train(mode)
+    pyramid = randomize(DRFPN((4, 6, 8), 8), std=0.1).double().train(mode)
     maps = pyramid_maps((4, 6, 8), batch=3, dtype=torch.float64)
     maps = [m * torch.tensor([1.0, 10.0, 0.1])[:, None, None, None] for m in maps]
     for both, alone in zip(pyramid(maps), pyramid([m[1:2] for m in maps]), strict=True):
@@ -129,7 +134,7 @@ def test_an_image_s_levels_do_not_depend_on_the_others_of_its_batch(mode, pyrami
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
 def test_half_precision_of_large_maps_is_finite(kind, pyramid_maps) -> None:
     """A sum of squares leaves float16 at 65504."""
-    pyramid = randomise(DRFPN((4, 6, 8), 8), std=0.1)
+    pyramid = randomize(DRFPN((4, 6, 8), 8), std=0.1)
     maps = pyramid_maps((4, 6, 8), scale=100.0)
     with torch.autocast("cpu", kind):
         levels = pyramid([m.to(kind) for m in maps])
@@ -183,9 +188,9 @@ def test_fifty_steps_at_the_papers_width_leave_nothing_saturated_at_any_scale(sc
     with torch.no_grad():
         laterals = [*(conv(m) for conv, m in zip(drfpn.lateral, maps, strict=False)), drfpn.top(maps[-1])]
         for i, step in enumerate(drfpn.top_down.steps):
-            offset, omega = step.refine(laterals[i], laterals[i + 1])
+            offset, omega = step.predict_offset_and_weight(laterals[i], laterals[i + 1])
             assert omega.abs().mean() < 0.9
             assert offset.abs().max() < 100
         for i, step in enumerate(drfpn.bottom_up.steps):
-            gates = step.refinement.gates(laterals[i], laterals[i + 1])
+            gates = step.refinement.predict_gates(laterals[i], laterals[i + 1])
             assert (gates - 1).abs().mean() < 0.9

@@ -1,4 +1,4 @@
-"""What holds for DRFPN: size, starting values, and the numbers of the authors' network."""
+"""DRFPN: number of parameters, initialization, and the outputs of the authors' network."""
 
 import json
 import re
@@ -15,8 +15,8 @@ from torch.testing import assert_close
 from drfpn import DRFPN, FPN, PAFPN, load_release
 from drfpn.necks import ChannelRefinementBlock, PyramidPoolingModule, SpatialRefinementBlock
 from drfpn.necks.drfpn import guides
-from drfpn.necks.drfpn.convert_release import _NAMES
-from drfpn.necks.fpn import NearestAdd
+from drfpn.necks.drfpn.convert_release import RELEASE_NAMES, rename
+from drfpn.necks.layers.fusion import NearestAdd
 from drfpn.ops import warp_released
 from drfpn.utils.errors import UserError
 
@@ -56,7 +56,7 @@ def test_pafpn_adds_two_convolutions_a_pair() -> None:
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_golden_numbers_of_the_authors_network(shared, mode) -> None:
-    """The golden values reach 11 and lie 2e-5 from their own float64 limit, so they are met relative to their size."""
+    """The golden values reach 11 and differ by 2e-5 from float64, so the tolerance is relative to the largest."""
     with safe_open(shared / f"golden/two_stage_{mode}.safetensors", "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         widths = json.loads(file.metadata()["in_channels"])
@@ -73,17 +73,10 @@ def test_golden_numbers_of_the_authors_network(shared, mode) -> None:
             assert (level - golden).abs().max() <= limit * golden.abs().max(), f"level {i}"
 
 
-def released(pyramid: DRFPN, extra: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-    """Name the weights of a pyramid as the release does: the inverse of what load_release does."""
-    state = {}
-    for name, value in pyramid.state_dict().items():
-        for pattern, own in _NAMES.items():
-            prefix = re.escape(own).replace(r"\\1", r"(\d+)")
-            match = re.match(prefix, name)
-            if match:
-                theirs = pattern.replace("\\.", ".").replace(r"(\d+)", match[1] if match.groups() else "")
-                state[theirs + name[match.end() :]] = value
-    return state | (extra or {})
+def released(neck: DRFPN, extra: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    """Return the weights of a DRFPN under the release's names: the inverse of load_release."""
+    names = {ours: theirs for theirs, ours in RELEASE_NAMES.items()}
+    return {rename(name, names): value for name, value in neck.state_dict().items()} | (extra or {})
 
 
 def test_a_three_level_network_with_extra_convs_is_loaded(pyramid_maps) -> None:
@@ -123,7 +116,7 @@ def test_the_neck_is_picked_out_of_a_whole_detectors_weights() -> None:
         assert torch.equal(loaded[name], value), name
 
 
-def test_weights_of_another_kind_are_refused_with_their_name() -> None:
+def test_weights_of_another_network_are_refused_by_name() -> None:
     state = released(DRFPN((4, 6), 4, convention="release"))
     with pytest.raises(UserError, match="not the weights of the authors' DRFPN"):
         load_release({"conv.weight": torch.zeros(1)})
@@ -133,13 +126,13 @@ def test_weights_of_another_kind_are_refused_with_their_name() -> None:
         load_release({name: t for name, t in state.items() if "offset_make" not in name})
     with pytest.raises(UserError, match=r"'smooth.0.weight' is \(1, 1, 3, 3\) but must be \(4, 4, 3, 3\)"):
         load_release(state | {"fpn_convs.0.conv.weight": torch.zeros(1, 1, 3, 3)})
-    with pytest.raises(UserError, match=r"hold 'top_down\.steps\.7\.offset\.weight', for which"):
+    with pytest.raises(UserError, match=r"hold 'top_down\.steps\.7\.offset\.weight', which"):
         load_release(state | {"srb_list.7.offset_make.weight": torch.zeros(1)})
     with pytest.raises(UserError, match=r"lack 'extra_blocks.p[67]"):
         load_release(state, add_extra_convs="on_input")
     with pytest.raises(UserError, match="add_extra_convs='on_input'"):
         load_release(state | {"fpn_convs.2.conv.weight": torch.zeros(4, 4, 3, 3)})
-    with pytest.raises(UserError, match="add_extra_convs must be"):
+    with pytest.raises(UserError, match="`add_extra_convs` must be"):
         load_release(state, add_extra_convs="on_lateral")
 
 
@@ -162,7 +155,7 @@ def test_each_level_starts_within_a_factor_of_two_of_fpns(convention, context, s
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("scale", SCALES)
 def test_at_the_papers_width_too_each_level_starts_within_a_factor_of_two(convention, scale, pyramid_maps) -> None:
-    """A ResNet's maps are not negative: their averages grow with their scale, and with them what a gate reads."""
+    """A ResNet's maps are not negative: their averages, from which gates are predicted, grow with their scale."""
     maps = [m.relu() for m in pyramid_maps(R50, 32, 48, scale=scale)]
     check_start(FPN(R50), DRFPN(R50, convention=convention), maps)
 
@@ -185,21 +178,23 @@ def test_the_top_down_path_starts_as_fpns(convention, pyramid_maps) -> None:
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_omega_and_the_gates_learn_from_the_first_step_and_all_else_from_the_second(convention, pyramid_maps) -> None:
-    """At the start delta and all below it wait for omega, which is zero: see SpatialRefinementBlock."""
+def test_omega_and_the_gates_have_gradients_in_the_first_step_and_all_else_in_the_second(
+    convention, pyramid_maps
+) -> None:
+    """In the first step delta and all layers below have no gradient, since omega is zero."""
     pyramid = DRFPN((4, 6, 8, 10), 8, convention=convention).train()
-    waiting = {
+    without_gradient = {
         name
         for name, _ in pyramid.named_parameters()
         if re.search(r"top_down\.steps\.\d\.(guide|offset|weight\.0)", name)
-        or (convention == "bounded" and "top.branches" in name)  # these wait for PPM's merge
+        or (convention == "bounded" and "top.branches" in name)  # no gradient until PPM's merge is not zero
     }
-    assert waiting
+    assert without_gradient
     optimizer = torch.optim.SGD(pyramid.parameters(), lr=0.01)
-    for still in (waiting, set()):
+    for expected in (without_gradient, set()):
         optimizer.zero_grad()
         sum(m.square().mean() for m in pyramid(pyramid_maps((4, 6, 8, 10)))).backward()
-        assert {name for name, p in pyramid.named_parameters() if not p.grad.any()} == still
+        assert {name for name, p in pyramid.named_parameters() if not p.grad.any()} == expected
         optimizer.step()
 
 
@@ -207,7 +202,7 @@ def test_all_gates_start_open(pyramid_maps) -> None:
     maps = pyramid_maps((16, 16))
     for convention in CONVENTIONS:
         make = getattr(ChannelRefinementBlock, convention)
-        gates = make(16).refinement.gates(*maps)
+        gates = make(16).refinement.predict_gates(*maps)
         assert gates.shape == (2, 16, 1, 1)
         assert ((gates > 0.5) & (gates < 1.5)).all()
 
@@ -219,7 +214,7 @@ def test_all_gates_start_open(pyramid_maps) -> None:
         partial(SpatialRefinementBlock, warp=warp_released),
         ChannelRefinementBlock.paper,
         lambda channels: ChannelRefinementBlock.release(channels).eval(),
-        partial(SpatialRefinementBlock, guide=partial(guides.ConcatGuide, norm=guides.over_rms), bound=nn.Tanh()),
+        partial(SpatialRefinementBlock, guide=partial(guides.ConcatGuide, norm=guides.rms_norm), bound=nn.Tanh()),
         ChannelRefinementBlock.bounded,
     ],
     ids=["srb, paper", "srb, release", "crb, paper", "crb, release", "srb, bounded", "crb, bounded"],
@@ -233,7 +228,7 @@ def test_blocks_pass_gradcheck(make, pyramid_maps) -> None:
 
 
 def test_srb_is_its_equation(pyramid_maps) -> None:
-    """Eq. 4 without conv3, with a constant offset and weight: everything is known in closed form."""
+    """Eq. 4 without conv3, with a constant offset and weight: the result is known in closed form."""
     fine, coarse = pyramid_maps((4, 4), 12, 12)
     block = SpatialRefinementBlock(4)
     nn.init.constant_(block.weight[2].bias, 0.5)
@@ -261,22 +256,22 @@ def test_ppm_is_psps_module(pyramid_maps) -> None:
     assert_close(ppm(c5), F.relu(ppm.merge(torch.cat([*parts, reduced], 1))))
 
 
-def test_a_context_module_of_ones_own_takes_the_top() -> None:
+def test_a_custom_context_module_replaces_the_top() -> None:
     own = nn.Conv2d(10, 4, 1)
     assert DRFPN((6, 8, 10), 4, context=own).top is own
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"convention": "relaese"}, "'paper' or 'release', not 'relaese'. Did you mean 'release'?"),
         (
             {"context": "pmp"},
-            "context must be 'ppm', 'non_local', 'dense_aspp', None or a module, not 'pmp'. Did you mean 'ppm'?",
+            "`context` must be 'ppm', 'non_local', 'dense_aspp', None or a module, not 'pmp'. Did you mean 'ppm'?",
         ),
     ],
 )
-def test_unknown_choices_are_named(options, said) -> None:
+def test_unknown_choices_are_named(options, message) -> None:
     with pytest.raises(UserError) as caught:
         DRFPN((4, 6), 4, **options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""What holds for the reports of one run and of several."""
+"""HTML reports of one run and of several runs."""
 
 import json
 import re
@@ -9,17 +9,17 @@ import pytest
 from PIL import Image
 
 from drfpn.data import ShapesDataset
-from drfpn.evaluation import score
+from drfpn.evaluation import evaluate_results
 from drfpn.training import resolve
 from drfpn.utils.errors import UserError
-from drfpn.visualization import save_curves, write_comparison, write_report
+from drfpn.visualization import save_training_curves, write_comparison, write_report
 from drfpn.visualization.class_bars import save_class_bars
 
 
 def make_run(folder: Path, *, masks: bool = False, ap: float = 0.25, **settings) -> Path:
-    """Write what a finished run leaves, with numbers of nobody."""
+    """Write the files of a finished run with made-up metrics."""
     folder.mkdir(parents=True)
-    metrics = score(ShapesDataset("val", 2).ground_truth(), [], masks=masks).model_dump()
+    metrics = evaluate_results(ShapesDataset("val", 2).ground_truth(), [], masks=masks).model_dump()
     metrics["box"]["AP"] = ap
     metrics["examples"] = []
     metrics["cost"] = {"params": 4e6, "neck_params": 1e6, "macs": 2e9, "neck_macs": 1e9, "width": 320, "height": 240}
@@ -31,12 +31,12 @@ def make_run(folder: Path, *, masks: bool = False, ap: float = 0.25, **settings)
         {"epoch": 2, "loss": 1.0, "seconds": 60.0, "AP": ap, "AP50": ap},
     ]
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    save_curves(folder / "log.jsonl", folder / "curves.png")
+    save_training_curves(folder / "log.jsonl", folder / "curves.png")
     return folder
 
 
 class Page(HTMLParser):
-    """What a browser would load, and whether every element is closed."""
+    """Parses a page: URLs that a browser would load, and elements that are not closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -84,8 +84,12 @@ def test_a_report_shows_best_and_worst_images_with_their_counts(tmp_path) -> Non
     ]
     (run / "metrics.json").write_text(json.dumps(metrics))
     page = write_report(run).read_text()
-    assert page.index("Where it does best") < page.index("good: 3 found, 0 missed") < page.index("Where it does worst")
-    assert "bad: 1 found, 3 missed, 5 found where there is none" in page
+    assert (
+        page.index("Images with the best F1")
+        < page.index("good: 3 true positives, 0 false positives")
+        < page.index("Images with the worst F1")
+    )
+    assert "bad: 1 true positives, 5 false positives, 3 missed objects" in page
 
 
 def test_a_run_that_was_stopped_before_its_end_says_how_to_finish_it(tmp_path) -> None:
@@ -93,7 +97,7 @@ def test_a_run_that_was_stopped_before_its_end_says_how_to_finish_it(tmp_path) -
     metrics = json.loads((run / "metrics.json").read_text())
     del metrics["cost"]
     (run / "metrics.json").write_text(json.dumps(metrics))
-    with pytest.raises(UserError, match="run is not finished: 'drfpn train --resume --out"):
+    with pytest.raises(UserError, match="run is not finished: resume"):
         write_report(run)
 
 
@@ -104,9 +108,9 @@ def test_several_runs_are_compared_by_what_differs(tmp_path) -> None:
     rows = re.findall(r"<tr>(.*?)</tr>", text)
     cells = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row) for row in rows]
     assert ["epochs", "3", "5"] in cells
-    assert not [row for row in cells if row[0] == "lr_per_16"]
+    assert not [row for row in cells if row[0] == "base_lr"]
     assert [row[:2] for row in cells if row[0] in ("a", "b")][:2] == [["a", "25.0"], ["b", "30.0"]]
-    assert "One run each does not tell" in text
+    assert "With one run each" in text
     assert Page(text).open == []
 
 
@@ -116,7 +120,7 @@ def test_runs_on_other_images_or_of_other_classes_are_not_called_comparable(tmp_
     metrics["per_class"] = {"cat": {"AP": 0.5, "AP50": 0.5}}
     (b / "metrics.json").write_text(json.dumps(metrics))
     text = write_comparison([a, b], tmp_path / "page.html").read_text()
-    assert "their numbers do not compare" in text
+    assert "their metrics are not comparable" in text
     assert "different classes" in text
 
 
@@ -137,3 +141,14 @@ def test_bars_have_room_for_many_classes_and_say_where_there_is_no_object(tmp_pa
     save_class_bars({"run": {f"class {i}": i / 80 for i in range(80)}}, tmp_path / "many.png")
     short, tall = (Image.open(tmp_path / f"{name}.png").height for name in ("few", "many"))
     assert tall > 10 * short
+
+
+def test_a_run_of_an_earlier_version_is_reported_and_compared(tmp_path) -> None:
+    a, b = make_run(tmp_path / "a"), make_run(tmp_path / "b")
+    metrics = json.loads((a / "metrics.json").read_text())
+    metrics["engine"] = metrics.pop("backend")
+    (a / "metrics.json").write_text(json.dumps(metrics))
+    config = (a / "config.yaml").read_text()
+    (a / "config.yaml").write_text(config.replace("base_lr:", "lr_per_16:"))
+    assert f"with {metrics['engine']}" in write_report(a).read_text()
+    assert "the same settings" in write_comparison([a, b], tmp_path / "page.html").read_text()

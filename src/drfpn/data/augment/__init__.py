@@ -1,1 +1,1 @@
-"""Data augmentation."""
+"""Data augmentation: presets of transforms, copy-paste, and data sets that apply them."""

@@ -1,4 +1,4 @@
-"""Reading COCO's instances format."""
+"""Reader of COCO's instances format: JSON with images, annotations and categories."""
 
 import math
 import os
@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drfpn.data.annotation_builder import ObjectLists
+from drfpn.data.annotation_builder import AnnotationBuilder
 from drfpn.data.annotations import Annotations
-from drfpn.data.formats.json_stream import Consumer, NotAnObject, json_type, read_lists
-from drfpn.data.validation.problems import Problem, Progress, Report, raise_problem
+from drfpn.data.formats.json_stream import Consumer, NotAnObjectError, json_type, read_lists
+from drfpn.data.progress import ProgressCallback
+from drfpn.data.validation.issues import Issue, IssueHandler, raise_issue
 from drfpn.utils.errors import UserError
 
-MOST_PIXELS = 2**32
-"""What run-length encoding can count."""
+MAX_PIXELS = 2**32
+"""Limit of the counts of run-length encoding."""
 
 
 def read_coco(json_file: str | os.PathLike[str], image_root: str | os.PathLike[str]) -> Annotations:
@@ -25,47 +26,47 @@ def read_coco(json_file: str | os.PathLike[str], image_root: str | os.PathLike[s
 
     Category ids may have gaps and start anywhere; they become labels 1..K in the order of the ids. A missing
     ``area`` is width times height, a missing ``iscrowd`` is 0, and annotations whose id is missing or below 1
-    get ids after the largest one (COCO's evaluation takes id 0 for "matched nothing"). Boxes are not judged
-    here: see ``boxes.clean``.
+    get ids after the largest one (COCO's evaluation takes id 0 for "matched nothing"). Boxes are not validated
+    here: see ``boxes.sanitize_boxes``.
 
     Args:
-        json_file: The annotations.
-        image_root: The folder that the file names in it are relative to.
+        json_file: the annotations.
+        image_root: folder that the file names in it are relative to.
 
     Raises:
-        UserError: The file is missing or is not COCO, or a record in it contradicts the others.
+        UserError: the file is missing or is not COCO, or a record in it contradicts the others.
     """
-    annotations = parse_coco(Path(json_file), Path(image_root), raise_problem)
-    assert annotations is not None  # the report raises where there is nothing to return
+    annotations = parse_coco(Path(json_file), Path(image_root), raise_issue)
+    assert annotations is not None  # else raise_issue has raised
     return annotations
 
 
 def parse_coco(
     json_file: Path,
     image_root: Path,
-    report: Report,
-    progress: Progress | None = None,
+    on_issue: IssueHandler,
+    progress: ProgressCallback | None = None,
     *,
     segmentations: bool = True,
 ) -> Annotations | None:
-    """Read what is sound in a COCO instances file and report the rest; ``None`` if nothing is.
+    """Read the valid records of a COCO instances file and report the others; ``None`` if nothing is valid.
 
     Args:
-        json_file: The annotations.
-        image_root: The folder of the images.
-        report: Receives what is wrong.
-        progress: Is called with the MiB read so far, and of all.
-        segmentations: Whether they are kept.
+        json_file: the annotations.
+        image_root: folder of the images.
+        on_issue: called with each issue.
+        progress: called with the MiB read so far and the total.
+        segmentations: keep the segmentations.
     """
     source = str(json_file)
-    categories, images = _Categories(source, report), _Images(source, report)
-    records = _Records(source, report, segmentations=segmentations)
-    consumers = {"images": images.add, "annotations": records.add, "categories": categories.add}
-    if not _read(json_file, consumers, report, progress):
+    categories, images = _Categories(source, on_issue), _Images(source, on_issue)
+    objects = _Objects(source, on_issue, segmentations=segmentations)
+    consumers = {"images": images.add, "annotations": objects.add, "categories": categories.add}
+    if not _read(json_file, consumers, on_issue, progress):
         return None
-    categories.end()
-    images.end()
-    if not categories.names or not images.found:
+    categories.finish()
+    images.finish()
+    if not categories.names or not images.images:
         return None
     category_ids = sorted(categories.names)
     return Annotations(
@@ -73,125 +74,127 @@ def parse_coco(
         source=json_file,
         classes=tuple(categories.names[category_id] for category_id in category_ids),
         category_ids=np.array(category_ids, dtype=np.int64),
-        image_ids=np.array(list(images.found), dtype=np.int64),
-        file_names=np.array([name for name, _ in images.found.values()], dtype=np.str_),
-        sizes=np.array([size for _, size in images.found.values()], dtype=np.int64).reshape(-1, 2),
-        **records.arrays(list(images.found), category_ids),
+        image_ids=np.array(list(images.images), dtype=np.int64),
+        file_names=np.array([name for name, _ in images.images.values()], dtype=np.str_),
+        sizes=np.array([size for _, size in images.images.values()], dtype=np.int64).reshape(-1, 2),
+        **objects.arrays(list(images.images), category_ids),
     )
 
 
-def _read(json_file: Path, consumers: Mapping[str, Consumer], report: Report, progress: Progress | None) -> bool:
-    """Hand on the records of a file; false after a report of what is wrong with it as a whole."""
-    where = str(json_file)
+def _read(
+    json_file: Path, consumers: Mapping[str, Consumer], on_issue: IssueHandler, progress: ProgressCallback | None
+) -> bool:
+    """Pass the records of a file to their consumers; return false after an issue of the whole file."""
+    source = str(json_file)
     if not json_file.is_file():
-        report(Problem("annotations-missing", where, "there is no such file", "COCO annotations in JSON"))
+        on_issue(Issue("annotations-missing", source, "there is no such file", "COCO annotations in JSON"))
         return False
     try:
-        kinds = read_lists(json_file, consumers, progress)
-    except NotAnObject as error:
-        report(Problem("not-coco", where, str(error), "an object with images, annotations and categories"))
+        types = read_lists(json_file, consumers, progress)
+    except NotAnObjectError as error:
+        on_issue(Issue("not-coco", source, str(error), "an object with images, annotations and categories"))
         return False
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
-        report(Problem("not-coco", where, f"it is not JSON ({error})", "COCO annotations in JSON"))
+        on_issue(Issue("not-coco", source, f"it is not JSON ({error})", "COCO annotations in JSON"))
         return False
     if json_file.name.startswith("image_info_"):
-        kinds.setdefault("annotations", "list")  # of images whose objects are not public
-    missing = [key for key in consumers if kinds.get(key) != "list"]
+        types.setdefault("annotations", "list")  # of images whose annotations are not public
+    missing = [key for key in consumers if types.get(key) != "list"]
     if missing:
-        found = f"it has no list '{missing[0]}' (its keys are {_some(kinds)})"
-        report(Problem("not-coco", where, found, "COCO's lists images, annotations and categories"))
+        observed = f"it has no list '{missing[0]}' (its keys are {_some(types)})"
+        on_issue(Issue("not-coco", source, observed, "COCO's lists images, annotations and categories"))
     return not missing
 
 
 class _Categories:
-    """Name by id."""
+    """Names of categories by id."""
 
-    def __init__(self, source: str, report: Report) -> None:
+    def __init__(self, source: str, on_issue: IssueHandler) -> None:
         self.names: dict[int, str] = {}
         self._source = source
-        self._report = report
+        self._on_issue = on_issue
         self._count = 0
 
     def add(self, index: int, record: Any) -> None:
-        """Take a record of the list."""
+        """Add a record of the list."""
         self._count += 1
-        where = f"{self._source}: category {index} of the list"
+        location = f"{self._source}: category {index} of the list"
         record = record if isinstance(record, dict) else {}
         category_id, name = _integer(record.get("id")), record.get("name")
         if category_id is None or not isinstance(name, str):
-            found = f"its id is {_short(record.get('id'))} and its name {_short(name)}"
-            self._report(Problem("bad-record", where, found, "an integer and a string"))
+            observed = f"its id is {_short(record.get('id'))} and its name {_short(name)}"
+            self._on_issue(Issue("bad-record", location, observed, "an integer and a string"))
         elif category_id in self.names:
-            found = f"id {category_id} is taken by '{self.names[category_id]}' already"
-            self._report(Problem("duplicate-category-id", where, found, "one id for each category"))
+            observed = f"id {category_id} is taken by '{self.names[category_id]}' already"
+            self._on_issue(Issue("duplicate-category-id", location, observed, "one id for each category"))
         else:
             self.names[category_id] = name
 
-    def end(self) -> None:
-        """Report if there was none."""
+    def finish(self) -> None:
+        """Report an empty list."""
         if not self._count:
-            self._report(Problem("no-categories", self._source, "its list 'categories' is empty", "at least one class"))
+            self._on_issue(Issue("no-categories", self._source, "its list 'categories' is empty", "at least one class"))
 
 
 class _Images:
-    """File name and (height, width) by image id, in the order of the file."""
+    """File names and (height, width) of images by id, in the order of the file."""
 
-    def __init__(self, source: str, report: Report) -> None:
-        self.found: dict[int, tuple[str, tuple[int, int]]] = {}
+    def __init__(self, source: str, on_issue: IssueHandler) -> None:
+        self.images: dict[int, tuple[str, tuple[int, int]]] = {}
         self._source = source
-        self._report = report
+        self._on_issue = on_issue
         self._count = 0
 
     def add(self, index: int, record: Any) -> None:
-        """Take a record of the list."""
+        """Add a record of the list."""
         self._count += 1
         record = record if isinstance(record, dict) else {}
         image_id, name = _integer(record.get("id")), record.get("file_name")
         if image_id is None or not isinstance(name, str) or not name:
-            where = f"{self._source}: image {index} of the list"
-            found = f"its id is {_short(record.get('id'))} and its file_name {_short(name)}"
-            self._report(Problem("bad-record", where, found, "an integer and a string"))
+            location = f"{self._source}: image {index} of the list"
+            observed = f"its id is {_short(record.get('id'))} and its file_name {_short(name)}"
+            self._on_issue(Issue("bad-record", location, observed, "an integer and a string"))
             return
-        if image_id in self.found:
-            found = f"id {image_id} belongs to '{self.found[image_id][0]}' already"
-            where = f"{self._source}: image '{name}'"
-            self._report(Problem("duplicate-image-id", where, found, "one id for each image"))
+        if image_id in self.images:
+            observed = f"id {image_id} belongs to '{self.images[image_id][0]}' already"
+            location = f"{self._source}: image '{name}'"
+            self._on_issue(Issue("duplicate-image-id", location, observed, "one id for each image"))
             return
         height, width = (_integer(record.get(side)) or 0 for side in ("height", "width"))
-        if height > 0 and width > 0 and height * width >= MOST_PIXELS:
-            where, found = f"{self._source}: image '{name}'", f"its size is {width} x {height} px"
-            self._report(Problem("bad-record", where, found, f"less than {MOST_PIXELS:.2g} pixels"))
+        if height > 0 and width > 0 and height * width >= MAX_PIXELS:
+            location, observed = f"{self._source}: image '{name}'", f"its size is {width} x {height} px"
+            self._on_issue(Issue("bad-record", location, observed, f"less than {MAX_PIXELS:.2g} pixels"))
         else:
-            self.found[image_id] = name, ((height, width) if height > 0 and width > 0 else (0, 0))
+            self.images[image_id] = name, ((height, width) if height > 0 and width > 0 else (0, 0))
 
-    def end(self) -> None:
-        """Report if there was none."""
+    def finish(self) -> None:
+        """Report an empty list."""
         if not self._count:
-            self._report(Problem("no-images", self._source, "its list 'images' is empty", "at least one image"))
+            self._on_issue(Issue("no-images", self._source, "its list 'images' is empty", "at least one image"))
 
 
-class _Records:
-    """Sound annotations. Images and categories may come later in the file, so ids are resolved in the end."""
+class _Objects:
+    """Valid annotations. Images and categories may follow in the file, so ids are resolved at the end."""
 
-    def __init__(self, source: str, report: Report, *, segmentations: bool) -> None:
+    def __init__(self, source: str, on_issue: IssueHandler, *, segmentations: bool) -> None:
         self._source = source
-        self._report = report
-        self._objects = ObjectLists(segmentations=segmentations)
-        self._places = array("q")  # in the list
+        self._on_issue = on_issue
+        self._objects = AnnotationBuilder(segmentations=segmentations)
+        self._indices = array("q")  # in the list
 
     def add(self, index: int, record: Any) -> None:
-        """Take a record of the list."""
-        problem = _record_problem(index, record, self._source)
-        if problem is not None:
-            self._report(problem)
+        """Add a record of the list."""
+        issue = _record_issue(index, record, self._source)
+        if issue is not None:
+            self._on_issue(issue)
             return
         x, y, width, height = map(_float, record["bbox"])
         area = record.get("area")
-        self._places.append(index)
+        self._indices.append(index)
         self._objects.add(
-            image=int(record["image_id"]),
+            image_index=int(record["image_id"]),  # replaced by its index in `arrays`
             box=[x, y, width, height],
             label=int(record["category_id"]),
             area=width * height if area is None else _float(area),
@@ -201,67 +204,72 @@ class _Records:
         )
 
     def arrays(self, image_ids: list[int], category_ids: list[int]) -> dict[str, Any]:
-        """Return what ``ObjectLists`` does of the annotations whose ids are there and their own."""
-        images, no_image = _find(self._objects.images, image_ids)
-        labels, no_category = _find(self._objects.labels, category_ids)
+        """Return ``AnnotationBuilder.arrays`` of the annotations with known image and category and with a unique id.
+
+        Args:
+            image_ids: ids of the images in the file.
+            category_ids: ids of the categories in the file, sorted.
+        """
+        image_indices, unknown_image = _index_of(self._objects.image_indices, image_ids)
+        category_indices, unknown_category = _index_of(self._objects.labels, category_ids)
         ids = self._objects.annotation_ids
         repeated = np.ones(len(ids), dtype=np.bool_)
         repeated[np.unique(ids, return_index=True)[1]] = False
-        repeated &= ids != 0  # of those without one
-        for place in np.flatnonzero(no_image | no_category | repeated).tolist():
-            where = f"{self._source}: annotation {ids[place] or f'{self._places[place]} of the list'}"
-            if no_image[place]:
-                found = f"its image_id is {self._objects.images[place]}"
+        repeated &= ids != 0  # 0: without an id
+        for i in np.flatnonzero(unknown_image | unknown_category | repeated).tolist():
+            location = f"{self._source}: annotation {ids[i] or f'{self._indices[i]} of the list'}"
+            if unknown_image[i]:
+                observed = f"its image_id is {self._objects.image_indices[i]}"
                 expected = f"the id of one of the {len(image_ids)} images in the file"
-                self._report(Problem("unknown-image", where, found, expected))
-            elif no_category[place]:
-                found = f"its category_id is {self._objects.labels[place]}"
+                self._on_issue(Issue("unknown-image", location, observed, expected))
+            elif unknown_category[i]:
+                observed = f"its category_id is {self._objects.labels[i]}"
                 expected = f"an id in the list 'categories' ({_some(category_ids)})"
-                self._report(Problem("unknown-category", where, found, expected))
+                self._on_issue(Issue("unknown-category", location, observed, expected))
             else:
-                where = f"{self._source}: annotation {self._places[place]} of the list"
-                found = f"id {ids[place]} belongs to an earlier annotation"
-                self._report(Problem("duplicate-annotation-id", where, found, "one id for each annotation"))
-        keep = ~(no_image | no_category | repeated)
-        return self._objects.arrays(len(image_ids), images=images, labels=labels + 1, keep=keep)
+                location = f"{self._source}: annotation {self._indices[i]} of the list"
+                observed = f"id {ids[i]} belongs to an earlier annotation"
+                self._on_issue(Issue("duplicate-annotation-id", location, observed, "one id for each annotation"))
+        keep = ~(unknown_image | unknown_category | repeated)
+        labels = category_indices + 1
+        return self._objects.arrays(len(image_ids), image_indices=image_indices, labels=labels, keep=keep)
 
 
-def _find(ids: NDArray[np.int64], known: list[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the index of each id among those ``known``, and whether it is not among them."""
+def _index_of(ids: NDArray[np.int64], known: list[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the index of each id in ``known``, and a mask of those that are not in it."""
     known_ids = np.array(known, dtype=np.int64)
     order = np.argsort(known_ids)
-    place = np.searchsorted(known_ids, ids, sorter=order).clip(max=len(known) - 1)
-    index = order[place].astype(np.int64)
+    position = np.searchsorted(known_ids, ids, sorter=order).clip(max=len(known) - 1)
+    index = order[position].astype(np.int64)
     return index, known_ids[index] != ids
 
 
-def _record_problem(index: int, record: Any, source: str) -> Problem | None:
-    """Return what is wrong with one annotation by itself, if anything is."""
+def _record_issue(index: int, record: Any, source: str) -> Issue | None:
+    """Return the issue of one annotation by itself, if it has any."""
     if not isinstance(record, dict):
-        where = f"{source}: annotation {index} of the list"
-        return Problem("bad-record", where, f"it is a JSON {json_type(record)}", "an object")
+        location = f"{source}: annotation {index} of the list"
+        return Issue("bad-record", location, f"it is a JSON {json_type(record)}", "an object")
     box, area = record.get("bbox"), record.get("area")
-    found = expected = ""
+    observed = expected = ""
     for key in ("id", "image_id", "category_id"):
         value = record.get(key)
         if type(value) is not int and (key != "id" or value is not None) and _integer(value) is None:
-            found, expected = f"its {key} is {_short(value)}", "an integer"
+            observed, expected = f"its {key} is {_short(value)}", "an integer"
             break
         if type(value) is int and not -(2**63) <= value < 2**63:
-            found, expected = f"its {key} is {_short(value)}", "an integer of 64 bits"
+            observed, expected = f"its {key} is {_short(value)}", "an integer of 64 bits"
             break
     else:
         if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-            found, expected = f"its bbox is {_short(box)}", "four numbers [x, y, width, height]"
+            observed, expected = f"its bbox is {_short(box)}", "four numbers [x, y, width, height]"
         elif area is not None and not _is_number(area):
-            found, expected = f"its area is {_short(area)}", "a number"
+            observed, expected = f"its area is {_short(area)}", "a number"
         elif record.get("iscrowd") not in (None, 0, 1):
-            found, expected = f"its iscrowd is {_short(record['iscrowd'])}", "0 or 1"
-    if not found:
+            observed, expected = f"its iscrowd is {_short(record['iscrowd'])}", "0 or 1"
+    if not observed:
         return None
-    return Problem(
-        "bad-record", f"{source}: annotation {record.get('id', f'{index} of the list')!s:.60}", found, expected
-    )
+    location = f"{source}: annotation {record.get('id', f'{index} of the list')!s:.60}"
+    return Issue("bad-record", location, observed, expected)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Recognising how a folder arranges its data set."""
+"""Detection of the format and folder layout of a data set: COCO, VOC or YOLO."""
 
 import re
 from abc import ABC, abstractmethod
@@ -10,120 +10,156 @@ from drfpn.data.formats.coco import parse_coco
 from drfpn.data.formats.voc import parse_voc, voc_splits
 from drfpn.data.formats.yolo import parse_yolo
 from drfpn.data.formats.yolo_yaml import YoloConfig, is_yolo_yaml, read_yolo_config
-from drfpn.data.validation.problems import Progress, Report
+from drfpn.data.progress import ProgressCallback
+from drfpn.data.validation.issues import IssueHandler
 from drfpn.utils.errors import UserError, did_you_mean
 
-# Files that lie beside COCO's instances and hold something else.
+# Other annotation files of COCO in the same folder as the instances.
 _OTHER_COCO = re.compile(r"(instances|captions|person_keypoints|panoptic|stuff|image_info)_")
 
 
 @dataclass(frozen=True)
 class Layout(ABC):
-    """A data set in a layout that was recognised."""
+    """A data set in a known layout."""
 
     root: Path
-    """Its folder, or its YAML file."""
+    """The folder, or the YAML file."""
     splits: tuple[str, ...]
 
     @abstractmethod
     def parse(
-        self, split: str, report: Report, progress: Progress | None = None, *, segmentations: bool = True
+        self,
+        split: str,
+        on_issue: IssueHandler,
+        progress: ProgressCallback | None = None,
+        *,
+        segmentations: bool = True,
     ) -> Annotations | None:
-        """Read the sound part of a split that exists and report the rest; ``segmentations``: where they are kept."""
+        """Read the valid records of an existing split; arguments as of ``read``."""
 
     def read(
-        self, split: str, report: Report, progress: Progress | None = None, *, segmentations: bool = True
+        self,
+        split: str,
+        on_issue: IssueHandler,
+        progress: ProgressCallback | None = None,
+        *,
+        segmentations: bool = True,
     ) -> Annotations | None:
-        """Read the sound part of a split and report the rest; ``None`` if nothing is sound.
+        """Read the valid records of a split and report the others; ``None`` if nothing is valid.
 
         Args:
-            split: One of ``splits``.
-            report: Receives what is wrong.
-            progress: Is called with the number of images read so far, and of all, where each has a file of its own.
+            split: one of ``splits``.
+            on_issue: called with each issue.
+            progress: called with the amount read so far and the total: images if each is annotated in a file of its
+                own, MiB for COCO.
+            segmentations: keep the segmentations.
 
         Raises:
-            UserError: There is no such split.
+            UserError: there is no such split.
         """
         if split not in self.splits:
-            there = ", ".join(self.splits) or "none"
+            existing = ", ".join(self.splits) or "none"
             raise UserError(
-                f"{self.root} has no split '{split}', expected one that is there: {there}."
+                f"{self.root} has no split '{split}', expected one that is there: {existing}."
                 + did_you_mean(split, self.splits)
             )
-        return self.parse(split, report, progress, segmentations=segmentations)
+        return self.parse(split, on_issue, progress, segmentations=segmentations)
 
 
 class CocoLayout(Layout):
-    """annotations/instances_{split}2017.json + {split}2017/, as COCO itself is laid out."""
+    """COCO's own layout: annotations/instances_{split}2017.json and {split}2017/."""
 
     def parse(
-        self, split: str, report: Report, progress: Progress | None = None, *, segmentations: bool = True
+        self,
+        split: str,
+        on_issue: IssueHandler,
+        progress: ProgressCallback | None = None,
+        *,
+        segmentations: bool = True,
     ) -> Annotations | None:
-        """Read the sound part of a split."""
+        """Read the valid records of a split."""
         annotations = self.root / "annotations"
         if split.startswith("test") and not (annotations / f"instances_{split}2017.json").is_file():
-            # Without objects; test and test-dev are lists of images in the same folder.
-            return parse_coco(annotations / f"image_info_{split}2017.json", self.root / "test2017", report, progress)
+            # Without annotations; test and test-dev list images of the same folder.
+            return parse_coco(annotations / f"image_info_{split}2017.json", self.root / "test2017", on_issue, progress)
         file = annotations / f"instances_{split}2017.json"
-        return parse_coco(file, self.root / f"{split}2017", report, progress, segmentations=segmentations)
+        return parse_coco(file, self.root / f"{split}2017", on_issue, progress, segmentations=segmentations)
 
 
 class PlainCocoLayout(Layout):
-    """annotations/{split}.json + images/ or images/{split}/."""
+    """Plain COCO layout: annotations/{split}.json and images/ or images/{split}/."""
 
     def parse(
-        self, split: str, report: Report, progress: Progress | None = None, *, segmentations: bool = True
+        self,
+        split: str,
+        on_issue: IssueHandler,
+        progress: ProgressCallback | None = None,
+        *,
+        segmentations: bool = True,
     ) -> Annotations | None:
-        """Read the sound part of a split."""
+        """Read the valid records of a split."""
         images = self.root / "images"
-        own = images / split
+        if (images / split).is_dir():
+            images = images / split
         file = self.root / "annotations" / f"{split}.json"
-        images = own if own.is_dir() else images
-        return parse_coco(file, images, report, progress, segmentations=segmentations)
+        return parse_coco(file, images, on_issue, progress, segmentations=segmentations)
 
 
 class VocLayout(Layout):
-    """JPEGImages/, Annotations/*.xml and ImageSets/Main/{split}.txt."""
+    """VOC's layout: JPEGImages/, Annotations/*.xml and ImageSets/Main/{split}.txt."""
 
     def parse(
-        self, split: str, report: Report, progress: Progress | None = None, *, segmentations: bool = True
+        self,
+        split: str,
+        on_issue: IssueHandler,
+        progress: ProgressCallback | None = None,
+        *,
+        segmentations: bool = True,
     ) -> Annotations | None:
-        """Read the sound part of a split."""
-        return parse_voc(self.root, split, report, progress)
+        """Read the valid records of a split."""
+        return parse_voc(self.root, split, on_issue, progress)
 
 
 @dataclass(frozen=True)
 class YoloLayout(Layout):
-    """A YAML file with the classes and the folders of images, beside which the labels lie."""
+    """YOLO's layout: a YAML file with the classes and the folders of images; labels are in folders beside them."""
 
     config: YoloConfig
 
     def parse(
-        self, split: str, report: Report, progress: Progress | None = None, *, segmentations: bool = True
+        self,
+        split: str,
+        on_issue: IssueHandler,
+        progress: ProgressCallback | None = None,
+        *,
+        segmentations: bool = True,
     ) -> Annotations | None:
-        """Read the sound part of a split."""
-        return parse_yolo(self.config, split, report, progress)
+        """Read the valid records of a split."""
+        return parse_yolo(self.config, split, on_issue, progress)
 
 
 EXPECTED = "'shapes', a folder in COCO or VOC layout, or the YAML file of a YOLO data set"
 
 
 def find_layout(data: str) -> Layout:
-    """Recognise a YOLO data set by its YAML file, or the layout of a folder.
+    """Detect the layout of a folder, or a YOLO data set by its YAML file.
 
     A folder is tried as COCO's own layout, plain COCO, VOC's, and YOLO's (``data.yaml`` in it), in this order.
 
+    Args:
+        data: path of the folder or YAML file.
+
     Raises:
-        UserError: There is no such file or folder, or it has none of these layouts, or the YAML file is faulty.
+        UserError: there is no such file or folder, or it has none of these layouts, or the YAML file is invalid.
     """
     root = Path(data)
     if is_yolo_yaml(root) and not root.is_dir():
         return _yolo(root)
     if not root.is_dir():
-        what = "is a file" if root.is_file() else "does not exist"
+        state = "is a file" if root.is_file() else "does not exist"
         siblings = [path.name for path in root.parent.iterdir()] if root.parent.is_dir() else []
-        hint = did_you_mean(root.name, [*siblings, "shapes"]) if what == "does not exist" else ""
-        raise UserError(f"{data} {what}, expected {EXPECTED}.{hint}")
+        hint = did_you_mean(root.name, [*siblings, "shapes"]) if state == "does not exist" else ""
+        raise UserError(f"{data} {state}, expected {EXPECTED}.{hint}")
     annotations = root / "annotations"
     instances = [path.stem for path in sorted(annotations.glob("instances_*2017.json"))]
     tests = [

@@ -1,4 +1,4 @@
-"""Reading Pascal VOC's format."""
+"""Reader of Pascal VOC's format: one XML file for each image, and lists of the images of each split."""
 
 import math
 import os
@@ -7,10 +7,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from drfpn.data.annotation_builder import ObjectLists
+from drfpn.data.annotation_builder import AnnotationBuilder
 from drfpn.data.annotations import Annotations
 from drfpn.data.image_io import IMAGE_SUFFIXES
-from drfpn.data.validation.problems import Problem, Progress, Report, raise_problem
+from drfpn.data.progress import ProgressCallback
+from drfpn.data.validation.issues import Issue, IssueHandler, raise_issue
 from drfpn.utils.errors import UserError, did_you_mean
 
 Trees = dict[str, ElementTree.Element]
@@ -19,75 +20,82 @@ Trees = dict[str, ElementTree.Element]
 def read_voc(root: str | os.PathLike[str], split: str) -> Annotations:
     """Read one split of a VOC folder: JPEGImages/, Annotations/*.xml, ImageSets/Main/{split}.txt.
 
-    - VOC's pixels are numbered from 1 and xmax, ymax belong to the box: x1 = xmin - 1 and x2 = xmax, so a box
+    - VOC numbers pixels from 1, and xmax and ymax are inside the box: x1 = xmin - 1 and x2 = xmax, so a box
       with xmin = xmax is one pixel wide. xmin = 0, as some tools write, is taken as x1 = 0.
     - The classes are the sorted names in all XML files, not only those of the split, so that splits agree.
     - Image ids are 1, 2, ... over the sorted names of all splits, so that they stay the same in each.
-    - Objects marked ``difficult`` become crowd regions: training does not see them, and a detection of one
-      counts neither for nor against the detector. VOC's own evaluation treats them so.
+    - Objects marked ``difficult`` become crowds: training does not use them, and a detection of one counts neither
+      as a true nor as a false positive, as in VOC's own evaluation.
+
+    Args:
+        root: the folder.
+        split: name of the split.
 
     Raises:
-        UserError: The split or an XML file is missing, or an XML file cannot be read.
+        UserError: the split or an XML file is missing, or an XML file cannot be read.
     """
-    annotations = parse_voc(Path(root), split, raise_problem)
-    assert annotations is not None  # the report raises where there is nothing to return
+    annotations = parse_voc(Path(root), split, raise_issue)
+    assert annotations is not None  # else raise_issue has raised
     return annotations
 
 
 def voc_splits(root: Path) -> tuple[str, ...]:
-    """Return the names in ImageSets/Main that list images (VOC's files of one class, "cat_train", do not)."""
+    """Return the splits in ImageSets/Main (without VOC's lists of one class, "cat_train")."""
     files = sorted((root / "ImageSets" / "Main").glob("*.txt"))
     return tuple(file.stem for file in files if len(file.read_text(errors="replace").partition("\n")[0].split()) <= 1)
 
 
-def parse_voc(root: Path, split: str, report: Report, progress: Progress | None = None) -> Annotations | None:
-    """Read what is sound in a split of a VOC folder and report the rest; ``None`` if nothing is.
+def parse_voc(
+    root: Path, split: str, on_issue: IssueHandler, progress: ProgressCallback | None = None
+) -> Annotations | None:
+    """Read the valid records of a split of a VOC folder and report the others; ``None`` if nothing is valid.
 
     Args:
-        root: The folder.
-        split: Its name.
-        report: Receives what is wrong.
-        progress: Is called with the number of XML files read so far, and of all.
+        root: the folder.
+        split: name of the split.
+        on_issue: called with each issue.
+        progress: called with the number of XML files read so far and the total.
 
     Raises:
-        UserError: There is no such split.
+        UserError: there is no such split.
     """
     splits = voc_splits(root)
     if split not in splits:
-        there = ", ".join(splits) or "none"
+        existing = ", ".join(splits) or "none"
         raise UserError(
-            f"{root / 'ImageSets' / 'Main'} has no {split}.txt, expected one of its splits: {there}."
+            f"{root / 'ImageSets' / 'Main'} has no {split}.txt, expected one of its splits: {existing}."
             + did_you_mean(split, splits)
         )
     stems = list(dict.fromkeys(_stems(root, split)))
-    trees = _parse_all(root / "Annotations", report, progress)
+    trees = _parse_all(root / "Annotations", on_issue, progress)
     if not stems:
-        where = str(root / "ImageSets" / "Main" / f"{split}.txt")
-        report(Problem("no-images", where, "it lists no image", "one name a line"))
+        list_file = str(root / "ImageSets" / "Main" / f"{split}.txt")
+        on_issue(Issue("no-images", list_file, "it lists no image", "one name a line"))
         return None
     classes = sorted({name for tree in trees.values() for name in _names(tree)})
     if not classes:
-        found = "no XML file holds an object with a name"
-        report(Problem("no-categories", str(root / "Annotations"), found, "at least one class"))
+        observed = "no XML file holds an object with a name"
+        on_issue(Issue("no-categories", str(root / "Annotations"), observed, "at least one class"))
         return None
-    numbers = {stem: k for k, stem in enumerate(sorted({s for n in splits for s in _stems(root, n)}), start=1)}
+    all_stems = sorted({stem for name in splits for stem in _stems(root, name)})
+    image_ids = {stem: image_id for image_id, stem in enumerate(all_stems, start=1)}
     labels = {name: label for label, name in enumerate(classes, start=1)}
-    objects, sizes = ObjectLists(), []
+    objects, sizes = AnnotationBuilder(), []
     for index, stem in enumerate(stems):
         tree = trees.get(stem)
         sizes.append((0, 0) if tree is None else _size(tree))
         file = root / "Annotations" / f"{stem}.xml"
         if tree is not None:
-            _add_objects(objects, tree, index, labels, str(file), report)
+            _add_objects(objects, tree, index, labels, str(file), on_issue)
         elif not file.is_file():
-            listed = f"an annotation of the image that {split}.txt lists"
-            report(Problem("annotations-missing", str(file), "there is no such file", listed))
+            expected = f"an annotation of the image that {split}.txt lists"
+            on_issue(Issue("annotations-missing", str(file), "there is no such file", expected))
     return Annotations(
         root=root / "JPEGImages",
         source=root / "Annotations",
         classes=tuple(classes),
         category_ids=np.arange(1, len(classes) + 1),
-        image_ids=np.array([numbers[stem] for stem in stems], dtype=np.int64),
+        image_ids=np.array([image_ids[stem] for stem in stems], dtype=np.int64),
         file_names=np.array(_file_names(root / "JPEGImages", stems), dtype=np.str_),
         sizes=np.array(sizes, dtype=np.int64),
         **objects.arrays(len(stems)),
@@ -100,12 +108,12 @@ def _stems(root: Path, split: str) -> list[str]:
 
 
 def _file_names(folder: Path, stems: list[str]) -> list[str]:
-    """Return the name of each image with the suffix it has on disk; .jpg for one that is not there."""
-    there = {path.stem: path.name for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES}
-    return [there.get(stem, f"{stem}.jpg") for stem in stems]
+    """Return the file name of each image with its suffix on disk; .jpg if the file is missing."""
+    existing = {path.stem: path.name for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES}
+    return [existing.get(stem, f"{stem}.jpg") for stem in stems]
 
 
-def _parse_all(folder: Path, report: Report, progress: Progress | None) -> Trees:
+def _parse_all(folder: Path, on_issue: IssueHandler, progress: ProgressCallback | None) -> Trees:
     trees: Trees = {}
     files = sorted(folder.glob("*.xml"))
     for done, file in enumerate(files, start=1):
@@ -113,8 +121,8 @@ def _parse_all(folder: Path, report: Report, progress: Progress | None) -> Trees
             progress(done, len(files))
         try:
             trees[file.stem] = ElementTree.parse(file).getroot()
-        except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two: its encoding
-            report(Problem("not-voc", str(file), f"it is not XML ({error})", "a VOC annotation"))
+        except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two: of its encoding
+            on_issue(Issue("not-voc", str(file), f"it is not XML ({error})", "a VOC annotation"))
     return trees
 
 
@@ -124,7 +132,7 @@ def _names(tree: ElementTree.Element) -> list[str]:
 
 
 def _size(tree: ElementTree.Element) -> tuple[int, int]:
-    """Return (height, width); (0, 0) where the file does not say."""
+    """Return (height, width); (0, 0) if not annotated."""
     height, width = (_number(tree.findtext(f"size/{side}")) for side in ("height", "width"))
     if height is None or width is None or not (1 <= height < math.inf and 1 <= width < math.inf):
         return 0, 0
@@ -132,35 +140,35 @@ def _size(tree: ElementTree.Element) -> tuple[int, int]:
 
 
 def _add_objects(
-    objects: ObjectLists,
+    objects: AnnotationBuilder,
     tree: ElementTree.Element,
-    image: int,
+    image_index: int,
     labels: dict[str, int],
     source: str,
-    report: Report,
+    on_issue: IssueHandler,
 ) -> None:
     for number, node in enumerate(tree.findall("object"), start=1):
         name = (node.findtext("name") or "").strip()
-        where = f"{source}: object {number} ({name or 'without a name'})"
+        location = f"{source}: object {number} ({name or 'without a name'})"
         if not name:
-            report(Problem("bad-record", where, "it has no <name>", "the name of its class"))
+            on_issue(Issue("bad-record", location, "it has no <name>", "the name of its class"))
             continue
         bounds = node.find("bndbox")
         if bounds is None:
-            report(Problem("bad-record", where, "it has no <bndbox>", "xmin, ymin, xmax and ymax"))
+            on_issue(Issue("bad-record", location, "it has no <bndbox>", "xmin, ymin, xmax and ymax"))
             continue
         texts = {side: bounds.findtext(side) for side in ("xmin", "ymin", "xmax", "ymax")}
         numbers = {side: _number(text) for side, text in texts.items()}
-        wrong = [side for side, number in numbers.items() if number is None]
-        if wrong:
-            found = f"its <{wrong[0]}> is {texts[wrong[0]]!r}"
-            report(Problem("bad-record", where, found, "a number"))
+        invalid = [side for side, number in numbers.items() if number is None]
+        if invalid:
+            observed = f"its <{invalid[0]}> is {texts[invalid[0]]!r}"
+            on_issue(Issue("bad-record", location, observed, "a number"))
             continue
         xmin, ymin, xmax, ymax = (number for number in numbers.values() if number is not None)
-        x, y = _from_one(xmin), _from_one(ymin)
+        x, y = _left_edge(xmin), _left_edge(ymin)
         width, height = xmax - x, ymax - y
         objects.add(
-            image=image,
+            image_index=image_index,
             box=[x, y, width, height],
             label=labels[name],
             area=width * height,
@@ -168,8 +176,8 @@ def _add_objects(
         )
 
 
-def _from_one(value: float) -> float:
-    """Return where the pixel that VOC numbers ``value`` begins."""
+def _left_edge(value: float) -> float:
+    """Return the coordinate of the left or upper edge of VOC's pixel ``value``, numbered from 1."""
     return value - 1 if value >= 1 or math.isnan(value) else min(value, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Writing Pascal VOC's layout."""
+"""Writer of Pascal VOC's format: one XML file for each image, and lists of the images of each split."""
 
 import filecmp
 import re
@@ -7,24 +7,34 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from drfpn.data.formats.writer import Splits, Writer, image_name, unique
+from drfpn.data.formats.base_writer import DatasetWriter, Splits, image_name, unique_name
 from drfpn.utils.errors import UserError
 
-_NOT_IN_XML = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")
+_INVALID_IN_XML = re.compile(r"[\x00-\x1f\x7f\ufffe\uffff]")
 
 
-class VocWriter(Writer):
-    """JPEGImages/, Annotations/*.xml and ImageSets/Main/{split}.txt.
+class VocWriter(DatasetWriter):
+    """Writes JPEGImages/, Annotations/*.xml and ImageSets/Main/{split}.txt.
 
-    Pixels are numbered from 1 as VOC does; positions between pixels are written as decimals, as VOC's own later files
-    have them. Crowd regions are marked difficult. An image that is in two splits is stored once.
+    Pixels are numbered from 1 as in VOC; fractional coordinates are written as decimals, as in VOC's later files.
+    Crowds are marked difficult. An image that is in two splits is stored once.
+
+    Args:
+        folder: as of ``DatasetWriter``.
+        splits: as of ``DatasetWriter``.
+        masks: only counts the segmentations that are lost: the XML files hold boxes only.
+
+    Raises:
+        UserError: VOC cannot hold the names of the classes.
     """
 
     def __init__(self, folder: Path, splits: Splits, *, masks: bool) -> None:
         super().__init__(folder, splits, masks=masks)
-        self._names_of_classes = [_class_name(name) for name in self.classes]
-        if len(set(self._names_of_classes)) < len(self.classes):
-            raise UserError("Two classes have the same name, which VOC cannot hold: it knows them by nothing else.")
+        self._class_names = [_class_name(name) for name in self.classes]
+        if len(set(self._class_names)) < len(self.classes):
+            raise UserError(
+                "Two classes have the same name, which VOC cannot hold: it identifies them by nothing else."
+            )
         self._names: dict[tuple[str, int], PurePosixPath] = {}
         self._written: set[PurePosixPath] = set()
         self._used = np.zeros(len(self.classes), dtype=np.bool_)
@@ -51,14 +61,15 @@ class VocWriter(Writer):
         for side, value in (("width", width), ("height", height), ("depth", 3)):
             _text(size, side, str(value))
         _text(root, "segmented", "0")
-        objects = annotations.objects(index)
-        boxes = self.boxes_inside(split, index).tolist()
+        objects = annotations.object_slice(index)
+        boxes = self.clipped_boxes(split, index).tolist()
         labels, crowd = annotations.labels[objects].tolist(), annotations.crowd[objects].tolist()
         for box, label, difficult in zip(boxes, labels, crowd, strict=True):
             self._add_object(root, box, label, difficult)
         if self.masks and annotations.segmentations is not None:
-            lost = sum(annotations.segmentations[place] is not None for place in range(objects.start, objects.stop))
-            self.losses["segmentations left out, since VOC's XML has boxes only"] += lost
+            indices = range(objects.start, objects.stop)
+            count = sum(annotations.segmentations[i] is not None for i in indices)
+            self.changes["segmentations left out, since VOC's XML has boxes only"] += count
         ElementTree.indent(root)
         file = (self.folder / "Annotations" / name).with_suffix(".xml")
         ElementTree.ElementTree(root).write(file, encoding="utf-8")
@@ -71,39 +82,39 @@ class VocWriter(Writer):
             file.write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
 
     def lost(self) -> list[str]:
-        """Return the lines of all formats, and what became of the classes."""
+        """Return the lines of all formats, and those about classes."""
         lines = super().lost()
-        unused = [name for name, used in zip(self._names_of_classes, self._used, strict=True) if not used]
+        unused = [name for name, used in zip(self._class_names, self._used, strict=True) if not used]
         if unused:
             some = ", ".join(unused[:5]) + (", ..." if len(unused) > 5 else "")
             lines.append(f"classes left out, since no object has them ({some}): {len(unused)}")
-        kept = [name for name in self._names_of_classes if name not in unused]
-        if kept != sorted(kept):
-            lines.append("the order of the classes is lost: VOC's are read in that of the alphabet")
+        used = [name for name in self._class_names if name not in unused]
+        if used != sorted(used):
+            lines.append("the order of the classes is lost: VOC's are read in alphabetical order")
         return lines
 
     def _choose_names(self) -> None:
-        """Give each image a name of its own; one that is stored again in another split keeps its first one."""
-        taken: set[str] = set()
+        """Choose a unique name for each image; the same image in another split keeps its first name."""
+        used: set[str] = set()
         first: dict[PurePosixPath, tuple[str, int]] = {}
         for split, annotations in self.splits.items():
             for index, file_name in enumerate(annotations.file_names.tolist()):
                 flat = PurePosixPath("_".join("_".join(image_name(file_name).parts).split()))
-                if flat in first and self._are_same(first[flat], (split, index)):
+                if flat in first and self._are_equal(first[flat], (split, index)):
                     self._names[split, index] = self._names[first[flat]]
                     continue
                 first.setdefault(flat, (split, index))
-                name = self._names[split, index] = unique(flat, taken, by_stem=True)
+                name = self._names[split, index] = unique_name(flat, used, by_stem=True)
                 if str(name) != file_name:
                     line = "images renamed, since VOC has no folders and no spaces, and one name for all splits"
-                    self.losses[line] += 1
+                    self.changes[line] += 1
 
-    def _are_same(self, one: tuple[str, int], other: tuple[str, int]) -> bool:
-        """Tell whether images of two splits have the same bytes and the same objects."""
+    def _are_equal(self, one: tuple[str, int], other: tuple[str, int]) -> bool:
+        """Return whether images of two splits have the same bytes and the same objects."""
         (a, i), (b, j) = ((self.splits[split], index) for split, index in (one, other))
-        ours, theirs = a.objects(i), b.objects(j)
+        a_objects, b_objects = a.object_slice(i), b.object_slice(j)
         arrays = (a.boxes, b.boxes), (a.labels, b.labels), (a.crowd, b.crowd)
-        if not all(np.array_equal(x[ours], y[theirs]) for x, y in arrays):
+        if not all(np.array_equal(x[a_objects], y[b_objects]) for x, y in arrays):
             return False
         files = a.path(i), b.path(j)
         if files[0] == files[1]:
@@ -113,9 +124,9 @@ class VocWriter(Writer):
     def _add_object(self, root: ElementTree.Element, box: list[float], label: int, difficult: bool) -> None:
         self._used[label - 1] = True
         if difficult:
-            self.losses["crowd regions marked difficult"] += 1
+            self.changes["crowds marked difficult"] += 1
         node = ElementTree.SubElement(root, "object")
-        _text(node, "name", self._names_of_classes[label - 1])
+        _text(node, "name", self._class_names[label - 1])
         _text(node, "pose", "Unspecified")
         _text(node, "truncated", "0")
         _text(node, "difficult", str(int(difficult)))
@@ -127,7 +138,7 @@ class VocWriter(Writer):
 
 def _class_name(name: str) -> str:
     stripped = name.strip()
-    if not stripped or _NOT_IN_XML.search(stripped):
+    if not stripped or _INVALID_IN_XML.search(stripped):
         raise UserError(f"The class name {name!r} cannot be written to VOC's XML, expected printable characters.")
     return stripped
 

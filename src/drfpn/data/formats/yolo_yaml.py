@@ -1,4 +1,4 @@
-"""The YAML file of a YOLO data set: its classes, and where its images and labels are."""
+"""Reader of the YAML file of a YOLO data set: classes, and paths of images and labels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +11,20 @@ from drfpn.utils.errors import UserError, did_you_mean
 
 SPLITS = ("train", "val", "test")
 
-_NO_SPLITS = ("path", "names", "nc", "download")
-_NOTHING = ("", "~", "null", "Null", "NULL")
+_OTHER_KEYS = ("path", "names", "nc", "download")
+_NULL = ("", "~", "null", "Null", "NULL")
 
 
 @dataclass(frozen=True)
 class YoloConfig:
-    """What a YAML file says."""
+    """Contents of the YAML file of a YOLO data set."""
 
     file: Path
     root: Path
     """Folder that the splits are relative to."""
     classes: tuple[str, ...]
     sources: dict[str, tuple[Path, ...]]
-    """For each split its folders of images and its .txt files that list images, as they are on disk."""
+    """The folders of images and the .txt files that list images, by split, with their paths on disk."""
 
 
 def read_yolo_config(file: Path) -> YoloConfig:
@@ -32,18 +32,21 @@ def read_yolo_config(file: Path) -> YoloConfig:
 
     - ``path`` may be absolute, relative to the file (else to the working folder), or missing: the file's own folder.
     - ``train``, ``val`` and ``test`` are each a folder, a .txt file or a list of them. ``../train/images`` is also
-      looked for as ``train/images``, since exports of labelling services are written so.
+      searched as ``train/images``, since exports of labeling services are written so.
     - ``names`` is a list, or a dict with keys 0..K-1; without it there must be ``nc``, and the names are class_0, ...
     - Any other key whose value is such a folder or .txt file on disk is a split too.
     - ``download`` is never followed.
 
+    Args:
+        file: the YAML file.
+
     Raises:
-        UserError: The file is not such a YAML file, or a key contradicts another one.
+        UserError: the file is not such a YAML file, or a key contradicts another one.
     """
     data = _load(file)
     classes = _classes(file, data)
     root = _root(file, data.get("path"))
-    sources = {split: _sources(root, data[split], f"{file}: {split}") for split in SPLITS if _given(data.get(split))}
+    sources = {split: _sources(root, data[split], f"{file}: {split}") for split in SPLITS if _is_set(data.get(split))}
     sources |= _other_splits(root, data)
     if not sources:
         raise UserError(f"{file} names no images, expected a folder or a .txt file at 'train', 'val' or 'test'.")
@@ -51,42 +54,54 @@ def read_yolo_config(file: Path) -> YoloConfig:
 
 
 def is_yolo_yaml(path: Path) -> bool:
-    """Tell by its name whether a path is a YAML file."""
+    """Return whether a path has the suffix of a YAML file."""
     return path.suffix.lower() in (".yaml", ".yml")
 
 
 def list_images(config: YoloConfig, split: str) -> tuple[Path, list[Path]]:
     """Return the folder that holds all images of a split, and their paths: sorted by folder, or as a .txt lists them.
 
+    Args:
+        config: configuration of the data set.
+        split: one of ``config.sources``.
+
     Raises:
-        UserError: A folder or .txt file is not there.
+        UserError: a folder or .txt file does not exist.
     """
     images: list[Path] = []
     folders = []
     for source in config.sources[split]:
         if source.is_dir():
             folders.append(source)
-            found = (path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-            images += sorted(found)
+            images += sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         elif source.is_file():
-            listed = _listed(source, config.root)
-            folders += dict.fromkeys(path.parent for path in listed)
-            images += listed
+            listed_images = _listed_images(source, config.root)
+            folders += dict.fromkeys(path.parent for path in listed_images)
+            images += listed_images
         else:
             raise UserError(
                 f"{config.file}: {split} is '{source}', which does not exist, expected a folder of images or a .txt "
                 "file that lists them ('download' is never followed)."
             )
-    return _common(folders), images
+    return _common_folder(folders), images
 
 
 def find_labels(config: YoloConfig, images: list[Path]) -> list[Path]:
-    """Return where the label file of each image is or would be, by the first rule that finds one at all.
+    """Return the path of the label file of each image, by the first rule with which any of the files exists.
 
-    Of ``a/images/b/c.jpg`` that is ``a/labels/b/c.txt`` (the last folder called images counts). Images below no such
-    folder have theirs in ``labels/`` of the data set at the same place as the images, or beside them.
+    Of ``a/images/b/c.jpg`` that is ``a/labels/b/c.txt`` (the last folder called ``images`` is replaced). Images that
+    are in no such folder have theirs in ``labels/`` of the data set, with the same relative path, or in their own
+    folder.
+
+    Args:
+        config: configuration of the data set.
+        images: paths of the images.
     """
-    rules = (label_beside_images, lambda image: _mirrored(image, config.root), lambda image: image.with_suffix(".txt"))
+    rules = (
+        label_in_labels_folder,
+        lambda image: _label_below_root(image, config.root),
+        lambda image: image.with_suffix(".txt"),
+    )
     first: list[Path] = []
     for rule in rules:
         labels = [label for image in images if (label := rule(image)) is not None]
@@ -98,28 +113,28 @@ def find_labels(config: YoloConfig, images: list[Path]) -> list[Path]:
     return first
 
 
-def label_beside_images(image: Path) -> Path | None:
-    """Return the path of an image with its last folder ``images`` called ``labels``; ``None`` without such a folder."""
+def label_in_labels_folder(image: Path) -> Path | None:
+    """Return the path of the label file with the last folder ``images`` replaced by ``labels``; ``None`` without it."""
     parts = list(image.parts)
-    places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
-    if not places:
+    positions = [position for position, part in enumerate(parts[:-1]) if part == "images"]
+    if not positions:
         return None
-    parts[places[-1]] = "labels"
+    parts[positions[-1]] = "labels"
     return Path(*parts).with_suffix(".txt")
 
 
-def _mirrored(image: Path, root: Path) -> Path | None:
+def _label_below_root(image: Path, root: Path) -> Path | None:
     return (root / "labels" / image.relative_to(root)).with_suffix(".txt") if image.is_relative_to(root) else None
 
 
 def _load(file: Path) -> dict[str, Any]:
     expected = "the YAML file of a YOLO data set, with 'train', 'val' and 'names'"
     try:
-        # All values as text: with YAML's types a class called no would be False.
+        # All values as text: with YAML's types a class named no would be False.
         data = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except FileNotFoundError as error:
-        there = [path.name for path in file.parent.iterdir()] if file.parent.is_dir() else []
-        raise UserError(f"{file} does not exist, expected {expected}.{did_you_mean(file.name, there)}") from error
+        existing = [path.name for path in file.parent.iterdir()] if file.parent.is_dir() else []
+        raise UserError(f"{file} does not exist, expected {expected}.{did_you_mean(file.name, existing)}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file} cannot be read as YAML ({reason}), expected {expected}.") from error
@@ -130,7 +145,7 @@ def _load(file: Path) -> dict[str, Any]:
 
 def _classes(file: Path, data: dict[str, Any]) -> tuple[str, ...]:
     names, count = data.get("names"), _count(file, data.get("nc"))
-    if not _given(names):
+    if not _is_set(names):
         if count is None:
             raise UserError(f"{file} has neither 'names' nor 'nc', expected the names of the classes.")
         return tuple(f"class_{number}" for number in range(count))
@@ -151,7 +166,7 @@ def _classes(file: Path, data: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _count(file: Path, value: Any) -> int | None:
-    if not _given(value):
+    if not _is_set(value):
         return None
     if not isinstance(value, str) or not value.isdecimal() or not int(value):
         raise UserError(f"{file}: 'nc' is {value!r:.60}, expected the number of classes.")
@@ -159,7 +174,7 @@ def _count(file: Path, value: Any) -> int | None:
 
 
 def _root(file: Path, value: Any) -> Path:
-    if not _given(value):
+    if not _is_set(value):
         return file.parent
     if not isinstance(value, str):
         raise UserError(f"{file}: 'path' is {value!r:.60}, expected the folder of the data set.")
@@ -168,24 +183,24 @@ def _root(file: Path, value: Any) -> Path:
         if folder.is_dir():
             return folder
     raise UserError(
-        f"{file}: 'path' is '{value}', and there is no such folder (a relative one is looked for beside the file), "
+        f"{file}: 'path' is '{value}', and there is no such folder (a relative path starts from the file), "
         "expected the folder of the data set ('download' is never followed)."
     )
 
 
-def _sources(root: Path, value: Any, where: str) -> tuple[Path, ...]:
+def _sources(root: Path, value: Any, location: str) -> tuple[Path, ...]:
     values = value if isinstance(value, list) else [value]
     if not values or not all(isinstance(part, str) and part for part in values):
-        raise UserError(f"{where} is {value!r:.60}, expected a folder, a .txt file or a list of them.")
+        raise UserError(f"{location} is {value!r:.60}, expected a folder, a .txt file or a list of them.")
     return tuple(_source(root, part) for part in values)
 
 
 def _other_splits(root: Path, data: dict[str, Any]) -> dict[str, tuple[Path, ...]]:
-    """Return what other keys name that is there, "trainval" for example."""
+    """Return the sources of other keys whose folders or files exist, "trainval" for example."""
     splits = {}
     for key, value in data.items():
         values = value if isinstance(value, list) else [value]
-        if key in (*SPLITS, *_NO_SPLITS) or not all(isinstance(part, str) and part for part in values):
+        if key in (*SPLITS, *_OTHER_KEYS) or not all(isinstance(part, str) and part for part in values):
             continue
         sources = tuple(_source(root, part) for part in values)
         if sources and all(source.is_dir() or (source.suffix == ".txt" and source.is_file()) for source in sources):
@@ -199,8 +214,8 @@ def _source(root: Path, value: str) -> Path:
     return inside if not path.exists() and inside.exists() else path
 
 
-def _listed(file: Path, root: Path) -> list[Path]:
-    """Return the images in a .txt file; relative ones are relative to it, or else to the data set."""
+def _listed_images(file: Path, root: Path) -> list[Path]:
+    """Return the images that a .txt file lists; relative paths start from the file, or else from the data set."""
     lines = (line.strip() for line in file.read_text(encoding="utf-8", errors="replace").splitlines())
     paths = []
     for line in filter(None, lines):
@@ -210,7 +225,7 @@ def _listed(file: Path, root: Path) -> list[Path]:
     return paths
 
 
-def _common(folders: list[Path]) -> Path:
+def _common_folder(folders: list[Path]) -> Path:
     """Return the deepest folder that holds all of ``folders``."""
     if not folders:
         return Path()
@@ -221,5 +236,5 @@ def _common(folders: list[Path]) -> Path:
     return Path(first.anchor)
 
 
-def _given(value: Any) -> bool:
-    return value is not None and not (isinstance(value, str) and value in _NOTHING)
+def _is_set(value: Any) -> bool:
+    return value is not None and not (isinstance(value, str) and value in _NULL)

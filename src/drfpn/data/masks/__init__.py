@@ -1,1 +1,1 @@
-"""Instance masks: run lengths, polygons, packed arrays."""
+"""Instance masks: run-length encoding, polygons, boxes, and arrays of segmentations."""

@@ -1,6 +1,6 @@
-"""Masks as COCO writes them, through hotcoco.
+"""COCO's run-length encoding (RLE) of masks: encoding, decoding, area, box.
 
-Not through pycocotools: it does not check the RLE that it reads.
+Uses hotcoco, since pycocotools does not check the RLE that it reads.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from drfpn.utils.errors import UserError
 
 try:
     from hotcoco import mask as coco_mask
-except ImportError:  # boxes do without
+except ImportError:  # not needed for boxes
 
     class _Missing:
         def __getattr__(self, name: str) -> Any:
@@ -20,21 +20,26 @@ except ImportError:  # boxes do without
 
     coco_mask = _Missing()  # type: ignore[assignment]
 
-Encoded = dict[str, Any]
+RLE = dict[str, Any]
 """Run-length encoding: ``size`` [H, W], and ``counts`` as a string (compressed) or as a list of lengths."""
 
 
-def encode(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> Encoded:
-    """Encode a mask (H, W) as compressed RLE that JSON can hold: ``{"size": [H, W], "counts": str}``."""
+def encode(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> RLE:
+    """Encode a mask (H, W) as compressed RLE in JSON types: ``{"size": [H, W], "counts": str}``."""
     height, width = mask.shape
     return {"size": [height, width], "counts": coco_mask.encode(mask)["counts"].decode("ascii")}
 
 
-def to_rle(segmentation: Any, height: int, width: int) -> Encoded:
-    """Return COCO's segmentation of one object, polygons or either kind of RLE, as one RLE.
+def to_rle(segmentation: Any, height: int, width: int) -> RLE:
+    """Return the segmentation of one object, polygons or RLE (compressed or not), as one RLE.
+
+    Args:
+        segmentation: a segmentation in COCO's format.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
 
     Raises:
-        ValueError, TypeError: It is not one that ``masks.find_fault`` accepts.
+        ValueError, TypeError: the segmentation is not valid; see ``validation.masks.find_segmentation_fault``.
     """
     if isinstance(segmentation, dict):
         return coco_mask.frPyObjects(segmentation, height, width)
@@ -42,30 +47,46 @@ def to_rle(segmentation: Any, height: int, width: int) -> Encoded:
 
 
 def decode(segmentation: Any, height: int, width: int) -> NDArray[np.uint8]:
-    """Draw COCO's segmentation of one object as a mask (H, W) of 0 and 1.
+    """Rasterize the segmentation of one object to a mask (H, W) of 0 and 1.
+
+    Args:
+        segmentation: a segmentation in COCO's format.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
 
     Raises:
-        ValueError, TypeError: It is not one that ``masks.find_fault`` accepts.
+        ValueError, TypeError: the segmentation is not valid; see ``validation.masks.find_segmentation_fault``.
     """
     return coco_mask.decode(to_rle(segmentation, height, width))
 
 
 def area(segmentation: Any, height: int, width: int) -> int:
-    """Return the number of pixels in COCO's segmentation of one object.
+    """Return the number of pixels in the segmentation of one object.
+
+    Args:
+        segmentation: a segmentation in COCO's format.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
 
     Raises:
-        ValueError, TypeError: It is not one that ``masks.find_fault`` accepts.
+        ValueError, TypeError: the segmentation is not valid; see ``validation.masks.find_segmentation_fault``.
     """
     return int(coco_mask.area(to_rle(segmentation, height, width)))
 
 
-def box(rle: Encoded) -> list[float]:
+def rle_to_box(rle: RLE) -> list[float]:
     """Return x, y, width and height in pixels of the smallest box around an RLE."""
     return [float(value) for value in np.asarray(coco_mask.toBbox(rle)).reshape(-1)]
 
 
-def rle_fault(rle: Encoded, height: int, width: int) -> str | None:
-    """Return what is wrong with an RLE of an image, if anything is. Draws nothing, so that millions can be asked."""
+def find_rle_fault(rle: RLE, height: int, width: int) -> str | None:
+    """Return why an RLE is invalid, or ``None``. Does not decode it, so that millions can be checked.
+
+    Args:
+        rle: RLE, compressed or not.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+    """
     size, counts = rle.get("size"), rle.get("counts")
     if size != [height, width]:
         return f"the size of its RLE is {size!r}"
@@ -73,7 +94,7 @@ def rle_fault(rle: Encoded, height: int, width: int) -> str | None:
         coco_mask.area({"size": size, "counts": counts})
     except (TypeError, ValueError) as error:
         return f"its RLE cannot be decoded ({error})"
-    try:  # hotcoco fills up what is missing at the end, but refuses what is too long for an image one pixel smaller
+    try:  # hotcoco pads counts that are too short, but rejects those too long for an image one pixel smaller
         coco_mask.area({"size": [1, height * width - 1], "counts": counts})
     except ValueError:
         return None

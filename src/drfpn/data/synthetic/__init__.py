@@ -1,1 +1,1 @@
-"""Synthetic images of shapes, drawn on the fly."""
+"""The synthetic data set "shapes": its images are drawn on the fly."""

@@ -1,4 +1,4 @@
-"""A synthetic data set that is drawn on the fly: for tests, demonstrations and small experiments."""
+"""``ShapesDataset``: a synthetic data set for tests, demonstrations and small experiments, drawn on the fly."""
 
 from typing import Any
 
@@ -8,37 +8,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from drfpn.data.base import DetectionDataset, Target
+from drfpn.data.masks.boxes import tight_boxes
 from drfpn.data.masks.rle import encode
-from drfpn.data.synthetic.outlines import OBJECTS
-from drfpn.data.synthetic.scene import image_height_width, paint_scene
+from drfpn.data.synthetic.geometry import OBJECTS
+from drfpn.data.synthetic.scene import image_height_width, render_scene
 from drfpn.utils.errors import UserError, did_you_mean
 
 LENGTHS = {"train": 800, "val": 200, "test": 200}
 
 
 class ShapesDataset(DetectionDataset):
-    """Crosses, discs, rings, squares, stars and triangles on clutter, with boxes and masks.
+    """Crosses, discs, rings, squares, stars and triangles on a cluttered background, with boxes and masks.
 
-    The clutter holds look-alikes (ellipses, pentagons, arcs, ...) that are not objects. Objects may touch and
-    partly cover each other: a mask is what can be seen of an object (at least half), its box is tight around
-    that. Image i of a split depends on nothing but the seed, the split and i.
+    The clutter contains distractors (ellipses, pentagons, arcs, ...) that are not objects. Objects may touch and
+    partly occlude each other: a mask is the visible part of an object (at least half), its box is tight around
+    that. Image i of a split depends only on the seed, the split and i.
+
+    Args:
+        split: ``train``, ``val`` or ``test``.
+        length: number of images; by default 800, 200 and 200.
+        seed: at least 0.
+        masks: include masks in the targets; the ground truth always has them.
+
+    Raises:
+        UserError: there is no such split.
     """
 
     def __init__(self, split: str, length: int | None = None, seed: int = 0, *, masks: bool = True) -> None:
-        """Make a split.
-
-        Args:
-            split: ``train``, ``val`` or ``test``.
-            length: Number of images; 800, 200 and 200 unless told.
-            seed: At least 0.
-            masks: Whether targets have masks; the ground truth always has.
-
-        Raises:
-            UserError: There is no such split.
-        """
         if split not in LENGTHS:
-            there = ", ".join(LENGTHS)
-            raise UserError(f"shapes has no split '{split}', expected one of {there}.{did_you_mean(split, LENGTHS)}")
+            splits = ", ".join(LENGTHS)
+            raise UserError(f"shapes has no split '{split}', expected one of {splits}.{did_you_mean(split, LENGTHS)}")
         self.classes = tuple(OBJECTS)
         self.category_ids = tuple(range(1, len(OBJECTS) + 1))
         self.split = split
@@ -58,11 +57,11 @@ class ShapesDataset(DetectionDataset):
         return image, target
 
     def _draw(self, index: int) -> tuple[Tensor, Target]:
-        scene = paint_scene(self._generator(index))
+        scene = render_scene(self._generator(index))
         masks = torch.from_numpy(scene.masks())
-        image = torch.from_numpy(scene.picture.astype(np.uint8)).permute(2, 0, 1).contiguous()
+        image = torch.from_numpy(scene.image.astype(np.uint8)).permute(2, 0, 1).contiguous()
         target = {
-            "boxes": mask_boxes(masks),
+            "boxes": tight_boxes(masks),
             "labels": torch.tensor(scene.labels, dtype=torch.int64),
             "image_id": torch.tensor(self.image_id(index)),
             "area": masks.sum(dim=(1, 2)).to(torch.float32),
@@ -84,7 +83,7 @@ class ShapesDataset(DetectionDataset):
         return np.array([image_height_width(self._generator(i)) for i in range(len(self))]).reshape(-1, 2)
 
     def ground_truth(self) -> dict[str, Any]:
-        """Return the split as a COCO dict with masks. Draws every image, the first time."""
+        """Return the split as a COCO dict with masks; the first call draws every image."""
         if self._ground_truth is None:
             self._ground_truth = self._draw_ground_truth()
         return self._ground_truth
@@ -119,12 +118,3 @@ class ShapesDataset(DetectionDataset):
                 )
         categories = [{"id": i, "name": name} for i, name in enumerate(self.classes, start=1)]
         return {"images": images, "annotations": annotations, "categories": categories}
-
-
-def mask_boxes(masks: Tensor) -> Tensor:
-    """Return the tight boxes (N, 4: x1, y1, x2, y2) of masks (N, H, W), none of them empty."""
-    boxes = torch.zeros(len(masks), 4)
-    for box, mask in zip(boxes, masks, strict=True):
-        rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
-        box[:] = torch.stack([columns[0, 0], rows[0, 0], columns[-1, 0] + 1, rows[-1, 0] + 1])
-    return boxes

@@ -1,1 +1,1 @@
-"""DRFPN (arXiv:2012.01733): the neck, its blocks, the rows of the paper's ablations, the authors' weights."""
+"""DRFPN (arXiv:2012.01733): the neck, its blocks and conventions, the steps of the paper's ablations, its weights."""

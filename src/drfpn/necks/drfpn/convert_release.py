@@ -1,4 +1,4 @@
-"""Loading the weights that the authors' code saved."""
+"""Conversion of weights of the authors' released code to a DRFPN of this library."""
 
 import re
 from collections.abc import Mapping
@@ -9,28 +9,28 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 
 from drfpn.necks.drfpn.neck import DRFPN
 from drfpn.necks.layers.extra_levels import ExtraConvs
-from drfpn.utils.errors import UserError
-from drfpn.utils.weights import load_exactly
+from drfpn.utils.errors import UsageError, UserError
+from drfpn.utils.weights import load_strict
 
-_NAMES = {
-    r"lateral_convs\.(\d+)\.conv\.": r"lateral.\1.",
-    r"fpn_convs\.(\d+)\.conv\.": r"smooth.\1.",
-    r"PPM_head\.reduceDim_conv\.": "top.reduce.",
-    r"PPM_head\.stages\.(\d+)\.1\.": r"top.branches.\1.",
-    r"PPM_head\.bottleneck\.": "top.merge.",
-    r"srb_list\.(\d+)\.down_h\.": r"top_down.steps.\1.guide.source.project.",
-    r"srb_list\.(\d+)\.down_l\.": r"top_down.steps.\1.guide.target.project.",
-    r"srb_list\.(\d+)\.deconv\.": r"top_down.steps.\1.guide.source.upsample.",
-    r"srb_list\.(\d+)\.offset_make\.": r"top_down.steps.\1.offset.",
-    r"srb_list\.(\d+)\.spatial_weight\.": r"top_down.steps.\1.weight.",
-    r"downsample_convs\.(\d+)\.conv\.": r"bottom_up.steps.\1.down.",
-    r"crb_list\.(\d+)\.supervise_conv1x1\.conv\.": r"bottom_up.steps.\1.refinement.gate.0.",
-    r"crb_list\.(\d+)\.supervise_conv1x1\.bn\.": r"bottom_up.steps.\1.refinement.gate.1.",
-    r"crb_list\.(\d+)\.input_conv3x3\.conv\.": r"bottom_up.steps.\1.refinement.refine.0.",
-    r"crb_list\.(\d+)\.input_conv3x3\.bn\.": r"bottom_up.steps.\1.refinement.refine.1.",
-    r"pafpn_convs\.(\d+)\.conv\.": r"bottom_up.smooth.\1.",
+RELEASE_NAMES = {
+    "lateral_convs.#.conv.": "lateral.#.",
+    "fpn_convs.#.conv.": "smooth.#.",
+    "PPM_head.reduceDim_conv.": "top.reduce.",
+    "PPM_head.stages.#.1.": "top.branches.#.",
+    "PPM_head.bottleneck.": "top.merge.",
+    "srb_list.#.down_h.": "top_down.steps.#.guide.source.project.",
+    "srb_list.#.down_l.": "top_down.steps.#.guide.target.project.",
+    "srb_list.#.deconv.": "top_down.steps.#.guide.source.upsample.",
+    "srb_list.#.offset_make.": "top_down.steps.#.offset.",
+    "srb_list.#.spatial_weight.": "top_down.steps.#.weight.",
+    "downsample_convs.#.conv.": "bottom_up.steps.#.down.",
+    "crb_list.#.supervise_conv1x1.conv.": "bottom_up.steps.#.refinement.gate.0.",
+    "crb_list.#.supervise_conv1x1.bn.": "bottom_up.steps.#.refinement.gate.1.",
+    "crb_list.#.input_conv3x3.conv.": "bottom_up.steps.#.refinement.refine.0.",
+    "crb_list.#.input_conv3x3.bn.": "bottom_up.steps.#.refinement.refine.1.",
+    "pafpn_convs.#.conv.": "bottom_up.smooth.#.",
 }
-"""Name in the release (pattern) -> name here."""
+"""Prefix of parameter names in the release -> prefix here; ``#`` stands for an index."""
 
 
 def load_release(
@@ -39,23 +39,24 @@ def load_release(
     add_extra_convs: Literal["on_input", "on_output"] | None = None,
     relu_before_extra_convs: bool = False,
 ) -> DRFPN:
-    """Build a DRFPN with the weights and the numbers of the authors' network.
+    """Build a DRFPN with weights of the authors' network, whose outputs it reproduces.
 
     Args:
-        state_dict: the network's weights under the release's names; those of a whole detector, where they begin
-            with ``neck.``, will do.
-        add_extra_convs: what P6 is made from where the network has extra convolutions: ``"on_input"`` C5
-            (RetinaNet), ``"on_output"`` N5 (FCOS). ``None``: a max-pooled N6 (two-stage detectors).
-        relu_before_extra_convs: whether P6 passes a ReLU on its way to P7.
+        state_dict: weights of the neck under the release's names, or of a whole detector, where they start with
+            ``neck.``.
+        add_extra_convs: map that P6 is made from if the network has extra convolutions: ``"on_input"`` for C5
+            (RetinaNet), ``"on_output"`` for N5 (FCOS); ``None`` for a max-pooled N6 (two-stage detectors).
+        relu_before_extra_convs: whether P7 is made from P6 behind a ReLU.
 
     Returns:
-        A pyramid with the release's convention and five levels (four maps in: N2..N6; three in: N3..N7).
+        A neck with ``convention="release"`` and five levels: N2..N6 from four maps, N3..N7 from three.
 
     Raises:
-        UserError: a name or a shape that the authors' network does not have.
+        UserError: weights whose names or shapes are not those of the authors' network.
+        UsageError: an unknown ``add_extra_convs``, or ``None`` for a network that has extra convolutions.
     """
     if add_extra_convs not in (None, "on_input", "on_output"):
-        raise UserError(f"add_extra_convs must be 'on_input', 'on_output' or None, not {add_extra_convs!r}.")
+        raise UsageError(f"`add_extra_convs` must be 'on_input', 'on_output' or None, not {add_extra_convs!r}.")
     weights = {name.removeprefix("neck."): value for name, value in state_dict.items() if name.startswith("neck.")}
     weights = weights or dict(state_dict)
     lateral = sorted(
@@ -74,7 +75,7 @@ def load_release(
     levels = len(in_channels)
 
     extra: ExtraFPNBlock = LastLevelMaxPool()
-    names = dict(_NAMES)
+    names = dict(RELEASE_NAMES)
     if add_extra_convs is not None:
         on_input = add_extra_convs == "on_input"
         extra = ExtraConvs(
@@ -83,24 +84,35 @@ def load_release(
             source="input" if on_input else "output",
             relu=relu_before_extra_convs,
         )
-        own = {
-            rf"fpn_convs\.{levels}\.conv\.": "extra_blocks.p6.",
-            rf"fpn_convs\.{levels + 1}\.conv\.": "extra_blocks.p7.",
+        extra_names = {
+            f"fpn_convs.{levels}.conv.": "extra_blocks.p6.",
+            f"fpn_convs.{levels + 1}.conv.": "extra_blocks.p7.",
         }
-        names = own | names
+        names = extra_names | names
     elif f"fpn_convs.{levels}.conv.weight" in weights:
-        raise UserError(
-            f"The weights hold extra convolutions ('fpn_convs.{levels}.conv.weight'): say add_extra_convs='on_input' "
+        raise UsageError(
+            f"The weights hold extra convolutions ('fpn_convs.{levels}.conv.weight'): set `add_extra_convs='on_input'` "
             "(RetinaNet) or 'on_output' (FCOS)."
         )
 
-    pyramid = DRFPN(in_channels, out_channels, extra, convention="release")
-    load_exactly(pyramid, {_rename(name, names): value for name, value in weights.items()}, "the authors' DRFPN")
-    return pyramid
+    neck = DRFPN(in_channels, out_channels, extra, convention="release")
+    load_strict(neck, {rename(name, names): value for name, value in weights.items()}, "the authors' DRFPN")
+    return neck
 
 
-def _rename(name: str, names: Mapping[str, str]) -> str:
-    for pattern, replacement in names.items():
-        if re.match(pattern, name):
-            return re.sub("^" + pattern, replacement, name)
+def rename(name: str, prefixes: Mapping[str, str]) -> str:
+    """Replace the prefix of a parameter's name by another one with the same index.
+
+    Args:
+        name: name of a parameter.
+        prefixes: as ``RELEASE_NAMES``, the first that fits is used.
+
+    Raises:
+        UserError: a name with none of these prefixes.
+    """
+    for old, new in prefixes.items():
+        match = re.match(re.escape(old).replace(r"\#", r"(\d+)"), name)
+        if match:
+            index = match[1] if match.groups() else ""
+            return new.replace("#", index) + name[match.end() :]
     raise UserError(f"'{name}' is not a name of the authors' DRFPN.")

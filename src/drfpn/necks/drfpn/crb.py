@@ -1,25 +1,26 @@
-"""Channel Refinement Block (CRB): the bottom-up step of DRFPN."""
+"""Channel Refinement Block (CRB): the bottom-up step of DRFPN, with the prediction of its gates."""
 
 import torch
 from torch import Tensor, nn
 
-from drfpn.necks.base import ResidualConv, Step, crop_like, init_convs, init_zeros
+from drfpn.necks.base import LayerFactory
 from drfpn.necks.drfpn.guides import FineAverage
+from drfpn.necks.layers.convs import ResidualConv, init_convs, init_zeros
 from drfpn.necks.layers.norm import BatchNorm
-from drfpn.ops import root_mean_square
+from drfpn.ops import crop_like, root_mean_square
 
-DOWN_SHARE = 0.35
-"""Of Kaiming's size: what the strided convolution begins with, see ``ChannelRefinementBlock.paper``."""
+DOWN_INIT_SCALE = 0.35
+"""Factor of the strided convolution's initial weights, see ``ChannelRefinementBlock.paper``."""
 
 
 class BoundedGate(nn.Module):
-    r"""Predicts gates between 0 and 2 from averages, whatever their scale.
+    r"""Predicts gates between 0 and 2 from global averages, independently of their scale.
 
     .. math::
         \alpha = 2 \, \sigma(\mathrm{conv}_4(x / \mathrm{rms}(x)))
 
-    The root mean square is that of the averages of one image. Starting values: the convolution is zero, so all gates
-    begin at 1 exactly.
+    The root mean square is that of the averages of one image. The convolution is initialized with zero, so that all
+    gates start at exactly 1.
 
     Args:
         channels: number of averages and of gates.
@@ -36,16 +37,16 @@ class BoundedGate(nn.Module):
 
 
 class ChannelRefinement(nn.Module):
-    r"""Weighs the channels of a coarser map by what a finer one holds (Eq. 5 and the product of Eq. 6).
+    r"""Multiplies the channels of a coarser map by gates that a finer one predicts (Eq. 5 and the product of Eq. 6).
 
     .. math::
         \mathrm{conv}_5(c) \odot \alpha, \quad \alpha = \mathrm{conv}_4(\mathrm{GAP}(f))
 
-    Make one with :meth:`bounded`, :meth:`paper` or :meth:`release`, or give the parts.
+    Make one with :meth:`bounded`, :meth:`paper` or :meth:`release`, or from its parts.
 
     Args:
-        gate: maps the guide's (N, C, 1, 1) to alpha (N, C, 1, 1).
-        refine: maps coarse to conv5(coarse), of the same shape.
+        gate: conv4, maps the guide's (N, C, 1, 1) to alpha (N, C, 1, 1).
+        refine: conv5, maps the coarser map to one of the same shape.
         guide: maps (fine, coarse) to (N, C, 1, 1).
     """
 
@@ -54,19 +55,28 @@ class ChannelRefinement(nn.Module):
         self.guide, self.gate, self.refine = guide, gate, refine
 
     @classmethod
-    def bounded(cls, channels: int, guide: Step = FineAverage) -> "ChannelRefinement":
-        """Make one that cannot diverge and begins as the identity: a :class:`BoundedGate`, conv5 with a shortcut."""
+    def bounded(cls, channels: int, guide: LayerFactory = FineAverage) -> "ChannelRefinement":
+        """Make one that cannot diverge and starts as the identity: a :class:`BoundedGate`, conv5 with a shortcut.
+
+        Args:
+            channels: width of both maps.
+            guide: makes the guide.
+        """
         return cls(BoundedGate(channels), ResidualConv(channels), guide(channels))
 
     @classmethod
-    def paper(cls, channels: int, guide: Step = FineAverage) -> "ChannelRefinement":
+    def paper(cls, channels: int, guide: LayerFactory = FineAverage) -> "ChannelRefinement":
         """Make that of Eqs. 5 and 6: no norm, no activation.
 
-        A gate has no bound: on photographs with large objects it can grow with the map that it reads until the loss
-        diverges. A lower learning rate helps; :meth:`bounded` does not diverge.
+        Gates are not bounded: on photographs with large objects they can grow with the map that they are predicted
+        from until the loss diverges. A lower learning rate helps; :meth:`bounded` does not diverge.
 
-        Starting values: the gate's weights are N(0, 0.001) and its bias 1, so every channel begins open and has a
-        gradient at once, also where it sums hundreds of large averages.
+        Initialization: the gate's weights are N(0, 0.001) and its bias is 1, so that all channels start open and have a
+        gradient immediately, also where a gate sums hundreds of large averages.
+
+        Args:
+            channels: width of both maps.
+            guide: makes the guide.
         """
         gate = nn.Conv2d(channels, channels, 1)
         refine = nn.Conv2d(channels, channels, 3, padding=1)
@@ -76,14 +86,17 @@ class ChannelRefinement(nn.Module):
         return cls(gate, refine, guide(channels))
 
     @classmethod
-    def release(cls, channels: int, guide: Step = FineAverage) -> "ChannelRefinement":
-        """Make that of the authors' release: convolution, BatchNorm and ReLU for the gate and for conv5.
+    def release(cls, channels: int, guide: LayerFactory = FineAverage) -> "ChannelRefinement":
+        """Make that of the authors' release: convolution, BatchNorm and ReLU both for the gate and for conv5.
 
-        Starting values: BatchNorm of the gate begins with scale 0.1 and shift 1, so that every gate begins open
-        near 1. As released (scale 1, shift 0) it normalises as many numbers as the batch has images, and with two
-        images exactly half of all gates are zero. BatchNorm of conv5 begins with scale 0.1, since its output has
-        the same size however small the maps are. No branch is dead: each scale, shift and weight has a gradient
-        at once.
+        Initialization: BatchNorm of the gate has scale 0.1 and shift 1, so that all gates start open near 1. As
+        released (scale 1, shift 0) it normalizes as many values as the batch has images, and with two images exactly
+        half of all gates are zero. BatchNorm of conv5 has scale 0.1, since the scale of its output does not depend on
+        that of the maps. No branch is dead: each scale, shift and weight has a gradient immediately.
+
+        Args:
+            channels: width of both maps.
+            guide: makes the guide.
         """
         gate_norm, refine_norm = BatchNorm(channels), BatchNorm(channels)
         gate = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), gate_norm, nn.ReLU())
@@ -95,62 +108,81 @@ class ChannelRefinement(nn.Module):
         nn.init.constant_(refine_norm.weight, 0.1)
         return cls(gate, refine, guide(channels))
 
-    def gates(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Return alpha (N, C, 1, 1), the weight of each channel of the coarser map (Eq. 5)."""
+    def predict_gates(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Return alpha (N, C, 1, 1), the gate of each channel of the coarser map (Eq. 5).
+
+        Args:
+            fine: (N, C, H, W).
+            coarse: (N, C, h, w).
+        """
         return self.gate(self.guide(fine, coarse))
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Return ``coarse`` (N, C, h, w), refined."""
-        return self.gates(fine, coarse) * self.refine(coarse)
+        """Return the refined coarse map (N, C, h, w)."""
+        return self.predict_gates(fine, coarse) * self.refine(coarse)
 
 
 class ChannelRefinementBlock(nn.Module):
-    r"""Adds a finer map to a coarser one whose channels the finer one weighs (CRB, Eqs. 5 and 6).
+    r"""Adds a finer map, downsampled, to a coarser one whose channels the finer one gates (CRB, Eqs. 5 and 6).
 
     .. math::
         \mathrm{CRB}(f, c) = \mathrm{conv}_5(c) \odot \alpha + \mathrm{down}(f), \quad
         \alpha = \mathrm{conv}_4(\mathrm{GAP}(f))
 
-    ``conv_6`` of Eq. 6 follows in the pyramid. The text of the paper takes conv5 as 1x1 and conv6 as 3x3, its
-    formula the other way round; both are 3x3, which alone fits Table 7.
+    ``conv_6`` of Eq. 6 follows in the neck. In the text of the paper conv5 is 1x1 and conv6 3x3, in its formula the
+    other way round; both are 3x3 here, which alone fits Table 7.
 
-    Convention: fine (N, C, H, W), coarse (N, C, h, w) of half its size, gate (N, C, 1, 1), result as coarse.
+    Shapes: fine (N, C, H, W), coarse (N, C, h, w) of half its size, alpha (N, C, 1, 1), result as coarse.
 
-    Make one with :meth:`bounded`, :meth:`paper` or :meth:`release`, or give the parts.
+    Make one with :meth:`bounded`, :meth:`paper` or :meth:`release`, or from its parts.
 
     Args:
         channels: width of both maps.
         refinement: maps (fine, coarse) to the refined coarse map.
-        share: of Kaiming's standard deviation, what ``down`` begins with.
+        init_scale: factor of the initial weights of ``down``, the strided convolution, which are Kaiming uniform.
     """
 
-    def __init__(self, channels: int, refinement: ChannelRefinement, share: float = 1.0) -> None:
+    def __init__(self, channels: int, refinement: ChannelRefinement, init_scale: float = 1.0) -> None:
         super().__init__()
         self.refinement = refinement
         self.down = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
         init_convs(self.down)
-        self.down.weight.data.mul_(share)
+        self.down.weight.data.mul_(init_scale)
 
     @classmethod
-    def bounded(cls, channels: int, guide: Step = FineAverage) -> "ChannelRefinementBlock":
-        """Make the block of :meth:`ChannelRefinement.bounded`; ``down`` is zero: it begins by returning ``coarse``."""
-        return cls(channels, ChannelRefinement.bounded(channels, guide), share=0.0)
+    def bounded(cls, channels: int, guide: LayerFactory = FineAverage) -> "ChannelRefinementBlock":
+        """Make the block of :meth:`ChannelRefinement.bounded`; ``down`` is zero, so that it starts as ``coarse``.
+
+        Args:
+            channels: width of both maps.
+            guide: makes the guide of the gates.
+        """
+        return cls(channels, ChannelRefinement.bounded(channels, guide), init_scale=0.0)
 
     @classmethod
-    def paper(cls, channels: int, guide: Step = FineAverage) -> "ChannelRefinementBlock":
+    def paper(cls, channels: int, guide: LayerFactory = FineAverage) -> "ChannelRefinementBlock":
         """Make the block of Eqs. 5 and 6: no norm, no activation.
 
-        Starting values: ``down`` begins at 0.35 of Kaiming's standard deviation, since variances add up from level
-        to level along the path and the coarsest level would else leave with three times FPN's.
+        Initialization: ``down`` is scaled by 0.35, since variances add up along the path, and the coarsest level would
+        otherwise have three times the scale of FPN's.
+
+        Args:
+            channels: width of both maps.
+            guide: makes the guide of the gates.
         """
-        return cls(channels, ChannelRefinement.paper(channels, guide), share=DOWN_SHARE)
+        return cls(channels, ChannelRefinement.paper(channels, guide), init_scale=DOWN_INIT_SCALE)
 
     @classmethod
-    def release(cls, channels: int, guide: Step = FineAverage) -> "ChannelRefinementBlock":
-        """Make the block of the authors' release, with BatchNorm and ReLU; ``down`` begins at 0.7 of Kaiming's."""
-        return cls(channels, ChannelRefinement.release(channels, guide), share=0.7)
+    def release(cls, channels: int, guide: LayerFactory = FineAverage) -> "ChannelRefinementBlock":
+        """Make the block of the authors' release, with BatchNorm and ReLU; the initial ``down`` is scaled by 0.7.
+
+        Args:
+            channels: width of both maps.
+            guide: makes the guide of the gates.
+        """
+        return cls(channels, ChannelRefinement.release(channels, guide), init_scale=0.7)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Merge ``fine`` (N, C, H, W) into ``coarse`` (N, C, h, w)."""
-        gates, refined = self.refinement.gates(fine, coarse), self.refinement.refine(coarse)
+        """Fuse ``fine`` (N, C, H, W) into ``coarse`` (N, C, h, w)."""
+        gates, refined = self.refinement.predict_gates(fine, coarse), self.refinement.refine(coarse)
         return torch.addcmul(crop_like(self.down(fine), coarse), gates, refined)

@@ -1,7 +1,7 @@
-"""What guides a refinement: which of the two maps its numbers are predicted from (Tables 5 and 6 of the paper).
+"""Guides of SRB and CRB: the features, of either map or of both, that they predict from (Tables 5 and 6 of the paper).
 
-SRB's guides project a map first and then pass the projection and the map to their ``norm``: :func:`unscaled` leaves the
-projection as it is, :func:`over_rms` divides it by the scale of the map.
+SRB's guides project a map first and then pass the projection and the map to their ``norm``: :func:`no_norm` leaves the
+projection unchanged, :func:`rms_norm` divides it by the root mean square of the map.
 """
 
 from collections.abc import Callable
@@ -10,191 +10,242 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drfpn.necks.base import crop_like, init_convs
-from drfpn.ops import root_mean_square
+from drfpn.necks.layers.convs import init_convs
+from drfpn.ops import crop_like, root_mean_square
 
-SHARE = 0.1
-"""Of Kaiming's size: what the projections of SRB begin with, see ``SpatialRefinementBlock``."""
+INIT_SCALE = 0.1
+"""Factor of the initial weights of SRB's projections, which are Kaiming uniform; see ``SpatialRefinementBlock``."""
 
 
 Norm = Callable[[Tensor, Tensor], Tensor]
-"""Maps (projection of a map, the map) to the projection at the scale to be read."""
+"""(projection of a map, the map) -> normalized projection."""
 
 
-def unscaled(projected: Tensor, m: Tensor) -> Tensor:
-    """Return ``projected`` as it is."""
+def no_norm(projected: Tensor, m: Tensor) -> Tensor:
+    """Return ``projected`` unchanged."""
     return projected
 
 
-def over_rms(projected: Tensor, m: Tensor) -> Tensor:
-    """Divide ``projected`` by the root mean square of ``m``, from which it was projected without a bias.
+def rms_norm(projected: Tensor, m: Tensor) -> Tensor:
+    """Divide ``projected`` by the root mean square of ``m``, of which it is a projection without a bias.
 
-    The same as projecting ``m`` divided by its root mean square, without writing that map.
+    The same as projecting ``m`` divided by its root mean square, without computing that map.
     """
     return projected / root_mean_square(m)
 
 
 class SpatialGuide(nn.Module):
-    """Maps (target, source), the map that is added to and the one that is sampled, to features of the target's size.
+    """Base class of SRB's guides: maps (target, source) to features of the size of ``target``.
 
-    All of them are linear: what a linear layer reads of the features can be had without writing them down.
+    ``target`` is the map that is added to, ``source`` the one that is sampled. All guides are linear in both up to
+    their norm, so that a 1x1 convolution of the features can be composed with them.
     """
 
     channels: int
-    """Of the features."""
+    """Number of features."""
 
-    def read(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
-        """Return what a 1x1 convolution of ``weight`` (K, channels) makes of the features: (N, K, H, W)."""
-        return F.conv2d(self(target, source), weight[:, :, None, None])
+    def conv_features(self, target: Tensor, source: Tensor, kernel: Tensor) -> Tensor:
+        """Return a 1x1 convolution of the features, in subclasses without computing the features.
+
+        Args:
+            target: (N, C, H, W).
+            source: (N, C, h, w).
+            kernel: (K, channels).
+
+        Returns:
+            (N, K, H, W).
+        """
+        return F.conv2d(self(target, source), kernel[:, :, None, None])
 
 
 class TargetProjection(SpatialGuide):
-    """Projects the map that is added to, (N, C, H, W), to half its channels (1x1)."""
+    """Guide that projects the map that is added to, to half its channels (1x1).
 
-    def __init__(self, channels: int, norm: Norm = unscaled) -> None:
+    Args:
+        channels: width of both maps.
+        norm: normalizes the projection.
+    """
+
+    def __init__(self, channels: int, norm: Norm = no_norm) -> None:
         super().__init__()
         self.norm = norm
         self.channels = channels // 2
-        self.project = projection(channels)
+        self.project = half_width_projection(channels)
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
-        """Return (N, C / 2, H, W)."""
+        """Return features (N, C / 2, H, W) of ``target`` (N, C, H, W)."""
         return self.norm(self.project(target), target)
 
-    def read(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
-        """Return what a 1x1 convolution of ``weight`` makes of the features: one on ``target``."""
-        return self.norm(F.conv2d(target, (weight @ self.project.weight.flatten(1))[:, :, None, None]), target)
+    def conv_features(self, target: Tensor, source: Tensor, kernel: Tensor) -> Tensor:
+        """Return a 1x1 convolution of the features as one of ``target``, see :class:`SpatialGuide`."""
+        return self.norm(F.conv2d(target, (kernel @ self.project.weight.flatten(1))[:, :, None, None]), target)
 
 
 class CoarseProjection(SpatialGuide):
-    """Projects the coarser map, (N, C, h, w), to half its channels (1x1) and upsamples it (3x3, transposed)."""
+    """Guide that projects the coarser map to half its channels (1x1) and upsamples it (3x3, transposed).
 
-    def __init__(self, channels: int, norm: Norm = unscaled) -> None:
+    Args:
+        channels: width of both maps.
+        norm: normalizes the projection.
+    """
+
+    def __init__(self, channels: int, norm: Norm = no_norm) -> None:
         super().__init__()
         self.norm = norm
         self.channels = channels // 2
-        self.project = projection(channels)
+        self.project = half_width_projection(channels)
         self.upsample = nn.ConvTranspose2d(self.channels, self.channels, 3, stride=2, padding=1)
         init_convs(self.upsample)
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
-        """Return (N, C / 2, H, W), the size of ``target``."""
+        """Return features (N, C / 2, H, W) of ``source`` (N, C, h, w), in the size of ``target``."""
         return upsample(self.norm(self.project(source), source), target, self.upsample)
 
-    def read(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
-        """Return what a 1x1 convolution of ``weight`` makes of the features: another transposed one."""
-        kernel = torch.einsum("kc,ichw->ikhw", weight, self.upsample.weight)
-        bias = None if self.upsample.bias is None else weight @ self.upsample.bias
+    def conv_features(self, target: Tensor, source: Tensor, kernel: Tensor) -> Tensor:
+        """Return a 1x1 convolution of the features as a transposed convolution, see :class:`SpatialGuide`."""
+        composed = torch.einsum("kc,ichw->ikhw", kernel, self.upsample.weight)
+        bias = None if self.upsample.bias is None else kernel @ self.upsample.bias
 
-        def composed(m: Tensor, size: list[int] | None = None) -> Tensor:
-            more = [0, 0] if size is None else [size[i] - 2 * m.shape[2 + i] + 1 for i in (0, 1)]
-            return F.conv_transpose2d(m, kernel, bias, stride=2, padding=1, output_padding=more)
+        def convolve(m: Tensor, size: list[int] | None = None) -> Tensor:
+            output_padding = [0, 0] if size is None else [size[i] - 2 * m.shape[2 + i] + 1 for i in (0, 1)]
+            return F.conv_transpose2d(m, composed, bias, stride=2, padding=1, output_padding=output_padding)
 
-        return upsample(self.norm(self.project(source), source), target, composed)
+        return upsample(self.norm(self.project(source), source), target, convolve)
 
 
 class FineProjection(SpatialGuide):
-    """Projects the finer map to half its channels (1x1) and halves its size (3x3, stride 2)."""
+    """Guide that projects the finer map to half its channels (1x1) and halves its size (3x3, stride 2).
 
-    def __init__(self, channels: int, norm: Norm = unscaled) -> None:
+    Args:
+        channels: width of both maps.
+        norm: normalizes the projection.
+    """
+
+    def __init__(self, channels: int, norm: Norm = no_norm) -> None:
         super().__init__()
         self.norm = norm
         self.channels = channels // 2
-        self.project = projection(channels)
+        self.project = half_width_projection(channels)
         self.downsample = nn.Conv2d(self.channels, self.channels, 3, stride=2, padding=1)
         init_convs(self.downsample)
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
-        """Return (N, C / 2, h, w), the size of ``target``."""
+        """Return features (N, C / 2, h, w) of ``source`` (N, C, H, W), in the size of ``target``."""
         return crop_like(self.downsample(self.norm(self.project(source), source)), target)
 
 
 class ConcatGuide(SpatialGuide):
-    """Both maps, concatenated: ``cat(F_l, F_h)`` of Table 5, the paper's choice.
+    """Guide that concatenates projections of both maps: ``cat(F_l, F_h)`` of Table 5, the paper's choice.
 
     Args:
         channels: width of both maps.
-        norm: what brings each map to the scale to be read.
-        source: guide made from the map that is sampled.
+        norm: normalizes each projection.
+        source: makes the guide of the map that is sampled.
     """
 
     def __init__(
-        self, channels: int, norm: Norm = unscaled, source: Callable[[int, Norm], SpatialGuide] = CoarseProjection
+        self, channels: int, norm: Norm = no_norm, source: Callable[[int, Norm], SpatialGuide] = CoarseProjection
     ) -> None:
         super().__init__()
         self.channels = channels // 2 * 2
         self.source, self.target = source(channels, norm), TargetProjection(channels, norm)
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
-        """Return (N, C, H, W), the size of ``target``."""
+        """Return features (N, C, H, W) in the size of ``target``."""
         return torch.cat([self.source(target, source), self.target(target, source)], dim=1)
 
-    def read(self, target: Tensor, source: Tensor, weight: Tensor) -> Tensor:
-        """Return what a 1x1 convolution of ``weight`` makes of the features: the sum of what it makes of each half."""
-        of_source, of_target = weight.split([self.source.channels, self.target.channels], dim=1)
-        return self.target.read(target, source, of_target).add_(self.source.read(target, source, of_source))
+    def conv_features(self, target: Tensor, source: Tensor, kernel: Tensor) -> Tensor:
+        """Return a 1x1 convolution of the features as a sum of one for each half, see :class:`SpatialGuide`."""
+        source_kernel, target_kernel = kernel.split([self.source.channels, self.target.channels], dim=1)
+        products = self.target.conv_features(target, source, target_kernel)
+        return products.add_(self.source.conv_features(target, source, source_kernel))
 
 
 class SumGuide(SpatialGuide):
-    """Both maps, added: ``add(F_l, F_h)`` of Table 5."""
+    """Guide that adds projections of both maps: ``add(F_l, F_h)`` of Table 5.
 
-    def __init__(self, channels: int, norm: Norm = unscaled) -> None:
+    Args:
+        channels: width of both maps.
+        norm: normalizes each projection.
+    """
+
+    def __init__(self, channels: int, norm: Norm = no_norm) -> None:
         super().__init__()
         self.channels = channels // 2
         self.source, self.target = CoarseProjection(channels, norm), TargetProjection(channels, norm)
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
-        """Return (N, C / 2, H, W), the size of ``target``."""
+        """Return features (N, C / 2, H, W) in the size of ``target``."""
         return self.source(target, source) + self.target(target, source)
 
 
-def upsample(m: Tensor, like: Tensor, convolve: Callable[..., Tensor]) -> Tensor:
-    """Double ``m`` (N, C, h, w) to the height and width of ``like``, each twice as large or one more or less.
+def upsample(m: Tensor, reference: Tensor, convolve: Callable[..., Tensor]) -> Tensor:
+    """Double the size of a map by a transposed convolution, to that of another one.
 
     Args:
-        m: the map.
-        like: a map of the size wanted.
-        convolve: a transposed 3x3 convolution of stride 2 and padding 1, called with a map and the size wanted if any.
+        m: (N, C, h, w).
+        reference: (N, ..., H, W), H being 2 h - 1, 2 h or 2 h + 1, and W likewise.
+        convolve: a transposed 3x3 convolution of stride 2 and padding 1, called with a map and, optionally, the size of
+            the result.
+
+    Returns:
+        (N, K, H, W).
     """
-    height, width = like.shape[-2:]
+    height, width = reference.shape[-2:]
     if not torch.compiler.is_compiling() and height <= 2 * m.shape[-2] and width <= 2 * m.shape[-1]:
         return convolve(m, [height, width])
-    # one zero row and column more, then cut: a graph of any size cannot ask which of the three it is
-    return crop_like(convolve(F.pad(m, (0, 1, 0, 1))), like)
+    # padded by a row and a column of zeros, then cropped: an exported graph cannot branch on its sizes
+    return crop_like(convolve(F.pad(m, (0, 1, 0, 1))), reference)
 
 
-def projection(channels: int) -> nn.Conv2d:
-    """Make the 1x1 convolution that halves the channels before delta and omega are predicted."""
+def half_width_projection(channels: int) -> nn.Conv2d:
+    """Make the 1x1 convolution that halves the channels of a map before the offset and omega are predicted.
+
+    Args:
+        channels: number of input channels.
+    """
     conv = nn.Conv2d(channels, channels // 2, 1, bias=False)
     init_convs(conv)
-    conv.weight.data.mul_(SHARE)
+    conv.weight.data.mul_(INIT_SCALE)
     return conv
 
 
 class FineAverage(nn.Module):
-    """Averages the finer map: the paper's choice for CRB (Eq. 5, ``F_l`` of Table 6)."""
+    """Guide of CRB: global average of the finer map, the paper's choice (Eq. 5, ``F_l`` of Table 6).
+
+    Args:
+        channels: width of both maps; unused.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Return (N, C, 1, 1)."""
-        return average(fine)
+        """Return (N, C, 1, 1) from ``fine`` (N, C, H, W) and ``coarse`` (N, C, h, w)."""
+        return global_average(fine)
 
 
 class CoarseAverage(nn.Module):
-    """Averages the coarser map, as a squeeze-and-excitation block on it would (``F_h`` of Table 6)."""
+    """Guide of CRB: global average of the coarser map, as in a squeeze-and-excitation block (``F_h`` of Table 6).
+
+    Args:
+        channels: width of both maps; unused.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Return (N, C, 1, 1)."""
-        return average(coarse)
+        """Return (N, C, 1, 1) from ``fine`` (N, C, H, W) and ``coarse`` (N, C, h, w)."""
+        return global_average(coarse)
 
 
 class SumAverage(nn.Module):
-    """Averages the sum of the coarser map and the finer one, halved by a 3x3 convolution (``add`` of Table 6)."""
+    """Guide of CRB: global average of the sum of the coarser map and the finer one, downsampled (``add`` of Table 6).
+
+    Args:
+        channels: width of both maps.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -202,15 +253,18 @@ class SumAverage(nn.Module):
         init_convs(self)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Return (N, C, 1, 1)."""
-        return average(coarse + crop_like(self.down(fine), coarse))
+        """Return (N, C, 1, 1) from ``fine`` (N, C, H, W) and ``coarse`` (N, C, h, w)."""
+        return global_average(coarse + crop_like(self.down(fine), coarse))
 
 
 class ConcatAverage(nn.Module):
-    """Averages both maps, the finer one halved by a 3x3 convolution, and reduces them (``cat`` of Table 6).
+    """Guide of CRB: 1x1 convolution of the global averages of both maps, the finer one downsampled (``cat``, Table 6).
 
-    The paper reduces the concatenated maps (1x1) before it averages; both are linear, so here the averages are
-    reduced, which gives the same numbers for less.
+    The paper applies the 1x1 convolution to the concatenated maps before it averages; both are linear, so here it is
+    applied to the averages, with the same result.
+
+    Args:
+        channels: width of both maps.
     """
 
     def __init__(self, channels: int) -> None:
@@ -220,12 +274,13 @@ class ConcatAverage(nn.Module):
         init_convs(self)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """Return (N, C, 1, 1)."""
-        return self.reduce(torch.cat([average(crop_like(self.down(fine), coarse)), average(coarse)], dim=1))
+        """Return (N, C, 1, 1) from ``fine`` (N, C, H, W) and ``coarse`` (N, C, h, w)."""
+        averages = [global_average(crop_like(self.down(fine), coarse)), global_average(coarse)]
+        return self.reduce(torch.cat(averages, dim=1))
 
 
-def average(m: Tensor) -> Tensor:
+def global_average(m: Tensor) -> Tensor:
     """Average a map (N, C, H, W) over its pixels (GAP): (N, C, 1, 1)."""
-    # not mean, whose backward writes a map; float16 cannot hold such a sum
-    kind = torch.promote_types(m.dtype, torch.float32)
-    return (m.sum((2, 3), keepdim=True, dtype=kind) / (m.shape[2] * m.shape[3])).to(m.dtype)
+    # a sum, since the backward pass of mean writes a map; in float32, since float16 would overflow
+    dtype = torch.promote_types(m.dtype, torch.float32)
+    return (m.sum((2, 3), keepdim=True, dtype=dtype) / (m.shape[2] * m.shape[3])).to(m.dtype)

@@ -1,4 +1,4 @@
-"""DenseASPP as the context module (Table 7; Yang et al., CVPR 2018)."""
+"""DenseASPP (Yang et al., CVPR 2018) as the context module on C5, a row of Table 7."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 class DenseASPP(nn.Module):
     """Densely connected dilated convolutions on C5, in place of FPN's 1x1 convolution.
 
-    Each branch reads C5 and what all branches before it made (1x1, ReLU, 3x3 dilated, ReLU); a 1x1 convolution joins
-    the branches. Channels are twice the pyramid's inside of a branch and the pyramid's behind it, which gives the
-    60.05 M parameters of Table 7 to the digit. No norm, as in the rest of the pyramid: a batch of one image has none.
+    Each branch (1x1, ReLU, 3x3 dilated, ReLU) reads C5 and the outputs of all branches before it; a 1x1 convolution
+    merges the branches. A branch has twice the neck's width inside and the neck's width at its end, which gives exactly
+    the 60.05 M parameters of Table 7. There is no norm, as in the rest of the neck.
 
-    Starting values: He's, as a ReLU follows each convolution but the last.
+    Initialization: Kaiming normal, as a ReLU follows each convolution but the last.
 
     Args:
         in_channels: channels of the coarsest backbone map.
-        out_channels: width of the pyramid.
-        dilations: pixels between the points of a branch's 3x3 convolution, a branch each.
+        out_channels: width of the neck.
+        dilations: dilation of the 3x3 convolution of each branch.
     """
 
     def __init__(self, in_channels: int, out_channels: int, dilations: Sequence[int] = (3, 6, 12, 18, 24)) -> None:
@@ -39,7 +39,7 @@ class DenseASPP(nn.Module):
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # typed as optional
 
     def forward(self, c: Tensor) -> Tensor:
-        """Turn C5 (N, in_channels, H, W) into the top lateral (N, out_channels, H, W)."""
+        """Return the lateral (N, out_channels, H, W) of C5, ``c`` (N, in_channels, H, W)."""
         maps = [c]
         for branch in self.branches:
             maps.append(branch(torch.cat(maps, dim=1)))

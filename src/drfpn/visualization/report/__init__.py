@@ -1,1 +1,1 @@
-"""The HTML reports of a run and of several runs."""
+"""HTML reports of one run and of several runs."""

@@ -1,4 +1,4 @@
-"""The HTML of reports: one file that needs nothing else."""
+"""HTML of the reports: self-contained pages with embedded figures."""
 
 import base64
 import html
@@ -16,7 +16,13 @@ figure { margin: 1rem 0; } figcaption { color: #555; font-size: .9rem; }
 
 
 def write_page(file: Path, title: str, body: Iterable[str]) -> Path:
-    """Write a page of HTML; ``body`` are its parts in order."""
+    """Write an HTML page.
+
+    Args:
+        file: the page.
+        title: title of the page, plain text.
+        body: HTML elements in order.
+    """
     head = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
     parts = "\n".join([f"<h1>{html.escape(title)}</h1>", *body])
     file.write_text(f"{head}<style>{_STYLE}</style>\n{parts}</html>\n", encoding="utf-8")
@@ -24,31 +30,28 @@ def write_page(file: Path, title: str, body: Iterable[str]) -> Path:
 
 
 def paragraph(text: str) -> str:
-    """Write plain text as a paragraph."""
+    """Return a paragraph of plain text."""
     return f"<p>{html.escape(text)}</p>"
 
 
 def heading(text: str) -> str:
-    """Write plain text as the title of a section."""
+    """Return the heading of a section in plain text."""
     return f"<h2>{html.escape(text)}</h2>"
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """Write rows of plain text, the first of them the head."""
-    head, *others = rows
-    cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    """Return a table of rows of plain text; the first row is the header."""
+    header, *others = rows
+    cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     lines = ["<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in others]
     return f"<table><tr>{cells}</tr>{''.join(lines)}</table>"
 
 
 def figure(file: Path, caption: str) -> str:
-    """Put a picture into the page, with what it shows below."""
-    kind = "png" if file.suffix == ".png" else "jpeg"
+    """Return an embedded PNG or JPEG file with its caption."""
+    subtype = "png" if file.suffix == ".png" else "jpeg"
     data = base64.b64encode(file.read_bytes()).decode()
     text = html.escape(caption)
-    return f"<figure><img alt='{text}' src='data:image/{kind};base64,{data}'><figcaption>{text}</figcaption></figure>"
-
-
-def percent(value: float) -> str:
-    """Write a fraction in percent; a dash where there was nothing to measure (-1)."""
-    return "-" if value < 0 else f"{100 * value:.1f}"
+    return (
+        f"<figure><img alt='{text}' src='data:image/{subtype};base64,{data}'><figcaption>{text}</figcaption></figure>"
+    )

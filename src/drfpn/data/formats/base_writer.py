@@ -1,0 +1,105 @@
+"""``DatasetWriter``: base class of the writers of all formats, and names of image files that are unique and safe."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drfpn.data.annotations import Annotations
+from drfpn.data.image_io import IMAGE_SUFFIXES
+from drfpn.data.validation.boxes import clip_xywh
+from drfpn.utils.errors import UserError
+
+Splits = dict[str, Annotations]
+
+MIN_REPORTED_SHIFT = 0.01
+"""Pixels by which a side of a box must move to be reported: rounding by other tools causes less."""
+
+
+class DatasetWriter(ABC):
+    """Writes the annotations of a data set in one format, and determines the paths of its images.
+
+    Args:
+        folder: folder of the new data set; exists and is empty.
+        splits: annotations by split, all with the same classes and with the size of every image. Boxes extend beyond
+            their image by 1 px at most.
+        masks: write the segmentations, if the format has them.
+    """
+
+    def __init__(self, folder: Path, splits: Splits, *, masks: bool) -> None:
+        self.folder = folder
+        self.splits = splits
+        self.masks = masks
+        self.classes = next(iter(splits.values())).classes
+        self.changes: Counter[str] = Counter()
+        """Number of objects or images that could not be written unchanged, by description of the change."""
+
+    @abstractmethod
+    def image_file(self, split: str, index: int) -> Path:
+        """Return the path of an image, relative to the folder."""
+
+    @abstractmethod
+    def add(self, split: str, index: int) -> None:
+        """Write the annotations of an image, or collect them for ``finish``. Called once for each image, in order."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Write the files that concern all images."""
+
+    def lost(self) -> list[str]:
+        """Return one line for each kind of information that could not be written unchanged."""
+        return [f"{change}: {count}" for change, count in self.changes.items()]
+
+    def clipped_boxes(self, split: str, index: int) -> NDArray[np.float64]:
+        """Return the boxes (N, 4) of an image, clipped to it, and count those that this changes."""
+        annotations = self.splits[split]
+        boxes = annotations.boxes[annotations.object_slice(index)]
+        clipped = clip_xywh(boxes, np.broadcast_to(annotations.sizes[index], (len(boxes), 2)))
+        changed = int((np.abs(clipped - boxes) > MIN_REPORTED_SHIFT).any(axis=1).sum())
+        if changed:
+            self.changes["boxes cut that reached out of their image by up to 1 px"] += changed
+        return clipped
+
+
+def relative_name(file_name: str) -> PurePosixPath:
+    """Return the relative path of an image; only its last part if it leads out of the folder of images."""
+    path = PurePosixPath(file_name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        return PurePosixPath(path.name)
+    return path
+
+
+def image_name(file_name: str) -> PurePosixPath:
+    """Return ``relative_name`` for a format whose readers recognize images by their suffix.
+
+    Args:
+        file_name: name in the original annotations.
+
+    Raises:
+        UserError: it has not the suffix of an image.
+    """
+    name = relative_name(file_name)
+    if name.suffix.lower() not in IMAGE_SUFFIXES:
+        raise UserError(
+            f"The image '{file_name}' has the suffix '{name.suffix}', expected one by which VOC and YOLO data sets "
+            f"are known to hold images ({', '.join(IMAGE_SUFFIXES)})."
+        )
+    return name
+
+
+def unique_name(name: PurePosixPath, used: set[str], *, by_stem: bool) -> PurePosixPath:
+    """Return ``name``, or name_2, name_3, ... if it is used, and add it to the used ones.
+
+    Args:
+        name: preferred name.
+        used: lower-case names used so far (some file systems ignore case); modified in place.
+        by_stem: ignore the suffix, since the annotations of a.jpg and a.png would have the same name.
+    """
+    number, candidate = 1, name
+    while (key := str(candidate.with_suffix("") if by_stem else candidate).lower()) in used:
+        number += 1
+        candidate = name.with_stem(f"{name.stem}_{number}")
+    used.add(key)
+    return candidate

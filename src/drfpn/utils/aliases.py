@@ -1,0 +1,52 @@
+"""Former names of settings and fields, through which files of earlier versions are read."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from drfpn.utils.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+SETTINGS: Mapping[str, str] = {
+    "lr_per_16": "base_lr",
+    "accumulate": "grad_accum_steps",
+    "decay": "lr_schedule",
+    "flip": "hflip_prob",
+    "first": "max_train_images",
+    "detector_options.centre_sampling": "detector_options.center_sampling_radius",
+    "detector_options.region_pool": "detector_options.roi_pool",
+}
+"""Settings of a run, former name -> name; a key inside of another is written with a dot (``detector_options.KEY``)."""
+
+METRICS: Mapping[str, str] = {"engine": "backend", "analysis.engine": "analysis.backend", "pyramid": "neck"}
+"""Fields of ``metrics.json``."""
+
+
+def rename_keys(values: Mapping[str, Any], aliases: Mapping[str, str], *, note: bool = False) -> dict[str, Any]:
+    """Return a mapping with former keys replaced by the present ones, in the same order.
+
+    Args:
+        values: by name, perhaps with mappings inside.
+        aliases: former name -> name, one of the tables of this module.
+        note: log a warning for each key that is replaced.
+
+    Raises:
+        UsageError: a former name is given beside the present one.
+    """
+    return _rename(values, aliases, "", note)
+
+
+def _rename(values: Mapping[str, Any], aliases: Mapping[str, str], parent: str, note: bool) -> dict[str, Any]:
+    renamed: dict[str, Any] = {}
+    for key, value in values.items():
+        name = aliases.get(f"{parent}{key}", f"{parent}{key}").removeprefix(parent)
+        if name != key:
+            if name in values:
+                raise UsageError(f"'{parent}{key}' is the former name of '{parent}{name}': give one of them.")
+            if note:
+                logger.warning("'%s%s' is now called '%s%s'.", parent, key, parent, name)
+        inside = f"{parent}{name}."
+        nested = isinstance(value, Mapping) and any(old.startswith(inside) for old in aliases)
+        renamed[name] = _rename(value, aliases, inside, note) if nested else value
+    return renamed
