@@ -64,6 +64,9 @@ class Sizes:
         self.batch = 2 if tiny else 8
         self.body = "r18" if tiny else "r50"
         self.width = 32 if tiny else 256
+        self.map_area = (64, 96) if tiny else (256, 336)
+        """Height and width of the image whose maps the section ``necks`` compares."""
+        self.compared_width = 16 if tiny else 64
         self.times = 1 if tiny else 10
         self.seconds = 2.0 if tiny else 25.0
         """Duration of the section ``training`` for each neck."""
@@ -193,9 +196,9 @@ def necks(sizes: Sizes, rows: dict[str, Any]) -> None:
     for name, make in NECKS.items():
         strides = make.backbone_strides
         channels = [64 if make is SimpleFPN else 8 * stride for stride in strides]
-        sides = [(256 // stride, 336 // stride) for stride in strides]
+        sides = [(sizes.map_area[0] // stride, sizes.map_area[1] // stride) for stride in strides]
         torch.manual_seed(0)
-        neck: Any = make(channels, 64).to(memory_format=LAST).eval()  # type: ignore[call-overload]
+        neck: Any = make(channels, sizes.compared_width).to(memory_format=LAST).eval()  # type: ignore[call-overload]
         for parameter in neck.parameters():
             parameter.data.add_(0.02 * torch.randn_like(parameter))  # no layer stays zero
         maps = [torch.randn(2, c, *s).contiguous(memory_format=LAST) for c, s in zip(channels, sides, strict=True)]
@@ -230,7 +233,7 @@ def detectors(sizes: Sizes, rows: dict[str, Any]) -> None:
     try:
         for name in DETECTORS:
             every = {"score_thresh" if name in ("retinanet", "fcos") else "box_score_thresh": 0.0}
-            here = detector(f"{name}_lite0_drfpn", size, torch.device("cpu"), width=64, **every)
+            here = detector(f"{name}_lite0_drfpn", size, torch.device("cpu"), width=sizes.compared_width, **every)
             there = copy.deepcopy(here).to(DEVICE)
             sides: dict[str, Any] = {}
             for side, model, device in (("cpu", here, torch.device("cpu")), ("device", there, DEVICE)):

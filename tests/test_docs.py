@@ -78,23 +78,11 @@ def test_every_command_of_the_readme_exists() -> None:
             assert group + name in known, group + name
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        "docs/design.md",
-        "docs/measurements.md",
-        "docs/looking.md",
-        "docs/performance.md",
-        "docs/reproduction.md",
-        "experiments/README.md",
-        "docs/predicting.md",
-        "docs/baselines.md",
-        "docs/training.md",
-        "CONTRIBUTING.md",
-    ],
-)
-def test_links_lead_to_files(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("experiments/**/README.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page) -> None:
+    text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", text):
-        assert (ROOT / page).parent.joinpath(target).exists(), target
+        assert page.parent.joinpath(target).exists(), target
