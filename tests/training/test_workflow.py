@@ -34,6 +34,12 @@ def test_a_run_that_fails_before_its_first_state_leaves_no_folder(tmp_path, tiny
             tiny_config("grad_accum_steps=3"), tmp_path / "runs/run", ShapesDataset("train", 2), ShapesDataset("val", 2)
         )
     assert not (tmp_path / "runs").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UsageError, match="expected a multiple of 3"):
+        train(
+            tiny_config("grad_accum_steps=3"), tmp_path / "mine/run", ShapesDataset("train", 2), ShapesDataset("val", 2)
+        )
+    assert list((tmp_path / "mine").iterdir()) == []
 
 
 def test_both_splits_are_opened_with_the_settings_of_the_run(tiny_config) -> None:

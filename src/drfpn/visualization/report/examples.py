@@ -66,7 +66,10 @@ def draw_examples(
     examples = []
     for kind, indices in (("best", best), ("worst", worst)):
         for i in map(int, indices):
-            file = folder / f"{Path(dataset.name(i)).stem}.jpg"
+            stem = Path(dataset.name(i)).stem
+            # images of two folders may share a name
+            taken = any(example.file == f"{stem}.jpg" for example in examples)
+            file = folder / (f"{stem}-{i}.jpg" if taken else f"{stem}.jpg")
             _draw_example(model, dataset, i, file, score_threshold)
             numbers = {"right": int(tp[i]), "false": int(fp[i]), "missed": int(fn[i])}
             examples.append(Example(index=i, file=file.name, kind=kind, f1=float(f1[i]), **numbers))
