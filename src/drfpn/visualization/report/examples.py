@@ -63,7 +63,7 @@ def draw_examples(
     worst = np.lexsort((-(fp + fn), f1))
     worst = worst[~np.isin(worst, best)][: number // 2]
     folder.mkdir(parents=True, exist_ok=True)
-    examples = []
+    examples: list[Example] = []
     for kind, indices in (("best", best), ("worst", worst)):
         for i in map(int, indices):
             stem = Path(dataset.name(i)).stem
