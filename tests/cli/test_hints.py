@@ -29,9 +29,11 @@ from drfpn.utils.errors import UsageError, UserError
         ("export", "`format='onnx'`", "--format onnx"),
         ("view gates", "`device='cpu'`", "--device cpu"),
         ("eval", "`batch_size=N`", "-o batch_size=N"),
-        ("eval", "`align_corners=False` and `forward`", "`align_corners=False` and `forward`"),
+        ("eval", "`align_corners=False` and `forward`", "align_corners=False and forward"),
+        ("train", "`weights_backbone=None`", "-o weights_backbone=null"),
+        ("train", "`convention` must be", "convention must be"),
         ("train", "`pip install torch`, ``name=1``", "`pip install torch`, ``name=1``"),
-        ("", "`out`", "`out`"),
+        ("", "`out`", "out"),
     ],
 )
 def test_arguments_and_settings_are_written_as_options(command, message, rendered) -> None:

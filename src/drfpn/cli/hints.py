@@ -8,6 +8,8 @@ import typer
 
 _QUOTED = re.compile(r"(?<!`)`([A-Za-z_][\w.]*)(?:=([^`]*))?`(?!`)")
 
+_YAML = {"None": "null", "True": "true", "False": "false"}
+
 
 def parameters_of(app: typer.Typer, arguments: Sequence[str]) -> dict[str, Any]:
     """Return the parameters of the command that is called, by their names in Python.
@@ -29,7 +31,7 @@ def render(message: str, parameters: Mapping[str, Any]) -> str:
     """Replace arguments and settings in backquotes by what to type.
 
     ``resume=True`` becomes ``--resume``, ``on_bad='skip'`` becomes ``--on-bad skip``, and a setting without an option,
-    such as ``batch_size=8``, becomes ``-o batch_size=8``. Other text in backquotes is left as it is.
+    such as ``batch_size=8``, becomes ``-o batch_size=8``. Other names lose their backquotes.
 
     Args:
         message: message of the library.
@@ -43,8 +45,8 @@ def _render(match: re.Match[str], parameters: Mapping[str, Any]) -> str:
     if name in parameters:
         return _option(parameters[name], value)
     if _is_setting(name) or (value is not None and "override" in parameters):
-        return f"-o {name}" if value is None else f"-o {name}={_unquoted(value)}"
-    return match[0]
+        return f"-o {name}" if value is None else f"-o {name}={_YAML.get(value, _unquoted(value))}"
+    return match[0].strip("`")
 
 
 def _option(parameter: Any, value: str | None) -> str:

@@ -143,7 +143,9 @@ def check_config(values: Mapping[str, Any], *, saved: bool = False) -> RunConfig
     values = rename_keys(values, aliases.SETTINGS)
     for key in values:
         if key not in RunConfig.model_fields:
-            raise UsageError(f"Unknown setting '{key}'.{did_you_mean(key, RunConfig.model_fields)}")
+            raise UsageError(
+                f"Unknown setting '{key}'.{did_you_mean(key, [*RunConfig.model_fields, *aliases.SETTINGS])}"
+            )
     try:
         return RunConfig.model_validate(values, context=SAVED if saved else None)
     except ValidationError as error:

@@ -40,7 +40,7 @@ def write_report(run: Path) -> Path:
     except (OSError, ValueError) as error:
         raise UserError(f"{run} is not the folder of a finished run: {error}") from error
     if "cost" not in metrics:
-        raise UserError(f"{run} is not finished: resume its training with `resume=True`.")
+        raise UserError(f"{run} is not finished: resume its training first.")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines() if line]
     (run / "analysis").mkdir(exist_ok=True)
     body = [
