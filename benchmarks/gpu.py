@@ -66,7 +66,7 @@ class Sizes:
         self.width = 32 if tiny else 256
         self.map_area = (64, 96) if tiny else (256, 336)
         """Height and width of the image whose maps the section ``necks`` compares."""
-        self.compared_width = 16 if tiny else 64
+        self.compared_width = 32 if tiny else 64
         self.times = 1 if tiny else 10
         self.seconds = 2.0 if tiny else 25.0
         """Duration of the section ``training`` for each neck."""
