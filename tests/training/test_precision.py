@@ -26,7 +26,9 @@ def test_losses_are_float32_and_near_those_of_full_precision(detector, dtype) ->
             losses[enabled] = model(images, targets)
     for name, value in losses[True].items():
         assert value.dtype == torch.float32
-        assert_close(value, losses[False][name], rtol=0.1, atol=0.02)
+        # rounding moves proposals, and with them which RoIs are sampled
+        of_samples = detector.endswith("rcnn") and name not in ("loss_objectness", "loss_rpn_box_reg")
+        assert_close(value, losses[False][name], rtol=0.3 if of_samples else 0.1, atol=0.02)
     torch.stack(list(losses[True].values())).sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
