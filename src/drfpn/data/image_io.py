@@ -15,6 +15,12 @@ from drfpn.utils.errors import UserError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
+
+def is_image_file(path: Path) -> bool:
+    """Return whether a path has the suffix of an image file and is not hidden."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
 ImageSource = str | os.PathLike[str] | BinaryIO
 
 # Exceptions of Pillow's readers for damaged files: a broken PNG chunk is a SyntaxError, a short header a

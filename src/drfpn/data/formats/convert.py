@@ -14,9 +14,11 @@ from drfpn.data.annotation_builder import AnnotationBuilder
 from drfpn.data.annotations import Annotations
 from drfpn.data.base import Target
 from drfpn.data.dataset import fill_sizes
+from drfpn.data.formats.base_layout import Layout
 from drfpn.data.formats.base_writer import DatasetWriter, Splits
 from drfpn.data.formats.coco_writer import CocoWriter
-from drfpn.data.formats.layouts import Layout, VocLayout, find_layout
+from drfpn.data.formats.layouts import find_layout
+from drfpn.data.formats.voc_layouts import VocLayout
 from drfpn.data.formats.voc_writer import VocWriter
 from drfpn.data.formats.yolo_writer import YoloWriter
 from drfpn.data.formats.yolo_yaml import SPLITS

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from drfpn.data.annotations import Annotations
-from drfpn.data.formats.layouts import Layout, find_layout
+from drfpn.data.formats.base_layout import Layout
+from drfpn.data.formats.layouts import find_layout
 from drfpn.data.progress import ProgressCallback
 from drfpn.data.synthetic.shapes import LENGTHS
 from drfpn.data.validation.boxes import box_convention_issue, box_issues
