@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast check format clean
+.PHONY: demo test test-fast test-mmdet check format clean
 
 demo: .venv/ready  ## train a small DRFPN detector on synthetic shapes, measure it, draw what it finds
 	$(BIN)/drfpn demo
@@ -12,6 +12,9 @@ test: .venv/ready  ## all tests, slow ones too
 
 test-fast: .venv/ready  ## without those that train
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
+
+test-mmdet: .venv-mmdet/ready  ## the necks in mmdetection
+	OMP_NUM_THREADS=1 .venv-mmdet/bin/python -m pytest -n auto tests/integrations/test_mmdet.py
 
 check: .venv/ready  ## lint, format, types, layers
 	$(BIN)/ruff check .
@@ -31,5 +34,13 @@ format: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev,lite0]"
 	@touch $@
 
+# mmdetection in an environment of its own, on top of the packages of .venv.
+.venv-mmdet/ready: .venv/ready
+	$(PYTHON) -m venv .venv-mmdet
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		"$$(.venv-mmdet/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/drfpn-venv.pth"
+	.venv-mmdet/bin/pip install --quiet --disable-pip-version-check -e ".[mmdet-test]"
+	@touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-mmdet .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
