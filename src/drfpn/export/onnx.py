@@ -3,23 +3,31 @@
 import io
 import warnings
 from collections.abc import Mapping
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 import torch
 
 from drfpn.detectors.base import DetectionModel
 from drfpn.export.program import export_program
+from drfpn.ops import dispatch
 from drfpn.utils.io import write_atomically
 from drfpn.utils.packages import import_optional
 
-OPSET = 20
-"""Version of the ONNX operator set: the first with the GridSample that runtimes implement."""
+OPSET = 18
+"""Version of the ONNX operator set; from 20 on, GridSample's mode is ``linear``, which TensorRT reads as nearest."""
 OUTPUT_NAMES = ("boxes", "scores", "labels", "masks")
 """Names of the outputs, in this order; detectors without masks have the first three."""
 
 
-def to_onnx(model: DetectionModel, file: Path, metadata: Mapping[str, str], *, optimize: bool = True) -> None:
+def to_onnx(
+    model: DetectionModel,
+    file: Path,
+    metadata: Mapping[str, str],
+    *,
+    optimize: bool = True,
+    grid_sample: bool = True,
+) -> None:
     """Export a detector to an ONNX file.
 
     The input ``image`` and the outputs are those of :class:`drfpn.export.EndToEndDetector`.
@@ -30,6 +38,7 @@ def to_onnx(model: DetectionModel, file: Path, metadata: Mapping[str, str], *, o
         metadata: of :func:`drfpn.export.export_metadata`; stored in ``metadata_props``.
         optimize: whether the graph is optimized (constant folding, ...), which takes half of the time; not needed where
             another tool converts the file.
+        grid_sample: whether DRFPN's SRB samples by GridSample, or by GatherElements, for runtimes without it.
 
     Raises:
         UserError: the packages onnx and onnxscript are not installed, or the file cannot be written.
@@ -38,7 +47,8 @@ def to_onnx(model: DetectionModel, file: Path, metadata: Mapping[str, str], *, o
         import_optional(package, "onnx")
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # the exporter prints its progress
         warnings.simplefilter("ignore")
-        program = export_program(model)
+        with nullcontext() if grid_sample else dispatch.avoid_grid_sample():
+            program = export_program(model)
         converted = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False, optimize=optimize)
     assert converted is not None
     graph = converted.model.graph

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 _CALL_EVERY_LAYER = ContextVar("call_every_layer", default=False)
+_AVOID_GRID_SAMPLE = ContextVar("avoid_grid_sample", default=False)
 
 
 @contextmanager
@@ -21,6 +22,24 @@ def call_every_layer() -> Iterator[None]:
         yield
     finally:
         _CALL_EVERY_LAYER.reset(token)
+
+
+@contextmanager
+def avoid_grid_sample() -> Iterator[None]:
+    """Return a context in which maps are sampled by ``gather``, for runtimes without a correct ``grid_sample``."""
+    token = _AVOID_GRID_SAMPLE.set(True)
+    try:
+        yield
+    finally:
+        _AVOID_GRID_SAMPLE.reset(token)
+
+
+def use_gather(device: torch.device) -> bool:
+    """Return whether maps are sampled by ``gather``.
+
+    That is on MPS, where ``grid_sample`` has no backward pass, and under ``avoid_grid_sample``.
+    """
+    return device.type == "mps" or _AVOID_GRID_SAMPLE.get()
 
 
 def use_cpu_kernels(device: torch.device) -> bool:

@@ -85,7 +85,7 @@ def corner_grid(height: int, width: int, reference: Tensor) -> Tensor:
 def sample(image: Tensor, positions: Tensor, padding: Padding = "border") -> Tensor:
     """Sample ``image`` bilinearly at ``positions`` (Eq. 3).
 
-    Uses ``gather`` on MPS, where ``grid_sample`` has no backward pass, and an embedding bag on CUDA in deterministic
+    Uses ``gather`` on MPS and under ``dispatch.avoid_grid_sample``, and an embedding bag on CUDA in deterministic
     mode, where it has no deterministic one. Computes in the dtype of ``positions`` and returns that of ``image``.
 
     Args:
@@ -100,7 +100,7 @@ def sample(image: Tensor, positions: Tensor, padding: Padding = "border") -> Ten
     where = replace_nan(positions) if positions.requires_grad else positions
     if dispatch.must_be_deterministic(image.device):  # grid_sample's backward on CUDA uses atomics and raises
         sampled = sample_by_embedding_bag(image, where, padding)
-    elif image.device.type == "mps":
+    elif dispatch.use_gather(image.device):
         sampled = sample_by_gather(image, where, padding)
     else:
         values = image.to(positions.dtype)
