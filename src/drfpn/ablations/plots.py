@@ -6,13 +6,13 @@ from statistics import median
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from drfpn.ablations.statistics import PairedDifference
 from drfpn.ablations.summary import Summary
 from drfpn.visualization.boxes import PALETTE
+from drfpn.visualization.fonts import figure_name, save_figure
 
 _SMALL: Any = {"loc": "left", "fontsize": 8, "color": "0.35"}
 
@@ -49,9 +49,11 @@ def draw_summary(summary: Summary, picture: Path) -> None:
         axes.set_xlim(low - 0.15 * (high - low), high + 0.25 * (high - low))
     axes.set_xlabel(f"AP above {first.title}, bar: 95 % interval over images and seeds, gray where it includes zero")
     axes.grid(axis="x", alpha=0.3)
-    subtitle = summary.about + ("\nring: the paper, ResNet-50 on COCO" if any(line.paper for line in lines) else "")
+    subtitle = figure_name(summary.about, 200) + (
+        "\nring: the paper, ResNet-50 on COCO" if any(line.paper for line in lines) else ""
+    )
     axes.set_title(subtitle, **_SMALL)
-    figure.savefig(picture, dpi=120)
+    save_figure(figure, picture, dpi=120)
 
 
 def _draw_interval(axes: Axes, y: int, difference: PairedDifference, unit: str) -> None:
@@ -101,13 +103,12 @@ def draw_curves(summary: Summary, picture: Path) -> None:
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     elif rows:
         axes.legend(fontsize=8)
-    axes.set_title(summary.about, **_SMALL)
-    figure.savefig(picture, dpi=120)
+    axes.set_title(figure_name(summary.about, 200), **_SMALL)
+    save_figure(figure, picture, dpi=120)
 
 
 def _new_figure(title: str, height: float) -> tuple[Figure, Axes]:
     """Return a figure with a title and one pair of axes; the height is in inches."""
     figure = Figure(figsize=(8, height), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure, figure.subplots()

@@ -18,6 +18,7 @@ from drfpn.app.predictors import PredictorPool
 from drfpn.app.rendering import (
     detection_table,
     detections_json,
+    escape_markdown,
     render_detections,
     render_gates,
     render_levels,
@@ -112,12 +113,14 @@ class Callbacks:
         try:
             image = self.pool.load_image(file)
         except UserError as error:
-            return None, f"**{error}**"
+            return None, f"**{escape_markdown(str(error))}**"
         try:
             detections = {name: self.pool.detect(image, name) for name in (first, second) if name != NO_DETECTOR}
         except torch.OutOfMemoryError as error:
-            return None, f"**{out_of_memory_message(error)}**"
-        return ImageDetections(file, detections), f"{Path(file).name}, {image.shape[-1]} x {image.shape[-2]} pixels"
+            return None, f"**{escape_markdown(out_of_memory_message(error))}**"
+        return ImageDetections(
+            file, detections
+        ), f"{escape_markdown(Path(file).name)}, {image.shape[-1]} x {image.shape[-2]} pixels"
 
     def show_detections(self, result: ImageDetections | None, score_threshold: float) -> tuple[Any, ...]:
         """Show the detections with a score of at least ``score_threshold``.
@@ -180,7 +183,7 @@ class Callbacks:
 
 def _counts(result: ImageDetections, table: Sequence[Sequence[Any]], score_threshold: float) -> str:
     counts = {name: sum(row[0] == name for row in table) for name in result.detections}
-    text = ", ".join(f"{count} by {name}" for name, count in counts.items())
+    text = ", ".join(f"{count} by {escape_markdown(name)}" for name, count in counts.items())
     return f"Detections with a score of at least {score_threshold:g}: {text}"
 
 

@@ -33,7 +33,10 @@ def write_examples(card: Card, folder: Path) -> list[Path]:
 
 def _open_examples(card: Card) -> DetectionDataset:
     try:
-        dataset = open_dataset(card.config.data, card.config.val_split, max_images=MAX_EXAMPLES, on_bad="skip")
+        config = card.config
+        dataset = open_dataset(
+            config.data, config.val_split, max_images=MAX_EXAMPLES, on_bad="skip", images=config.images
+        )
         dataset.image(0)
     except (UserError, IndexError):  # the data may be on another machine
         return open_dataset("shapes", "test")

@@ -12,6 +12,9 @@ from drfpn.utils.errors import UserError
 MAX_UPLOAD_BYTES = 20 * 2**20
 """Larger uploads are refused."""
 
+_PLAIN: dict[str, Any] = {"latex_delimiters": []}
+"""Markdown without formulas: names may have dollar signs."""
+
 
 @dataclass(frozen=True)
 class _Inputs:
@@ -82,8 +85,8 @@ def _add_inputs(callbacks: Callbacks, about: str) -> _Inputs:
     score_threshold = gr.Slider(
         0.05, 0.95, value=0.5, step=0.05, label="Confidence threshold", elem_id="score-threshold"
     )
-    message = gr.Markdown(SELECT_IMAGE, elem_id="message")
-    gr.Markdown(about)
+    message = gr.Markdown(SELECT_IMAGE, elem_id="message", **_PLAIN)
+    gr.Markdown(about, **_PLAIN)
     return _Inputs(upload, examples, first, second, score_threshold, message)
 
 
@@ -92,7 +95,7 @@ def _add_outputs() -> _Outputs:
     image: dict[str, Any] = {"format": "png", "show_label": False, "interactive": False, "buttons": ["fullscreen"]}
     with gr.Tab("Detections"):
         picture = gr.Image(**image, elem_id="picture")
-        counts = gr.Markdown(elem_id="counts")
+        counts = gr.Markdown(elem_id="counts", **_PLAIN)
         with gr.Row():
             png = gr.DownloadButton("Picture (PNG)", interactive=False, elem_id="png")
             json = gr.DownloadButton("Detections (JSON)", interactive=False, elem_id="json")
@@ -104,10 +107,10 @@ def _add_outputs() -> _Outputs:
         levels = gr.Image(**image, elem_id="features")
     with gr.Tab("Offsets"):
         offsets = gr.Image(**image, elem_id="offsets")
-        offset_diagnoses = gr.Markdown(elem_id="offset-diagnoses")
+        offset_diagnoses = gr.Markdown(elem_id="offset-diagnoses", **_PLAIN)
     with gr.Tab("Gates"):
         gates = gr.Image(**image, elem_id="gates")
-        gate_diagnoses = gr.Markdown(elem_id="gate-diagnoses")
+        gate_diagnoses = gr.Markdown(elem_id="gate-diagnoses", **_PLAIN)
     return _Outputs(
         picture, counts, png, json, table, channel, levels, offsets, offset_diagnoses, gates, gate_diagnoses
     )

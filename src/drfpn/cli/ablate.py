@@ -18,6 +18,7 @@ from drfpn.cli.common import (
     choose_device,
     counting,
     current_table_name,
+    make_console,
     print_json,
     split_list,
 )
@@ -96,7 +97,13 @@ def _open(out: Path | None, table: "Table", name: str, runs: "Sequence[PlannedRu
     config = runs[0].config
     with counting(f"reading {config.val_split}") as progress:
         val_set = open_dataset(
-            config.data, config.val_split, on_bad=config.on_bad, masks=config.masks, progress=progress
+            config.data,
+            config.val_split,
+            on_bad=config.on_bad,
+            images=config.images,
+            crowd=config.crowd,
+            masks=config.masks,
+            progress=progress,
         )
     detector = config.model.removesuffix("_fpn")
     folder = out or Path("runs") / f"ablate-{detector}-{Path(config.data).name}"
@@ -136,21 +143,19 @@ def _report(ablation: "Ablation", failed: Mapping[str, str], *, write: bool, jso
 
 
 def _print(summary: "Summary") -> None:
-    from rich.console import Console
     from rich.table import Table as Grid
 
     from drfpn.ablations.summary import module_gain_cells, table_cells
 
-    console = Console(highlight=False)
-    console.width = max(console.width, 200)
-    console.print(summary.title, markup=False)
-    console.print(summary.about, markup=False)
+    console = make_console(min_width=200)
+    console.print(summary.title)
+    console.print(summary.about)
     for heads, rows in (table_cells(summary), module_gain_cells(summary)):
         grid = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for i, head in enumerate(heads):
             grid.add_column(head, justify="right" if i else "left", no_wrap=True)
         for row in rows:
-            grid.add_row(*(cell.replace("[", r"\[") for cell in row))
+            grid.add_row(*row)
         if rows:
             console.print(grid)
 
@@ -173,7 +178,6 @@ def _print_rows(table: "Table", json: bool) -> None:
         rows = [row._asdict() | NECK_CONFIGS[row.key]._asdict() for row in table.rows]
         print_json({"title": table.title, "rows": rows})
         return
-    from rich.console import Console
     from rich.table import Table as Grid
 
     grid = Grid(title=table.title, title_justify="left")
@@ -183,5 +187,5 @@ def _print_rows(table: "Table", json: bool) -> None:
         config = NECK_CONFIGS[row.key]
         options = ", ".join(f"{key}={value!r}" for key, value in config.options.items())
         paper = f"{row.paper[0]:.1f}" if row.paper else "-"
-        grid.add_row(row.key, row.title.replace("[", r"\["), config.neck, options, paper)
-    Console(width=max(Console().width, 120)).print(grid)
+        grid.add_row(row.key, row.title, config.neck, options, paper)
+    make_console(min_width=120).print(grid)

@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -71,7 +72,13 @@ def main() -> None:
     An error of the user is printed as one sentence on stderr; the exit code is 2 for a :class:`UsageError` and 1 for
     other errors.
     """
-    sys.argv[1:], notes = deprecated.rename_options(sys.argv[1:])
+    if isinstance(sys.stdout, TextIOWrapper):  # not every encoding has the characters of all names
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        sys.argv[1:], notes = deprecated.rename_options(sys.argv[1:])
+    except UsageError as error:
+        print(f"drfpn: {error}", file=sys.stderr)
+        sys.exit(2)
     for note in notes:
         print(note, file=sys.stderr)
     render = partial(hints.render, parameters=hints.parameters_of(app, sys.argv[1:]))

@@ -11,6 +11,7 @@ from drfpn.cli.common import (
     Turns,
     choose_device,
     current_table_name,
+    make_console,
     parse_size,
     print_json,
     split_list,
@@ -58,7 +59,6 @@ def bench(
 
 
 def _print(rows: "list[RowCost]", title: str, about: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from drfpn.ablations.tables import PAPER_NECKS
@@ -73,10 +73,9 @@ def _print(rows: "list[RowCost]", title: str, about: str) -> None:
             grid.add_column(head, justify="right", no_wrap=head in times)
     for row in rows:
         cells = _published_cells(row, rows[0]) if published else _cells(row)
-        grid.add_row(row.title.replace("[", r"\["), *cells)
-    console = Console(highlight=False)
-    console.width = max(console.width, 190)
-    console.print(title, markup=False)
+        grid.add_row(row.title, *cells)
+    console = make_console(min_width=190)
+    console.print(title)
     console.print(about)
     console.print(grid)
     console.print(

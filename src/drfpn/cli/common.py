@@ -11,18 +11,23 @@ import typer
 
 from drfpn.cli.deprecated import rename_table
 from drfpn.utils.errors import UsageError
-from drfpn.utils.formatting import percent
+from drfpn.utils.formatting import percent, printable
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
 
     from drfpn.evaluation import Metrics
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
-DATA_HELP = "Data set: a folder in COCO, VOC or YOLO layout, a YAML file of YOLO, or 'shapes' (synthetic)."
+DATA_HELP = "Data set: a folder or file in COCO, VOC, YOLO or another format of docs/data.md, or 'shapes' (synthetic)."
 Data = Annotated[str, typer.Option("--data", help=DATA_HELP, metavar="DATA")]
 Device = Annotated[str, typer.Option(help="Device: 'auto', 'cpu', 'cuda', 'cuda:1', ...")]
 
+Images = Annotated[
+    str | None,
+    typer.Option(metavar="FOLDER", help="Folder of the images, if DATA is annotated in one file for each split."),
+]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs; the learning rate drops at 8/12 and 11/12.")]
 OnBad = Annotated[str, typer.Option(help="Invalid images and boxes: 'error', 'skip' or 'fix'.")]
 Overrides = Annotated[
@@ -31,6 +36,11 @@ Overrides = Annotated[
 ]
 Rows = Annotated[str | None, typer.Option(metavar="ROW,ROW,...", help="Only these rows and the first, the baseline.")]
 Schedule = Annotated[str | None, typer.Option(help="Schedule of the paper: '1x' (12 epochs) or '2x' (24).")]
+Tile = Annotated[
+    int | None, typer.Option(min=32, help="Detect in overlapping tiles of N pixels, for small objects.", metavar="N")
+]
+Overlap = Annotated[float, typer.Option(min=0, max=0.9, help="Part of a tile's side in common with the next tile.")]
+TileFull = Annotated[bool, typer.Option(help="With --tile, also detect in the whole image, for large objects.")]
 Turns = Annotated[
     int, typer.Option(min=0, help="Timed turns, in each of which every row is timed once; 0: no times, no memory.")
 ]
@@ -173,20 +183,34 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def make_console(min_width: int = 0) -> "Console":
+    """Return a console for stdout that prints text literally: ``[...]`` is no markup, and ``:...:`` no emoji.
+
+    Args:
+        min_width: characters of a line, at least.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.width = max(console.width, min_width)
+    return console
+
+
 def print_metrics(metrics: "Metrics") -> None:
     """Print the COCO metrics of boxes and, if any, of masks, over all classes and by class.
 
     Args:
         metrics: result of an evaluation.
     """
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = make_console()
     console.print(
         f"COCO metrics in %, {metrics.images} images of '{metrics.split}', "
         f"{metrics.detections} detections ({metrics.backend})"
     )
+    if metrics.main_metric is None:
+        console.print("The split has no objects, so no metric is defined.")
     kinds = {"boxes": (metrics.box, metrics.per_class)}
     if metrics.mask is not None and metrics.mask_per_class is not None:
         kinds["masks"] = metrics.mask, metrics.mask_per_class
@@ -204,7 +228,7 @@ def print_metrics(metrics: "Metrics") -> None:
     console.print(table)
     for name in metrics.per_class:
         rows = [per_class[name] for _, per_class in kinds.values()]
-        by_class.add_row(name, *(percent(row[key]) for row in rows for key in ("AP", "AP50")))
+        by_class.add_row(printable(name), *(percent(row[key]) for row in rows for key in ("AP", "AP50")))
     console.print(by_class)
 
 
@@ -215,11 +239,10 @@ def print_rows(title: str, rows: Mapping[str, str]) -> None:
         title: line above the columns.
         rows: value by name.
     """
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    console.print(title)
+    console = make_console()
+    console.print(printable(title, None))
     table = Table(show_header=False)
     table.add_column()
     table.add_column(overflow="fold")

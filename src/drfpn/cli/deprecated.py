@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from drfpn.utils.errors import UsageError
+
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     "predict": {"--score": "--score-threshold", "--every": "--frame-stride"},
     "train": {"--first": "--max-train-images"},
@@ -23,6 +25,9 @@ def rename_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
     Returns:
         The arguments with the names of today, and a note for each replaced name.
+
+    Raises:
+        UsageError: an option is given by both names.
     """
     names = OPTIONS.get(" ".join(arguments[:2])) or OPTIONS.get(" ".join(arguments[:1]), {})
     end = arguments.index("--") if "--" in arguments else len(arguments)
@@ -30,6 +35,8 @@ def rename_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     for i, argument in enumerate(arguments[:end]):
         option, equals, value = argument.partition("=")
         if option in names:
+            if any(other.partition("=")[0] == names[option] for other in arguments[:end]):
+                raise UsageError(f"{option} is the former name of {names[option]}: give one of them.")
             renamed[i] = f"{names[option]}{equals}{value}"
             notes.append(f"{option} is now {names[option]}")
     return renamed, notes

@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drfpn.cli.common import Data, Device, Json, OnBad, choose_device, loader_workers, print_json, print_metrics
+from drfpn.cli.common import (
+    Data,
+    Device,
+    Images,
+    Json,
+    OnBad,
+    Overlap,
+    Tile,
+    TileFull,
+    choose_device,
+    loader_workers,
+    print_json,
+    print_metrics,
+)
 from drfpn.utils.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -22,6 +35,7 @@ def evaluate(
     ],
     data: Data,
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "val",
+    images: Images = None,
     out: Annotated[Path | None, typer.Option(help="COCO results file to write; a folder for --format-only.")] = None,
     report: Annotated[
         Path | None,
@@ -33,17 +47,38 @@ def evaluate(
     ] = False,
     name: Annotated[str, typer.Option(help="Name of the detector in the zip.")] = "drfpn",
     on_bad: OnBad = "error",
+    crowd: Annotated[
+        str | None,
+        typer.Option(help="Crowds: 'ignore' or 'object'; default: as in the training, 'ignore' for results."),
+    ] = None,
+    tile: Tile = None,
+    overlap: Overlap = 0.2,
+    tile_full: TileFull = True,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Evaluate a detector or a file of detections with the COCO metrics."""
+    """Evaluate a detector or a file of detections with the COCO metrics.
+
+    The results of drfpn predict are joined to the data set by the names of files and classes, in images.json and
+    categories.json beside them; those of other tools by their ids.
+    """
     from drfpn.evaluation import evaluate_results
+    from drfpn.evaluation.joining import is_joined_by_name
     from drfpn.utils.io import write_json
     from drfpn.visualization.report.analysis import write_analysis
 
     if format_only and out is None:
         raise UsageError("--format-only needs --out FOLDER for the zip.")
-    dataset, results, masks = _detections(run, data, split, on_bad, device, format_only=format_only)
+    if out is not None and is_joined_by_name(out):
+        raise UsageError(f"--out {out} is beside the images.json of a prediction, which has other ids: choose another.")
+    options: dict[str, Any] = {"on_bad": on_bad, "images": images, "crowd": crowd, "format_only": format_only}
+    if run.suffix != ".json":
+        tiling = {"tile": tile, "overlap": overlap, "full": tile_full}
+        dataset, results, masks = _detect(run, data, split, device=device, tiling=tiling, **options)
+    elif tile is not None:
+        raise UsageError(f"--tile is for a detector, and {run} has the detections of one.")
+    else:
+        dataset, results, masks = _read_results(run, data, split, **options)
     truth = dataset.ground_truth()
     if format_only:
         assert out is not None
@@ -62,52 +97,113 @@ def evaluate(
         print_metrics(metrics)
 
 
-def _detections(
-    run: Path, data: str, split: str, on_bad: str, device: str, *, format_only: bool
+def _read_results(
+    file: Path, data: str, split: str, *, on_bad: str, images: str | None, crowd: str | None, format_only: bool
 ) -> "tuple[DetectionDataset, list[dict[str, Any]], bool]":
-    """Return the data set, the detections of a detector or a results file on it, and whether they have masks.
+    """Return the data set, the detections of a results file on it, and whether they have masks.
 
     Args:
-        run: run folder, weights, exported detector or COCO results.
+        file: COCO results.
         data: name of the data set.
         split: split of the data set.
         on_bad: treatment of invalid boxes.
-        device: name of the device.
+        images: folder of the images, if it is not in its usual place.
+        crowd: treatment of crowds.
         format_only: whether the detections are for the COCO server, so that the split needs no annotations.
     """
     from drfpn.data import open_dataset
-    from drfpn.evaluation import detect
-    from drfpn.evaluation.results import check_results, read_results
+    from drfpn.evaluation.joining import join_by_name
+    from drfpn.evaluation.results import read_results
     from drfpn.utils.console import say
 
-    options: dict[str, Any] = {"on_bad": on_bad, "warn": say}
-    if run.suffix == ".json":
-        results = read_results(run)
-        masks = any(isinstance(row, dict) and "segmentation" in row for row in results)
-        dataset = open_dataset(data, split, masks=masks and not format_only, **options)
-        return dataset, check_results(run, results, dataset.ground_truth(), masks=masks), masks
-    target_device = choose_device(device)
-    model, classes, masks = _load(run, target_device)
+    results = read_results(file)
+    masks = any(isinstance(row, dict) and "segmentation" in row for row in results)
+    options: dict[str, Any] = {"on_bad": on_bad, "images": images, "crowd": crowd or "ignore", "warn": say}
     dataset = open_dataset(data, split, masks=masks and not format_only, **options)
-    if dataset.classes != classes:
-        raise UserError(f"{run} has the classes {', '.join(classes)}, but {data} has {', '.join(dataset.classes)}.")
-    workers = loader_workers(target_device)
-    results = detect(model, dataset, category_ids=dataset.category_ids, workers=workers, device=target_device)
+    results = join_by_name(file, results, dataset, split, warn=say)
+    return dataset, _checked_results(file, results, dataset.ground_truth(), masks=masks), masks
+
+
+def _detect(
+    run: Path,
+    data: str,
+    split: str,
+    *,
+    on_bad: str,
+    images: str | None,
+    crowd: str | None,
+    format_only: bool,
+    device: str,
+    tiling: Mapping[str, Any],
+) -> "tuple[DetectionDataset, list[dict[str, Any]], bool]":
+    """Return the data set, the detections of a detector on it, and whether they have masks.
+
+    Args:
+        run: run folder, weights or exported detector.
+        data: name of the data set.
+        split: split of the data set.
+        on_bad: treatment of invalid boxes.
+        images: folder of the images, if it is not in its usual place.
+        crowd: treatment of crowds; ``None`` for that in the training.
+        format_only: whether the detections are for the COCO server, so that the split needs no annotations.
+        device: name of the device.
+        tiling: arguments of ``TiledDetector``; a ``tile`` of ``None`` to detect in whole images.
+    """
+    from drfpn.data import open_dataset
+    from drfpn.evaluation import detect
+    from drfpn.evaluation.results import check_results
+    from drfpn.inference.tiling import TiledDetector
+    from drfpn.utils.console import say
+
+    target_device = choose_device(device)
+    model, classes, masks, trained_crowd = _load(run, target_device)
+    options: dict[str, Any] = {"workers": loader_workers(target_device), "device": target_device}
+    if tiling["tile"] is not None:
+        model = TiledDetector(model, **tiling)
+        options["batch_size"] = 1  # images are large, and their tiles fill a batch
+    reading: dict[str, Any] = {"on_bad": on_bad, "images": images, "crowd": crowd or trained_crowd, "classes": classes}
+    dataset = open_dataset(data, split, masks=masks and not format_only, warn=say, **reading)
+    results = detect(model, dataset, category_ids=dataset.category_ids, **options)
     if format_only:
         results = check_results(run, results, dataset.ground_truth(), masks=masks)
     return dataset, results, masks
 
 
-def _load(run: Path, device: Any) -> tuple[Any, tuple[str, ...], bool]:
-    """Return a detector, PyTorch's or exported, its classes, and whether it predicts masks."""
+def _checked_results(file: Path, results: list[Any], truth: Mapping[str, Any], *, masks: bool) -> list[dict[str, Any]]:
+    """Return checked detections, with a warning if they seem to be misread.
+
+    Raises:
+        UserError: an entry is invalid, or right results never look like these.
+    """
+    from drfpn.evaluation.misreadings import find_misreadings
+    from drfpn.evaluation.results import check_results
+    from drfpn.utils.console import say
+
+    checked = check_results(file, results, truth, masks=masks)
+    if not checked:
+        say(f"{file} has no detections")
+    misreadings = find_misreadings(checked, truth)
+    certain = next((reading for reading in misreadings if reading.certain), None)
+    if certain is not None:
+        raise UserError(f"{file}: {certain.text}.")
+    for reading in misreadings:
+        say(f"{file}: {reading.text}.")
+    return checked
+
+
+def _load(run: Path, device: Any) -> tuple[Any, tuple[str, ...], bool, str]:
+    """Return a detector, PyTorch's or exported, its classes, whether it predicts masks, and ``crowd`` in its training.
+
+    The last is not known of exported detectors, and ``"ignore"``.
+    """
     from drfpn.export import is_exported_file, load_exported
     from drfpn.training import load_detector
 
     if is_exported_file(run):
         exported = load_exported(run)
-        return exported, exported.classes, exported.masks
+        return exported, exported.classes, exported.masks, "ignore"
     model, card = load_detector(run)
-    return model.to(device), card.classes, card.config.masks
+    return model.to(device), card.classes, card.config.masks, card.config.crowd
 
 
 def _format(

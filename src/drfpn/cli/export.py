@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from drfpn.cli.common import DATA_HELP, Json, print_json
-from drfpn.utils.errors import UsageError, UserError, did_you_mean
+from drfpn.utils.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from drfpn.detectors.base import CanDetect, DetectionModel
@@ -35,6 +35,13 @@ def export(
             "--int8", help=f"Quantize convolutions to 8 bits, with {CALIBRATION} images of --data; OpenVINO only."
         ),
     ] = False,
+    grid_sample: Annotated[
+        bool,
+        typer.Option(
+            "--grid-sample/--no-grid-sample",
+            help="Sample by the operator GridSample, or by gathers, for runtimes without it; ONNX only.",
+        ),
+    ] = True,
     json: Json = False,
 ) -> None:
     """Export a detector, from images of any size to boxes, and compare its detections with PyTorch's.
@@ -48,19 +55,16 @@ def export(
     from drfpn.utils.io import write_json
     from drfpn.utils.runs import find_weights
 
-    suffix = _check(format_, out, data, int8)
+    suffix = _check(format_, out, data, int8, grid_sample)
     model, card = load_detector(run)
-    dataset = None if data is None else open_dataset(data, split, masks=card.config.masks, warn=say)
-    if dataset is not None and dataset.classes != card.classes:
-        raise UserError(
-            f"{run} has the classes {', '.join(card.classes)}, but {data} has {', '.join(dataset.classes)}."
-        )
+    options: dict[str, Any] = {"masks": card.config.masks, "crowd": card.config.crowd, "classes": card.classes}
+    dataset = None if data is None else open_dataset(data, split, warn=say, **options)
     file = find_weights(run).with_suffix(".int8.xml" if int8 else suffix) if out is None else out
     file.parent.mkdir(parents=True, exist_ok=True)
     say(f"exporting {card.config.model}, which may take some minutes")
-    _write(
-        model, file, export_metadata(model, card), format_, open_dataset(str(data), "train", warn=say) if int8 else None
-    )
+    calibration = open_dataset(str(data), "train", warn=say) if int8 else None
+    onnx_options = {} if grid_sample else {"grid_sample": False}
+    _write(model, file, export_metadata(model, card), format_, calibration, onnx_options)
     exported = load_exported(file)
     parity = compare_outputs(model, exported, smooth_test_images())
     report: dict[str, Any] = {"file": str(file), "format": format_, "int8": int8, "parity": parity.model_dump()}
@@ -72,10 +76,13 @@ def export(
         return
     typer.echo(f"{file}\n{_summary(parity)}")
     for name, (eager, other) in report.get("ap", {}).items():
+        if eager is None or other is None:
+            typer.echo(f"{name} is not defined: '{split}' has no objects")
+            continue
         typer.echo(f"{name} {100 * eager:.2f} in PyTorch, {100 * other:.2f} exported ({100 * (other - eager):+.2f})")
 
 
-def _check(format_: str, out: Path | None, data: str | None, int8: bool) -> str:
+def _check(format_: str, out: Path | None, data: str | None, int8: bool, grid_sample: bool) -> str:
     """Return the suffix of the files of a format.
 
     Raises:
@@ -94,6 +101,8 @@ def _check(format_: str, out: Path | None, data: str | None, int8: bool) -> str:
         raise UsageError(f"--out must end in {suffix} for --format {format_}, not {out.suffix or 'without a suffix'}.")
     if int8 and (format_ != "openvino" or data is None):
         raise UsageError("--int8 needs --format openvino, and --data for the quantization ranges.")
+    if not grid_sample and format_ != "onnx":
+        raise UsageError(f"--no-grid-sample is for --format onnx, not {format_}.")
     if format_ != "pt2":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             import_optional(package, "onnx")
@@ -104,14 +113,22 @@ def _check(format_: str, out: Path | None, data: str | None, int8: bool) -> str:
     return suffix
 
 
-def _write(model: "DetectionModel", file: Path, metadata: dict[str, str], format_: str, calibration: Any) -> None:
+def _write(
+    model: "DetectionModel",
+    file: Path,
+    metadata: dict[str, str],
+    format_: str,
+    calibration: Any,
+    onnx_options: dict[str, bool],
+) -> None:
     """Export to ``file``, quantized if a calibration data set is given."""
     import tempfile
 
     from drfpn.export import quantize, to_onnx, to_openvino, to_pt2
 
     if calibration is None:
-        {"onnx": to_onnx, "openvino": to_openvino, "pt2": to_pt2}[format_](model, file, metadata)
+        write: Any = {"onnx": to_onnx, "openvino": to_openvino, "pt2": to_pt2}[format_]
+        write(model, file, metadata, **onnx_options)
         return
     with tempfile.TemporaryDirectory() as folder:
         full = Path(folder, "full.xml")
@@ -121,8 +138,8 @@ def _write(model: "DetectionModel", file: Path, metadata: dict[str, str], format
 
 def _ap(
     model: "CanDetect", exported: "CanDetect", dataset: Any, split: str, *, masks: bool
-) -> dict[str, tuple[float, float]]:
-    """Return AP of boxes, and of masks if any, of the detector and of the exported one."""
+) -> dict[str, tuple[float | None, float | None]]:
+    """Return AP of boxes, and of masks if any, of the detector and of the exported one; ``None`` without objects."""
     from drfpn.evaluation import detect, evaluate_results
 
     truth, options = dataset.ground_truth(), {"category_ids": dataset.category_ids}

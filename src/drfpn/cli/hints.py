@@ -1,6 +1,7 @@
 """Arguments and settings in messages, written as what to type on the command line."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ def _render(match: re.Match[str], parameters: Mapping[str, Any]) -> str:
     if name in parameters:
         return _option(parameters[name], value)
     if _is_setting(name) or (value is not None and "override" in parameters):
-        return f"-o {name}" if value is None else f"-o {name}={_YAML.get(value, _unquoted(value))}"
+        return f"-o {name}" if value is None else f"-o {shlex.quote(f'{name}={_YAML.get(value, _unquoted(value))}')}"
     return match[0].strip("`")
 
 
@@ -58,7 +59,7 @@ def _option(parameter: Any, value: str | None) -> str:
     if getattr(parameter, "is_flag", False):
         without = parameter.secondary_opts[0] if parameter.secondary_opts else f"no {option}"
         return without if value == "False" else option
-    return option if value is None else f"{option} {_unquoted(value)}"
+    return option if value is None else f"{option} {shlex.quote(_unquoted(value))}"
 
 
 def _unquoted(value: str) -> str:

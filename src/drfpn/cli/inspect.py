@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drfpn.cli.common import Device, Json, choose_device, parse_size, print_json, print_rows
+from drfpn.cli.common import Device, Json, choose_device, make_console, parse_size, print_json, print_rows
 
 if TYPE_CHECKING:
     from drfpn.training.trial_step import TrialStep
@@ -88,7 +88,6 @@ def models(
     if json:
         print_json({"models": names})
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{len(names)} models", title_justify="left")
@@ -97,12 +96,11 @@ def models(
     for name in names:
         detector, backbone, neck = parse_name(name)
         table.add_row(name, detector, (BACKBONES | PLAIN_BACKBONES)[backbone], neck)
-    Console().print(table)
+    make_console().print(table)
     typer.echo("Other backbones are called by their timm names, such as faster_rcnn_mobilenetv3_large_100_drfpn.")
 
 
 def _print_paper(json: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from drfpn.ablations.table1 import TABLE, trainable_parameters
@@ -124,7 +122,7 @@ def _print_paper(json: bool) -> None:
         table.add_row(row.method, row.backbone, row.schedule, model[0], *_metrics(row.box), *model[1:])
         if row.mask:
             table.add_row("  masks", "", "", "", *_metrics(row.mask))
-    console = Console(highlight=False, width=max(120, Console().width))
+    console = make_console(min_width=120)
     console.print("Table 1 of the paper: AP in % on COCO test-dev, as published")
     console.print(table)
     console.print(
@@ -133,7 +131,7 @@ def _print_paper(json: bool) -> None:
     )
     for method, options in {row.method: row.options for row in TABLE if row.options}.items():
         settings = ", ".join(f"{key}={value}" for key, value in options.items())
-        console.print(f"{method} also sets {settings} (-o detector_options.KEY=VALUE).", highlight=False)
+        console.print(f"{method} also sets {settings} (-o detector_options.KEY=VALUE).")
 
 
 def _metrics(values: tuple[float, ...]) -> list[str]:

@@ -2,11 +2,11 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drfpn.cli.common import Device, Json, choose_device, print_json
+from drfpn.cli.common import Device, Json, Overlap, Tile, TileFull, choose_device, print_json
 from drfpn.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ def predict(
         Path | None,
         typer.Option(help="Run or weights of another detector, to be drawn beside the first.", metavar="RUN"),
     ] = None,
+    tile: Tile = None,
+    overlap: Overlap = 0.2,
+    tile_full: TileFull = True,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -39,7 +42,8 @@ def predict(
 
     results.csv lists the drawn detections: file, frame of a video (from 0), image id, class, score, and box in pixels.
     results.json holds all detections with a score of at least 0.05 in COCO's format. The image id is the number in the
-    file name if all names have one, as in COCO, else 1, 2, 3, ...; images.json maps ids to files.
+    file name if all names have one, as in COCO, else 1, 2, 3, ...; images.json maps ids to files, and categories.json
+    ids to classes.
 
     With --compare, detections of both detectors (same class, IoU at least 0.5) are gray, and those of one detector
     colored; compare.json has the counts of each image.
@@ -48,8 +52,9 @@ def predict(
 
     files = find_inputs(inputs)
     target_device = choose_device(device)
-    predictor = load_predictor(run, target_device)
-    other = None if compare is None else load_predictor(compare, target_device)
+    tiling: dict[str, Any] = {"tile": tile, "overlap": overlap, "tile_full": tile_full}
+    predictor = load_predictor(run, target_device, **tiling)
+    other = None if compare is None else load_predictor(compare, target_device, **tiling)
     summary = predict_files(
         predictor, files, out, score_threshold=score_threshold, frame_stride=frame_stride, compare_with=other
     )

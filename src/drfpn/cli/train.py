@@ -1,5 +1,6 @@
 """``drfpn train`` and ``drfpn demo``: training and evaluation of a detector."""
 
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from drfpn.cli.common import (
     DATA_HELP,
     Device,
     Epochs,
+    Images,
     Json,
     Overrides,
     Schedule,
@@ -33,6 +35,7 @@ def train(
         typer.Argument(help="Model, DETECTOR_BACKBONE_NECK; 'drfpn models' lists them.", show_default=False),
     ] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP, metavar="DATA", show_default=False)] = None,
+    images: Images = None,
     schedule: Schedule = None,
     epochs: Epochs = None,
     scale: Annotated[str | None, typer.Option(help="Scale: 'small' or 'paper'; default: by backbone.")] = None,
@@ -74,7 +77,7 @@ def train(
 
         raise typer.Exit(launch(sys.argv[1:], nproc))
     options: dict[str, Any] = {"scale": scale, "schedule": schedule, "epochs": epochs, "weights": weights, "seed": seed}
-    options |= {"val_split": val_split, "max_train_images": max_train_images, "on_bad": on_bad}
+    options |= {"val_split": val_split, "max_train_images": max_train_images, "on_bad": on_bad, "images": images}
     options |= {"deterministic": deterministic or None}
     if resume and out is not None and model is None and data is None and config is None:
         settings = saved_config(out)
@@ -196,5 +199,5 @@ def run(config: "RunConfig", out: Path | None, *, resume: bool = False, device: 
             return train(config, out, train_set, val_set, device=torch_device, resume=resume), out
         except (KeyboardInterrupt, Interrupted):
             if (out / "state.pt").exists():
-                say(f"to resume: drfpn train --resume --out {out}")
+                say(f"to resume: drfpn train --resume --out {shlex.quote(str(out))}")
             raise

@@ -1,7 +1,7 @@
 """``Annotations``: the images, boxes, labels and masks of a data set as flat arrays."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class Annotations:
     root: Path
     """Folder that ``file_names`` are relative to."""
     source: Path
-    """The JSON file, the folder of XML files, or YOLO's YAML file; empty for images that are not files."""
+    """The file or the folder of annotations; empty for images that are not files."""
     classes: tuple[str, ...]
     """Names of labels 1..K."""
     category_ids: NDArray[np.int64]
@@ -49,6 +49,8 @@ class Annotations:
     """As written, or ``None`` if no object has one."""
     annotation_files: NDArray[np.str_] | None = None
     """(M,) the file that annotates each image, if it does not follow from ``source``."""
+    merged_category_ids: Mapping[int, int] = field(default_factory=dict)
+    """For each id of a category that was merged with one of the same name the id of that."""
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -61,7 +63,7 @@ class Annotations:
         """Return the file that annotates image ``index``."""
         if self.annotation_files is not None:
             return Path(str(self.annotation_files[index]))
-        if self.source.suffix == ".json":
+        if self.source.suffix:
             return self.source
         return self.source / f"{Path(str(self.file_names[index])).stem}.xml"
 
@@ -97,6 +99,21 @@ class Annotations:
         )
         return replace(images, **self._objects_at(np.arange(end)), starts=self.starts[: count + 1])
 
+    def select_images(self, indices: NDArray[np.int64]) -> "Annotations":
+        """Return the images of ``indices`` (L,), which are in ascending order, with their objects and ids."""
+        counts = np.diff(self.starts)
+        kept = np.zeros(len(self), dtype=np.bool_)
+        kept[indices] = True
+        images = replace(
+            self,
+            image_ids=self.image_ids[indices],
+            file_names=self.file_names[indices],
+            sizes=self.sizes[indices],
+            annotation_files=None if self.annotation_files is None else self.annotation_files[indices],
+        )
+        starts = np.concatenate([[0], np.cumsum(counts[indices])]).astype(np.int64)
+        return replace(images, **self._objects_at(np.flatnonzero(np.repeat(kept, counts))), starts=starts)
+
     def select_objects(self, mask: NDArray[np.bool_]) -> "Annotations":
         """Return all images, with the objects where ``mask`` (N,) is true."""
         starts = np.concatenate([[0], np.cumsum(mask)])[self.starts].astype(np.int64)
@@ -104,6 +121,8 @@ class Annotations:
 
     def to_coco(self, *, segmentations: bool = True) -> dict[str, Any]:
         """Return the annotations as a COCO dict, with the numbers exactly as read.
+
+        A category that others were merged with has their ids as ``merged_ids``.
 
         Args:
             segmentations: include the segmentations.
@@ -114,10 +133,13 @@ class Annotations:
                 self.image_ids.tolist(), self.file_names.tolist(), self.sizes.tolist(), strict=True
             )
         ]
-        categories = [
+        categories: list[dict[str, Any]] = [
             {"id": category_id, "name": name}
             for category_id, name in zip(self.category_ids.tolist(), self.classes, strict=True)
         ]
+        for merged_id, category_id in self.merged_category_ids.items():
+            index = self.category_ids.tolist().index(category_id)
+            categories[index].setdefault("merged_ids", []).append(merged_id)
         return {"images": images, "annotations": list(self._coco_annotations(segmentations)), "categories": categories}
 
     def _objects_at(self, indices: NDArray[np.int64]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """``DetectionDataset``: the base class of data sets, uint8 images with torchvision's target dict."""
 
 from abc import abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 from drfpn.data.annotation_builder import AnnotationBuilder
 from drfpn.data.annotations import Annotations
 from drfpn.data.validation.issues import Issue
+from drfpn.utils.errors import UserError
 
 Target = dict[str, Tensor]
 """Targets of one image with N objects:
@@ -64,6 +66,14 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]]):
     def num_objects(self) -> int:
         """Return the number of objects, crowds included."""
         return len(self.ground_truth()["annotations"])
+
+    def has_objects(self) -> bool:
+        """Return whether an image that can be read has an object to train on; crowds are none."""
+        for index in range(len(self)):
+            with suppress(UserError):
+                if len(self[index][1]["boxes"]):
+                    return True
+        return False
 
     @abstractmethod
     def ground_truth(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """``open_dataset``, and ``AnnotatedDataset`` for image files with annotations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ from torch import Tensor
 
 from drfpn.data.annotations import Annotations
 from drfpn.data.base import DetectionDataset, Target
+from drfpn.data.class_matching import match_classes
 from drfpn.data.formats.layouts import find_layout
 from drfpn.data.image_io import image_size, load_image
 from drfpn.data.masks.rle import decode
 from drfpn.data.progress import ProgressCallback
 from drfpn.data.synthetic.shapes import ShapesDataset
 from drfpn.data.validation.boxes import clip_xywh, sanitize_boxes
-from drfpn.data.validation.image_files import image_size_issue
+from drfpn.data.validation.crowds import crowd_warning
+from drfpn.data.validation.image_files import image_size_issue, sample_remarks
 from drfpn.data.validation.issues import (
     Issue,
     IssueHandler,
@@ -29,6 +31,9 @@ from drfpn.data.validation.issues import (
 )
 from drfpn.data.validation.masks import sanitize_masks
 from drfpn.utils.errors import UsageError, UserError, message_of
+
+CROWD = ("ignore", "object")
+"""Values of ``crowd`` in ``open_dataset``."""
 
 __all__ = ["AnnotatedDataset", "DetectionDataset", "Target", "open_dataset"]
 
@@ -89,6 +94,10 @@ class AnnotatedDataset(DetectionDataset):
         """Return the number of objects, crowds included."""
         return len(self.annotations.boxes)
 
+    def has_objects(self) -> bool:
+        """Return whether an image has an object to train on; crowds are none."""
+        return not self.annotations.crowd.all()
+
     def ground_truth(self) -> dict[str, Any]:
         """Return the split as a COCO dict with the numbers as annotated; the same dict each time."""
         if self._ground_truth is None:
@@ -136,6 +145,9 @@ def open_dataset(
     *,
     max_images: int | None = None,
     on_bad: str = "error",
+    images: str | None = None,
+    crowd: str = "ignore",
+    classes: Sequence[str] | None = None,
     masks: bool | None = False,
     segmentations: bool = False,
     warn: Callable[[str], None] | None = None,
@@ -144,34 +156,58 @@ def open_dataset(
     """Open one split of a data set.
 
     Args:
-        data: ``"shapes"``, or a folder or YAML file in one of the layouts of ``layouts.find_layout``.
+        data: ``"shapes"``, or a folder or file in one of the layouts of ``layouts.find_layout``.
         split: name of the split; ``train``, ``val`` and ``test`` for shapes.
         max_images: use only the first ``max_images`` images; ``None`` for all.
         on_bad: what to do with invalid boxes, and with invalid segmentations if there are masks: ``"error"``,
             ``"skip"`` or ``"fix"``; see ``boxes.sanitize_boxes`` and ``masks.sanitize_masks``.
+        images: folder of the images, for annotations in one file for each split; ``None`` if it is where the layout has
+            it.
+        crowd: what COCO's crowds and VOC's difficult objects are: ``"ignore"``, regions that are neither trained on nor
+            evaluated, or ``"object"``, objects as all others.
+        classes: names of labels 1..K, such as those of a detector; the classes of the split are matched to them by
+            name. ``None`` for the classes of the split in the order of their ids.
         masks: include ``masks`` in targets; ``None`` to include them if the data set has segmentations.
         segmentations: keep the segmentations even without masks.
-        warn: called with one line for each kind of object that was skipped or fixed.
+        warn: called with one line for each kind of object that was skipped or fixed, and for what is remarkable about
+            the first images: several pages, or 16 bits that are nearly black.
         progress: called with the amount read so far and the total: images if each is annotated in a file of its own
             (VOC, YOLO), MiB for COCO.
 
     Raises:
-        UsageError: ``max_images`` or ``on_bad`` is invalid.
-        UserError: there is no such data set or split, or it has an issue.
+        UsageError: ``max_images``, ``on_bad``, ``images`` or ``crowd`` is invalid.
+        UserError: there is no such data set or split, or it has an issue, or objects of other ``classes``.
     """
+    if crowd not in CROWD:
+        raise UsageError(f"`crowd` is '{crowd}', expected 'ignore' or 'object'.")
     if max_images is not None and max_images <= 0:
         raise UsageError(f"`max_images` is {max_images}, expected a number of images above 0.")
     policy = check_on_bad(on_bad)
     if data == "shapes":
+        require_no_images(images)
         length = None if max_images is None else min(max_images, len(ShapesDataset(split)))
-        return ShapesDataset(split, length, masks=masks is not False)
+        shapes = ShapesDataset(split, length, masks=masks is not False)
+        if classes is not None and tuple(classes) != shapes.classes:
+            raise UserError(f"shapes has the classes {', '.join(shapes.classes)}, expected {', '.join(classes)}.")
+        return shapes
     handler = StrictIssueHandler() if policy == "error" else LenientIssueHandler()
-    annotations = find_layout(data).read(split, handler, progress, segmentations=segmentations or masks is not False)
+    layout = find_layout(data, images)
+    annotations = layout.read(split, handler, progress, segmentations=segmentations or masks is not False)
     if annotations is None:
         raise UserError(f"{data}: nothing in the split '{split}' can be used; 'drfpn data check' says why.")
     if max_images is not None:
         annotations = annotations.first(max_images)
     _require_images(annotations)
+    _require_encodable(data, annotations.classes)
+    if crowd == "object":
+        annotations = replace(annotations, crowd=np.zeros_like(annotations.crowd))
+    elif warn is not None and (line := crowd_warning(annotations)) is not None:
+        warn(line)
+    if classes is not None:
+        if warn is not None and set(annotations.classes) != set(classes):
+            others = sorted(set(annotations.classes) ^ set(classes))
+            warn(f"{annotations.source}: its classes are matched by name; not in both lists: {', '.join(others[:5])}.")
+        annotations = match_classes(annotations, classes)
     dropped: list[Issue] = []
     annotations, changes = sanitize_boxes(fill_sizes(annotations, handler), policy, dropped)
     if masks is None:
@@ -180,11 +216,24 @@ def open_dataset(
         annotations, mask_changes = sanitize_masks(annotations, policy, dropped)
         changes += mask_changes
     if warn is not None:
-        for line in (*handler.messages(), *changes):
+        for line in (*handler.messages(), *changes, *sample_remarks(annotations)):
             warn(line)
     dataset = AnnotatedDataset(annotations, masks=masks)
     dataset.skipped_objects = (*(handler.skipped if isinstance(handler, LenientIssueHandler) else ()), *dropped)
     return dataset
+
+
+def require_no_images(images: str | None) -> None:
+    """Raise if a folder of images is given for shapes, which are drawn.
+
+    Args:
+        images: the folder.
+
+    Raises:
+        UsageError: it is not ``None``.
+    """
+    if images is not None:
+        raise UsageError(f"`images` is '{images}', but the images of shapes are drawn, expected no `images`.")
 
 
 def fill_sizes(annotations: Annotations, on_issue: IssueHandler = raise_issue) -> Annotations:
@@ -206,6 +255,13 @@ def fill_sizes(annotations: Annotations, on_issue: IssueHandler = raise_issue) -
             reason = message_of(error).removeprefix(f"{path} ").partition(", expected")[0].removesuffix(".")
             on_issue(Issue("image-undecodable", path, f"it {reason}", "an image that can be decoded"))
     return replace(annotations, sizes=sizes)
+
+
+def _require_encodable(data: str, classes: Sequence[str]) -> None:
+    """Raise an error if a class name cannot be written to a file: JSON may have one half of a character in UTF-16."""
+    for name in classes:
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise UserError(f"{data}: the class name {name!a} has half of a surrogate pair: correct it.")
 
 
 def _require_images(annotations: Annotations, max_checked: int = 20) -> None:

@@ -37,9 +37,10 @@ class ErrorTypes(BaseModel):
 class APAnalysis(BaseModel):
     """Analysis of boxes or of masks."""
 
-    ap: float
+    ap: float | None
+    """``None`` if no class has objects."""
     interval: tuple[float, float] | None
-    """95 % bootstrap interval of AP over images; ``None`` without resamples."""
+    """95 % bootstrap interval of AP over images; ``None`` without resamples or without objects."""
     curves: PrecisionRecallCurves | None
     """Mean over the classes with objects; ``None`` if no class has objects."""
     curves_per_class: dict[str, PrecisionRecallCurves]
@@ -127,8 +128,8 @@ def _analyze(
         name: precision for name, precision in zip(classes, precision_per_class, strict=True) if precision[0, 0] >= 0
     }
     return APAnalysis(
-        ap=mean_average_precision(precision_per_class),
-        interval=bootstrap_interval(matches, resamples=resamples, seed=seed) if resamples else None,
+        ap=mean_average_precision(precision_per_class) if with_objects else None,
+        interval=bootstrap_interval(matches, resamples=resamples, seed=seed) if resamples and with_objects else None,
         curves=_curves(np.mean(list(with_objects.values()), axis=0)) if with_objects else None,
         curves_per_class={name: _curves(precision) for name, precision in with_objects.items()},
         thresholds={name: best_f1_threshold(of_class) for name, of_class in zip(classes, matches, strict=True)},

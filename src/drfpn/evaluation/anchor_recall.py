@@ -24,9 +24,9 @@ class BestPossibleRecall(BaseModel):
     by: str
     """``anchors`` or ``points``."""
     objects: int
-    recall: dict[str, float]
+    recall: dict[str, float | None]
     """Fraction of ``all``, ``small``, ``medium``, ``large`` objects that have an anchor of IoU 0.5 or more, or a
-    positive point; -1 where there are none."""
+    positive point; ``None`` where there are none."""
     missed: int
     """Annotations that have none."""
     threshold: float
@@ -68,7 +68,7 @@ def best_possible_recall(model: DetectionModel, objects: Annotations) -> BestPos
     return BestPossibleRecall(
         by="points" if by_points else "anchors",
         objects=len(indices),
-        recall={name: float((quality[of] >= 0.5).mean()) if of.any() else -1.0 for name, of in groups.items()},
+        recall={name: float((quality[of] >= 0.5).mean()) if of.any() else None for name, of in groups.items()},
         missed=int((quality < 0.5).sum()),
         threshold=threshold,
         below=int(below.sum()),

@@ -62,7 +62,9 @@ def make_cocoeval(
     if backend == "hotcoco":
         import hotcoco
 
-        coco_gt = hotcoco.COCO(dict(ground_truth))
+        # names have no effect on the metrics, and hotcoco reports those that are empty
+        categories = [{"id": row["id"], "name": str(row["id"])} for row in ground_truth["categories"]]
+        coco_gt = hotcoco.COCO({**ground_truth, "categories": categories})
         return hotcoco.COCOeval(coco_gt, coco_gt.load_res([dict(row) for row in results]), iou_type)
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

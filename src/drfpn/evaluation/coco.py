@@ -15,7 +15,7 @@ from drfpn.data.workers import init_worker
 from drfpn.detectors.base import CanDetect
 from drfpn.detectors.postprocess import iter_masks
 from drfpn.evaluation.backend import IoUType, choose_backend, coco_stats, make_cocoeval, name_and_version
-from drfpn.evaluation.metrics import COCO_METRICS, Metrics
+from drfpn.evaluation.metrics import COCO_METRICS, Metrics, Values, defined
 from drfpn.utils import distributed
 from drfpn.utils.console import bar
 from drfpn.utils.errors import UserError
@@ -134,7 +134,7 @@ def evaluate_results(
 
     Args:
         ground_truth: a COCO dict, crowd regions included.
-        results: detections in COCO's results format; an empty list gives an AP of 0.
+        results: detections in COCO's results format; an empty list gives an AP of 0 where there are objects.
         split: name of the split, for the report.
         masks: whether to evaluate masks too; ``None``: if a detection has a mask.
         backend: ``"hotcoco"`` or ``"pycocotools"``; ``None``: the first of them that can be imported.
@@ -170,12 +170,12 @@ def _evaluate(
     results: Sequence[Result],
     iou_type: IoUType,
     names: Mapping[int, str],
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Return the values of ``COCO_METRICS``, and AP and AP50 by class name."""
+) -> tuple[Values, dict[str, Values]]:
+    """Return the values of ``COCO_METRICS``, and AP and AP50 by class name; ``None`` where there is no object."""
     cocoeval = make_cocoeval(backend, ground_truth, results, iou_type)
     stats = coco_stats(cocoeval)
     precision = cocoeval.eval["precision"]  # (10 IoUs, 101 recalls, classes, areas, max detections)
-    return dict(zip(COCO_METRICS, stats, strict=True)), {
+    return dict(zip(COCO_METRICS, map(defined, stats), strict=True)), {
         names[category]: {"AP": _mean(precision[:, :, k, 0, -1]), "AP50": _mean(precision[0, :, k, 0, -1])}
         for k, category in enumerate(cocoeval.params.catIds)
     }
@@ -194,7 +194,7 @@ def require_masks(ground_truth: Mapping[str, Any], results: Sequence[Result]) ->
                 raise UserError(f"The {noun} at index {index} has no segmentation, expected one to evaluate masks.")
 
 
-def _mean(precision: np.ndarray[Any, Any]) -> float:
-    """Average the entries that are defined; -1 if the class has no object."""
+def _mean(precision: np.ndarray[Any, Any]) -> float | None:
+    """Average the entries that are defined; ``None`` if the class has no object."""
     valid = precision[precision > -1]
-    return float(valid.mean()) if valid.size else -1.0
+    return float(valid.mean()) if valid.size else None

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from drfpn.data.masks.rle import find_rle_fault, rle_to_box, to_rle
@@ -51,7 +51,11 @@ def check_results(file: Path, results: list[Any], ground_truth: Mapping[str, Any
     """
     sizes = {image["id"]: (image["height"], image["width"]) for image in ground_truth["images"]}
     categories = {category["id"] for category in ground_truth["categories"]}
-    checked = [_checked(file, i, row) for i, row in enumerate(results)]
+    merged = {key: category["id"] for category in ground_truth["categories"] for key in category.get("merged_ids", ())}
+    names = _image_names(ground_truth)
+    checked = [_checked(file, i, row, names) for i, row in enumerate(results)]
+    for row in checked:
+        row["category_id"] = merged.get(row["category_id"], row["category_id"])
     for key, noun, known in (("image_id", "image", set(sizes)), ("category_id", "category", categories)):
         unknown = [i for i, row in enumerate(checked) if row[key] not in known]
         if unknown:
@@ -59,9 +63,12 @@ def check_results(file: Path, results: list[Any], ground_truth: Mapping[str, Any
             ids = len({checked[i][key] for i in unknown})
             about = "about image" if key == "image_id" else "of category"
             origin = "split" if key == "image_id" else "data"
+            hint = _hint_at_numbering({row[key] for row in checked}, known, noun)
+            if not hint and key == "image_id" and {str(checked[i][key]) for i in unknown} <= names.keys():
+                hint = " They are the numbers in the names of files, not the ids of the annotations."
             raise UserError(
                 f"{file}: entry {i} is {about} {checked[i][key]}, which this {origin} does not have; so are "
-                f"{len(unknown)} of {len(checked)} entries, with {ids} unknown ids of {noun}."
+                f"{len(unknown)} of {len(checked)} entries, with {ids} unknown ids of {noun}.{hint}"
             )
     for i, row in enumerate(checked):
         if not masks:
@@ -78,7 +85,30 @@ def check_results(file: Path, results: list[Any], ground_truth: Mapping[str, Any
     return checked
 
 
-def _checked(file: Path, i: int, row: Any) -> Result:
+def _image_names(ground_truth: Mapping[str, Any]) -> dict[str, int]:
+    """Return the ids of images by what other tools write instead: file name, its stem, and the number in it."""
+    ids: dict[str, int] = {}
+    for image in ground_truth["images"]:
+        name = PurePath(str(image["file_name"]))
+        number = str(int(name.stem)) if name.stem.isdecimal() else name.stem
+        ids |= dict.fromkeys((str(name), name.name, name.stem, number), image["id"])
+    return ids
+
+
+def _hint_at_numbering(used: set[int], known: set[int], noun: str) -> str:
+    """Return a sentence about what unknown ids seem to be, or an empty string."""
+    count = len(known)
+    for start in (0, 1):
+        if used <= set(range(start, start + count)):
+            ids = sorted(known)
+            return (
+                f" They seem to be numbered from {start}, the ids of the annotations are {ids[0]}"
+                f"{f' to {ids[-1]}' if count > 1 else ''}: id {ids[0]} is the first {noun}, not {start}."
+            )
+    return ""
+
+
+def _checked(file: Path, i: int, row: Any, names: Mapping[str, int]) -> Result:
     if not isinstance(row, dict) or not {"image_id", "category_id", "score"} <= row.keys():
         raise UserError(f"{file}: entry {i} must have image_id, category_id, bbox and score.")
     if "bbox" not in row and "segmentation" not in row:
@@ -89,7 +119,8 @@ def _checked(file: Path, i: int, row: Any) -> Result:
     for key in ("image_id", "category_id"):
         value = row[key]
         if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
-            raise UserError(f"{file}: the {key} of entry {i} must be a whole number, not {value!r:.60}.")
+            hint = _hint_at_text(value, names) if key == "image_id" else ""
+            raise UserError(f"{file}: the {key} of entry {i} must be a whole number, not {value!r:.60}{hint}.")
         result[key] = int(value)
     if "bbox" in row:
         numbers = row["bbox"]
@@ -104,6 +135,14 @@ def _checked(file: Path, i: int, row: Any) -> Result:
     if "segmentation" in row:
         result["segmentation"] = row["segmentation"]
     return result
+
+
+def _hint_at_text(value: Any, names: Mapping[str, int]) -> str:
+    if not isinstance(value, str):
+        return ""
+    if value in names:
+        return f": it is the name of a file, the id of that image is {names[value]}"
+    return f": write {int(value)}" if value.isdecimal() else ""
 
 
 def _is_finite(value: Any) -> bool:

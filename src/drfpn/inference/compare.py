@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.ops import box_iou
 
@@ -12,6 +12,7 @@ from drfpn.inference.detections import Detections
 from drfpn.inference.images import ImageLike, to_image_tensor
 from drfpn.utils.errors import UserError
 from drfpn.visualization import side_by_side
+from drfpn.visualization.fonts import load_font
 
 MIN_IOU = 0.5
 """IoU from which two boxes of the same class can be matched."""
@@ -101,7 +102,7 @@ def draw_comparison(comparison: Comparison, image: ImageLike, names: tuple[str, 
 
     Args:
         comparison: result of :func:`compare`.
-        image: file, Pillow image, or uint8 tensor (3, H, W).
+        image: the image, in any form that ``Predictor`` takes.
         names: titles of the two pictures.
 
     Returns:
@@ -126,10 +127,11 @@ def draw_comparison(comparison: Comparison, image: ImageLike, names: tuple[str, 
 def _add_caption(picture: Image.Image, text: str) -> Image.Image:
     """Write a line below a picture, in a font size that fits its width."""
     size = max(14, min(picture.size) // 34)
-    font = ImageFont.load_default(size=size)
+    font, escape = load_font([text], size)
+    text = escape(text)
     while size > 8 and font.getlength(text) > picture.width - 8:
         size -= 1
-        font = ImageFont.load_default(size=size)
+        font, _ = load_font([text], size)
     result = Image.new("RGB", (picture.width, picture.height + 2 * size), "white")
     result.paste(picture, (0, 0))
     ImageDraw.Draw(result).text((4, picture.height + size // 2), text, fill="black", font=font)

@@ -63,7 +63,7 @@ class Detections:
         """Draw boxes, class names, scores and masks on the image.
 
         Args:
-            image: the image that was predicted on: file, Pillow image, or uint8 tensor (3, H, W).
+            image: the image that was predicted on, in any form that ``Predictor`` takes.
             highlight: mask (D,), bool, of the detections to draw in color; the others are gray. Default: all.
             min_side: an image with a shorter side is enlarged to this one, in pixels, so that text is legible; 0 to
                 keep its size.

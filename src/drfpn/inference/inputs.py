@@ -1,12 +1,27 @@
 """Input files of a prediction, and the names and image ids of their results."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from drfpn.data.image_io import IMAGE_SUFFIXES
+from drfpn.data.image_formats import CURES, is_hidden, is_image_file, is_undecodable_image
 from drfpn.utils.errors import UserError, did_you_mean
 
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
+logger = logging.getLogger(__name__)
+
+# fmt: off
+VIDEO_SUFFIXES = frozenset({
+    ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
+    ".ts", ".vob", ".webm", ".wmv",
+})
+OTHER_PICTURE_SUFFIXES = frozenset({
+    ".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".jxr", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw",
+    ".rw2", ".srw", ".svg",
+})
+# fmt: on
+"""Suffixes of pictures that Pillow cannot decode: raw files of cameras and others."""
+
+_NAMED = 5
 
 
 def is_video(file: Path) -> bool:
@@ -17,6 +32,9 @@ def is_video(file: Path) -> bool:
 def find_inputs(inputs: Sequence[str]) -> list[Path]:
     """List the image and video files of paths and patterns, without duplicates.
 
+    Hidden files of folders and patterns are left out. Files there that are pictures in a format that cannot be read
+    are left out with a warning.
+
     Args:
         inputs: files, folders (of which all images and videos directly inside are taken) and glob patterns.
 
@@ -24,27 +42,72 @@ def find_inputs(inputs: Sequence[str]) -> list[Path]:
         UserError: an input does not exist or holds neither images nor videos.
     """
     files: list[Path] = []
+    skipped: list[Path] = []
     for text in inputs:
         path = Path(text).expanduser()  # the shell does not expand ~ inside of quotes
+        if path.is_file():
+            files.append(path)
+            continue
         if path.is_dir():
-            matches = _supported_files(path.iterdir())
-        elif path.is_file():
-            matches = [path]
+            candidates = list(path.iterdir())
         elif any(character in text for character in "*?["):
-            root = Path(path.anchor) if path.is_absolute() else Path()
-            matches = _supported_files(root.glob(str(path.relative_to(path.anchor))))
+            candidates = _match(path)
+        elif "://" in text:
+            raise UserError(f"{text} is an address, expected a file or folder; save the images or the video first.")
         else:
             siblings = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
             raise UserError(f"There is no file or folder {text}.{did_you_mean(path.name, siblings)}")
+        matches, unsupported = _sort_out(candidates)
         if not matches:
-            suffixes = ", ".join(sorted((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)))
-            raise UserError(f"{text} holds no image and no video ({suffixes}).")
+            reason = f", only {_formats(unsupported)}" if unsupported else ""
+            raise UserError(f"{text} holds no image and no video{reason}.")
         files += matches
+        skipped += unsupported
+    if skipped:
+        logger.warning("Left out: %s.", _formats(skipped))
     return list(dict.fromkeys(files))
 
 
-def _supported_files(files: Iterable[Path]) -> list[Path]:
-    return sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES or is_video(file))
+def _match(pattern: Path) -> list[Path]:
+    """List what a glob pattern matches; folders before it may have brackets in their names."""
+    root = Path(pattern.anchor)
+    parts = list(pattern.relative_to(pattern.anchor).parts)
+    while len(parts) > 1 and (root / parts[0]).is_dir():
+        root /= parts.pop(0)
+    return list(root.glob(str(Path(*parts))))
+
+
+def _sort_out(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the images and videos of some files, and the pictures that cannot be read; without hidden files."""
+    visible = sorted(file for file in files if not is_hidden(file.name) and file.is_file())
+    supported, pictures = [], []
+    for file in visible:
+        if is_image_file(file) or is_video(file):
+            supported.append(file)
+        elif _is_picture(file):
+            pictures.append(file)
+    return supported, pictures
+
+
+def _is_picture(file: Path) -> bool:
+    return is_undecodable_image(file) or file.suffix.lower() in OTHER_PICTURE_SUFFIXES
+
+
+def _formats(files: Sequence[Path]) -> str:
+    suffixes = sorted({file.suffix.lower() for file in files})
+    cures = sorted({CURES[suffix] for suffix in suffixes if suffix in CURES})
+    hint = "; try " + " and ".join(f"'{cure}'" for cure in cures) if cures else ""
+    names = name_some([str(file) for file in files])
+    return f"{len(files)} in formats that cannot be read ({', '.join(suffixes)}{hint}): {names}"
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Return the first names of a list, for a message.
+
+    Args:
+        names: names.
+    """
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def output_files(files: Sequence[Path], out: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Streaming writers of ``results.json``, ``results.csv`` and ``images.json``, in constant memory."""
+"""Writers of ``results.json``, ``results.csv``, ``images.json`` and ``categories.json``, in constant memory."""
 
 import csv
 import io
@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from drfpn.inference.detections import Detections
-from drfpn.utils.io import open_atomically
+from drfpn.inference.predictor import Predictor
+from drfpn.utils.io import open_atomically, write_json
 
 CSV_COLUMNS = ("file", "frame", "image_id", "class", "score", "x1", "y1", "x2", "y2")
 """Columns of ``results.csv``. Frames are numbered from 0, and empty for images; boxes are in pixels."""
@@ -76,7 +77,7 @@ class ResultWriter:
     def _write_row(self, values: tuple[Any, ...]) -> None:
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(values)
-        self._table.write(line.getvalue().encode())
+        self._table.write(line.getvalue().encode(errors="backslashreplace"))  # file names need not be Unicode
 
 
 @contextmanager
@@ -88,6 +89,18 @@ def open_json_array(file: Path) -> Iterator[JsonArrayWriter]:
             yield writer
         finally:
             writer.close()
+
+
+def write_categories(folder: Path, name: str, predictor: Predictor) -> None:
+    """Write ``folder/NAME.json``: the categories of the results in COCO's format, since ids differ between data sets.
+
+    Args:
+        folder: where to write.
+        name: NAME.
+        predictor: the detector.
+    """
+    categories = zip(predictor.category_ids, predictor.classes, strict=True)
+    write_json(folder / f"{name}.json", [{"id": key, "name": label} for key, label in categories])
 
 
 @contextmanager

@@ -14,14 +14,17 @@ from drfpn.inference.compare import Comparison, compare, draw_comparison, requir
 from drfpn.inference.detections import Detections
 from drfpn.inference.images import UnreadableInputError, to_image_tensor
 from drfpn.inference.inputs import coco_image_ids, is_video, output_files
-from drfpn.inference.outputs import open_json_array, open_result_writer, save_jpeg
+from drfpn.inference.outputs import open_json_array, open_result_writer, save_jpeg, write_categories
 from drfpn.inference.predictor import Predictor
+from drfpn.inference.tiling import TiledDetector
 from drfpn.inference.video import VideoReader, estimate_frame_count, import_av, open_video_writer
 from drfpn.utils.console import Bar, bar
 from drfpn.utils.errors import UsageError, message_of
 from drfpn.utils.io import write_json
 
 logger = logging.getLogger(__name__)
+
+_LOGGED_REMARKS = 5
 
 
 @dataclass
@@ -38,6 +41,8 @@ class PredictionSummary:
     """Number of detections of the first detector, in images and frames, before the score threshold."""
     failed: list[str] = field(default_factory=list)
     """Files that could not be read."""
+    remarks: list[str] = field(default_factory=list)
+    """A sentence for each image that is read otherwise than one may expect: of several pages only the first is."""
     compared: dict[str, int] | None = None
     """Counts of ``compare.json`` over all images (``both``, ``only_left``, ``only_right``); ``None``: one detector."""
 
@@ -54,12 +59,13 @@ def predict_files(
     """Run a detector on images and videos, and write annotated copies and results to a folder.
 
     ``out`` gets a picture (.jpg) or video (.mp4) for each file, ``results.json`` (all detections in COCO's results
-    format), ``results.csv`` (drawn detections) and ``images.json`` (file, size and frame of each image id); with a
-    second detector also ``compare.json``, ``results-compare.json`` and ``results-compare.csv``. A file that cannot be
-    read is logged as a warning and skipped.
+    format), ``results.csv`` (drawn detections), ``images.json`` (file, size and frame of each image id) and
+    ``categories.json`` (name of each category id); with a second detector also ``compare.json`` and its results, whose
+    names end in ``-compare``. A file that cannot be read is logged as a warning and skipped. Of an image file with
+    several pages the first is read, with a warning.
 
     Args:
-        predictor: the detector.
+        predictor: the detector, which detects in tiles if it was loaded with ``tile``.
         files: images and videos.
         out: output folder, created if missing.
         score_threshold: minimum score, 0..1, of detections that are drawn, compared, and written to CSV.
@@ -85,8 +91,13 @@ def predict_files(
     with ExitStack() as stack:
         session = _PredictionSession(predictor, compare_with, out, score_threshold, stack)
         progress = stack.enter_context(bar("predicting", total))
+        for each in (predictor, compare_with):
+            if each is not None and isinstance(each.model, TiledDetector):
+                each.model.on_batch = lambda done, count: progress.show(f"tile {done}/{count}")
         for number, (file, output) in enumerate(zip(files, outputs, strict=True)):
             try:
+                if file.is_file() and not file.stat().st_size:
+                    raise UnreadableInputError(f"{file} is empty: it has 0 bytes.")
                 if is_video(file):
                     session.process_video(file, output, frame_stride, progress)
                 else:
@@ -97,6 +108,8 @@ def predict_files(
                 logger.warning("%s", message_of(error))
     if compare_with is not None:
         session.write_comparison(out / "compare.json")
+    if len(session.summary.remarks) > _LOGGED_REMARKS:
+        logger.warning("... and so on: %d remarks in all.", len(session.summary.remarks))
     return session.summary
 
 
@@ -112,10 +125,12 @@ class _PredictionSession:
         self.summary = PredictionSummary()
         self._results = stack.enter_context(open_result_writer(out, "results", score_threshold))
         self._images = stack.enter_context(open_json_array(out / "images.json"))
+        write_categories(out, "categories", predictor)
         self._next_id = 1
         self._comparisons: list[dict[str, Any]] = []
         if second is not None:
             self._second_results = stack.enter_context(open_result_writer(out, "results-compare", score_threshold))
+            write_categories(out, "categories-compare", second)
             same = predictor.name == second.name
             self._names = (
                 f"{predictor.name} (left)" if same else predictor.name,
@@ -124,13 +139,19 @@ class _PredictionSession:
 
     def process_image(self, file: Path, output: Path, image_id: int | None) -> None:
         """Run the detectors on an image; without ``image_id`` it gets the next free id."""
-        image = to_image_tensor(file)
+        image = to_image_tensor(file, warn=self._remark)
         detections = self.predictor(image)
         image_id = self._write_detections(detections, file, image_id)
         drawn = detections.above(self.score_threshold)
         picture = drawn.plot(image) if self.second is None else self._compare(drawn, self.second, image, file, image_id)
         save_jpeg(picture, output)
         self.summary.images += 1
+
+    def _remark(self, text: str) -> None:
+        """Log the first remarks; the others are counted at the end."""
+        self.summary.remarks.append(text)
+        if len(self.summary.remarks) <= _LOGGED_REMARKS:
+            logger.warning("%s", text)
 
     def _compare(
         self, drawn: Detections, predictor: Predictor, image: Tensor, file: Path, image_id: int

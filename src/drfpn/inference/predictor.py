@@ -1,6 +1,6 @@
 """``Predictor``: a trained or exported detector that is called with an image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -9,6 +9,7 @@ from drfpn.detectors.base import CanDetect
 from drfpn.export import is_exported_file, load_exported
 from drfpn.inference.detections import Detections
 from drfpn.inference.images import ImageLike, to_image_tensor
+from drfpn.inference.tiling import DEFAULT_OVERLAP, TiledDetector
 from drfpn.ops import fuse
 from drfpn.training import load_detector
 from drfpn.utils.runs import name_runs
@@ -33,7 +34,8 @@ class Predictor:
         """Detect objects in one image.
 
         Args:
-            image: file, Pillow image, or uint8 tensor (3, H, W), RGB.
+            image: file, Pillow image, uint8 array (H, W, 3) or (H, W), or uint8 tensor (3, H, W), in RGB order; see
+                :func:`drfpn.inference.images.to_image_tensor`.
 
         Returns:
             All detections that reach the score threshold of the detector (0.05 by default), sorted by score, on the
@@ -41,7 +43,7 @@ class Predictor:
 
         Raises:
             UnreadableInputError: the file cannot be read.
-            UserError: the tensor has another dtype or shape.
+            UserError: the array or tensor has another dtype or shape, or the Pillow image holds floats.
         """
         pixels = to_image_tensor(image)
         with torch.inference_mode():
@@ -55,16 +57,35 @@ class Predictor:
         )
 
 
-def load_predictor(run_or_file: str | Path, device: torch.device | str = "cpu") -> Predictor:
+def load_predictor(
+    run_or_file: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    tile: int | None = None,
+    overlap: float = DEFAULT_OVERLAP,
+    tile_full: bool = True,
+) -> Predictor:
     """Load a trained or exported detector for inference.
 
     Args:
         run_or_file: run folder, weights of a run (.safetensors), or exported file (.onnx, .xml, .pt2).
         device: device of a trained detector; exported files always run on the CPU.
+        tile: side in pixels of the overlapping tiles that images are detected in, for small objects in large images;
+            ``None`` to detect in whole images.
+        overlap: part of a tile's side that it has in common with the next tile, 0 to 0.9.
+        tile_full: whether to detect in the whole image besides its tiles, for objects larger than the overlap.
 
     Raises:
         UserError: as of :func:`drfpn.training.load_detector` and :func:`drfpn.export.load_exported`.
+        UsageError: ``tile`` or ``overlap`` is out of range.
     """
+    predictor = _load(run_or_file, device)
+    if tile is None:
+        return predictor
+    return replace(predictor, model=TiledDetector(predictor.model, tile, overlap, full=tile_full))
+
+
+def _load(run_or_file: str | Path, device: torch.device | str) -> Predictor:
     if is_exported_file(run_or_file):
         exported = load_exported(run_or_file)
         return Predictor(exported, exported.classes, exported.category_ids, "cpu", Path(run_or_file).stem)

@@ -1,7 +1,7 @@
 """Video files: reading frame by frame, and writing as H.264."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +17,7 @@ from drfpn.utils.errors import UserError
 from drfpn.utils.packages import import_optional
 
 _DEFAULT_FRAME_RATE = Fraction(25)
+_MAX_STATED_RATE = 240  # frames per second; a greater one is checked against the timestamps
 _MAX_DENOMINATOR = 60_000  # MPEG-4 stores the unit of time in 16 bits
 
 
@@ -52,8 +53,12 @@ class VideoReader:
             raise UnreadableInputError(f"{file} cannot be read as a video: it has no video stream.")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
+        self._counted_frames = 0
         rate = self._stream.average_rate or self._stream.guessed_rate
-        self.frame_rate = Fraction(rate.numerator, rate.denominator) if rate else _DEFAULT_FRAME_RATE
+        if not rate or rate > _MAX_STATED_RATE:
+            self._counted_frames, measured = self._measure()
+            rate = measured or rate or _DEFAULT_FRAME_RATE
+        self.frame_rate = Fraction(rate.numerator, rate.denominator)
         """Frames per second, average of the whole video."""
 
     def __enter__(self) -> Self:
@@ -65,10 +70,23 @@ class VideoReader:
     @property
     def estimated_frames(self) -> int:
         """Number of frames according to the header, or estimated from the duration; 0 where both are missing."""
-        if self._stream.frames:
-            return int(self._stream.frames)
+        if self._counted_frames or self._stream.frames:
+            return int(self._counted_frames or self._stream.frames)
         duration = self._container.duration  # in units of av.time_base
         return round(duration / self._av.time_base * self.frame_rate) if duration else 0
+
+    def _measure(self) -> tuple[int, Fraction | None]:
+        """Return the number of frames, and frames per second by their timestamps; ``None`` if it has fewer than two.
+
+        Browsers and cameras that record WebM or Matroska state the resolution of their clock as the rate: 1000.
+        """
+        times = []
+        with self._av.open(str(self.file)) as container:  # of its own, since not every file can be rewound
+            stream = container.streams.video[0]
+            with suppress(self._av.error.FFmpegError, OSError):  # a file that is cut off has timestamps until there
+                times = [packet.pts for packet in container.demux(stream) if packet.pts is not None]
+            duration = (max(times) - min(times)) * stream.time_base if times else Fraction(0)
+        return len(times), Fraction(len(times) - 1) / duration if duration else None
 
     def frames(self) -> Iterator[Tensor]:
         """Yield each frame as uint8 (3, H, W), RGB, rotated according to the metadata of the file.

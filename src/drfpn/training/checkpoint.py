@@ -29,7 +29,8 @@ class Card(BaseModel):
     """Id of each class in the data set, for COCO results."""
     epoch: int = 0
     metrics: dict[str, float] = {}
-    """COCO's metrics on the validation split, in [0, 1]; names of mask metrics start with ``mask_``."""
+    """COCO's metrics on the validation split, in [0, 1], those that are defined; names of mask metrics start with
+    ``mask_``."""
     versions: dict[str, str] = {}
 
 

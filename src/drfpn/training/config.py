@@ -28,10 +28,14 @@ class RunConfig(BaseModel):
 
     model: str
     data: str
+    images: str | None = Field(None, description="folder of the images, for annotations in one file; null: beside it")
     train_split: str = "train"
     val_split: str = "val"
     max_train_images: int | None = Field(None, ge=1, description="train on the first N images of the split only")
     on_bad: Literal["error", "skip", "fix"] = Field("error", description="what to do about unusable images and boxes")
+    crowd: Literal["ignore", "object"] = Field(
+        "ignore", description="crowds and difficult objects: 'ignore' them, or use each as an 'object'"
+    )
 
     scale: Literal["small", "paper"] = "paper"
     weights: str | None = Field(
@@ -66,6 +70,9 @@ class RunConfig(BaseModel):
     deterministic: bool = Field(False, description="use only deterministic operators, on GPUs too")
     transforms: Literal["basic", "photometric", "multiscale", "lsj", "copy_paste"] = Field(
         "basic", description="augmentation of training images besides the flip"
+    )
+    train_tile: int = Field(
+        0, ge=0, description="side of random tiles of large training images, pixels; 0: whole images"
     )
     hflip_prob: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
     seed: int = Field(0, ge=0)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -11,10 +11,15 @@ from filelock import FileLock, Timeout
 from drfpn.utils import distributed
 from drfpn.utils.errors import UserError
 
+LOCK = ".lock"
+"""Name of the lock in a run folder."""
+
 
 @contextmanager
 def lock_folder(out: Path, timeout: float = 10.0) -> Iterator[None]:
     """Lock a run folder, so that no other process trains in it. Only rank 0 takes the lock.
+
+    If nothing else is in the folder at the end, the lock is removed, with the folders that were created for it.
 
     Args:
         out: the run folder, created if missing.
@@ -26,8 +31,9 @@ def lock_folder(out: Path, timeout: float = 10.0) -> Iterator[None]:
     if distributed.rank() > 0:
         yield
         return
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
     out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
+    lock = FileLock(out / LOCK)
     try:
         lock.acquire(timeout=timeout)
     except Timeout as error:
@@ -36,6 +42,11 @@ def lock_folder(out: Path, timeout: float = 10.0) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        with suppress(OSError):  # not empty: it or its parent has other files
+            if {file.name for file in out.iterdir()} <= {LOCK}:
+                (out / LOCK).unlink(missing_ok=True)
+                for folder in new:
+                    folder.rmdir()
 
 
 @contextmanager

@@ -58,13 +58,14 @@ class TableLogger:
                 break
         return rows
 
-    def truncate(self, step: int) -> None:
-        """Remove the rows of later steps, which a resumed run writes again.
+    def truncate(self, key: str, last: int) -> None:
+        """Remove the rows of later steps or epochs, which a resumed run writes again.
 
         Args:
-            step: last step to keep.
+            key: ``"step"`` or ``"epoch"``.
+            last: last one to keep.
         """
-        rows = [row for row in self.rows() if row["step"] <= step]
+        rows = [row for row in self.rows() if row[key] <= last]
         write_atomically(self.lines, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def log(self, row: Row) -> None:
@@ -199,17 +200,18 @@ class RunLogger:
     Args:
         folder: the run folder.
         config: settings of the run with the names of the optional ``loggers``.
-        after: rows of later steps are removed, since the run continues from this step.
+        step: rows of later steps are removed, since the run continues from this step.
+        epoch: rows of later epochs are removed; one may be finished but for the last save.
 
     Raises:
         UserError: an optional logger cannot be opened.
     """
 
-    def __init__(self, folder: Path, config: RunConfig, after: int) -> None:
+    def __init__(self, folder: Path, config: RunConfig, step: int, epoch: int) -> None:
         self.epochs = TableLogger(folder, "log")
         self.steps = TableLogger(folder, "steps")
-        for table in (self.epochs, self.steps):
-            table.truncate(after)
+        self.epochs.truncate("epoch", epoch)
+        self.steps.truncate("step", step)
         self._optional: dict[str, Logger] = {}
         for name in config.loggers:
             try:

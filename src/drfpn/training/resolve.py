@@ -12,7 +12,7 @@ from drfpn.detectors import parse_name
 from drfpn.training.config import RunConfig, check_config
 from drfpn.training.source_run import is_run, settings_of_run
 from drfpn.utils import aliases
-from drfpn.utils.aliases import rename_keys
+from drfpn.utils.aliases import check_spellings, rename_keys
 from drfpn.utils.errors import UsageError, UserError
 
 SCALES: dict[str, dict[str, Any]] = {
@@ -81,7 +81,7 @@ def resolve(
     """
     detector, body, _ = parse_name(model)
     chosen = {key: value for key, value in settings.items() if value is not None}
-    chosen = _add_overrides(rename_keys(chosen, aliases.SETTINGS, note=True), overrides)
+    chosen = _add_overrides(chosen, overrides)
     inherited = settings_of_run(model, chosen["weights"]) if is_run(chosen.get("weights")) else {}
     if scale is not None:  # an explicit scale takes precedence over the run's
         of_scale = ("scale", "detector_options", *SCALES["small"])
@@ -140,10 +140,17 @@ def read_config(file: Path, overrides: Sequence[str] = (), *, note: bool = False
 
 
 def _add_overrides(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return settings with the overrides merged into them, in their order."""
-    for override in overrides:
-        settings = _merge(settings, rename_keys(_parse_override(override), aliases.SETTINGS, note=True))
-    return settings
+    """Return settings with the overrides merged into them, in their order, all under their present names.
+
+    Raises:
+        UsageError: a setting is given under its former and its present name.
+    """
+    given = [settings, *map(_parse_override, overrides)]
+    check_spellings(given, aliases.SETTINGS)
+    merged: dict[str, Any] = {}
+    for values in given:
+        merged = _merge(merged, rename_keys(values, aliases.SETTINGS, note=True))
+    return merged
 
 
 def _parse_override(text: str) -> dict[str, Any]:

@@ -1,10 +1,16 @@
 """Run folders of training: the name of a new one, the newest one, and whether a run can be resumed."""
 
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from drfpn.data.formats.yolo_yaml import is_yolo_yaml
 from drfpn.training.config import RunConfig
+from drfpn.training.locks import LOCK
 from drfpn.training.resolve import read_config
+from drfpn.utils import distributed
 from drfpn.utils.errors import UserError
 
 RUNS = Path("runs")
@@ -32,7 +38,8 @@ def newest_run_folder(config: RunConfig) -> Path:
     Raises:
         UserError: there is none.
     """
-    states = RUNS.glob(f"{_default_name(config)}-*/state.pt")
+    name = re.compile(rf"{re.escape(_default_name(config))}-\d+")
+    states = [file for file in RUNS.glob("*/state.pt") if name.fullmatch(file.parent.name)]
     newest = max(states, key=lambda file: file.stat().st_mtime, default=None)
     if newest is None:
         raise UserError("There is no run to resume in runs/: state.pt is missing.")
@@ -48,8 +55,32 @@ def check_empty(folder: Path) -> None:
     Raises:
         UserError: it has contents, or is a file.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or _contents(folder)):
         raise UserError(f"{folder} exists and is not empty: choose another `out`, or resume its run by `resume=True`.")
+
+
+@contextmanager
+def removed_without_state(folder: Path) -> Iterator[None]:
+    """Remove what was written to an empty folder, on exit without a saved state; the lock stays.
+
+    Args:
+        folder: a locked run folder.
+    """
+    new = distributed.rank() == 0 and not _contents(folder)
+    try:
+        yield
+    finally:
+        if new and not (folder / "state.pt").exists():
+            for path in _contents(folder):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+
+def _contents(folder: Path) -> list[Path]:
+    """Return what is in a run folder beside the lock, which a killed process leaves."""
+    return [path for path in folder.iterdir() if path.name != LOCK]
 
 
 def saved_config(folder: Path) -> RunConfig:

@@ -58,6 +58,11 @@ class Run:
     run_logger: RunLogger | None
     """Loggers of rank 0; ``None`` on other ranks."""
 
+    def is_finished(self) -> bool:
+        """Return whether all epochs are done, or ``patience`` evaluations in a row were no better than the best."""
+        patience = self.config.patience
+        return self.state.epoch >= self.config.epochs or (patience is not None and self.state.stale >= patience)
+
     def save(self) -> None:
         """Write ``state.pt``."""
         self.state.save(self.out / "state.pt")
@@ -133,7 +138,7 @@ def build_run(
         interrupt=interrupt,
         skipped_images=SkippedImages(out, train_set),
         monitor=DivergenceMonitor(model, config),
-        run_logger=RunLogger(out, config, state.step) if main_process else None,
+        run_logger=RunLogger(out, config, state.step, state.epoch) if main_process else None,
     )
 
 
@@ -188,7 +193,8 @@ def make_training_dataset(dataset: DetectionDataset, config: RunConfig) -> Trans
         config: settings of the run.
     """
     preset = config.transforms
-    transform = make_transform(preset, hflip_prob=config.hflip_prob, min_size=config.min_size, max_size=config.max_size)
+    sizes = {"min_size": config.min_size, "max_size": config.max_size, "tile": config.train_tile}
+    transform = make_transform(preset, hflip_prob=config.hflip_prob, **sizes)
     return TransformedDataset(dataset, transform, copy_paste=PRESETS[preset].copy_paste, on_bad=config.on_bad)
 
 

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from drfpn.data import DetectionDataset
@@ -68,6 +69,25 @@ class SkippedImages:
         """
         self._pending |= {name: reason for name, reason in skipped if name not in self.reasons}
 
+    @contextmanager
+    def written_on_error(self) -> Iterator[None]:
+        """Write the images of this process that are not listed yet, if the context is left by an exception."""
+        try:
+            yield
+        except BaseException:
+            pending, self._pending = self._pending, {}
+            with suppress(OSError):  # not in place of the exception
+                self._list(pending, of_all_processes=False)
+            raise
+
+    def _list(self, new: dict[str, str], *, of_all_processes: bool = True) -> None:
+        """Write images; those of all processes by rank 0 only."""
+        self.reasons |= new
+        if new and (distributed.rank() == 0 or not of_all_processes):
+            self._write({"image": name, "reason": reason} for name, reason in new.items())
+        for reason in new.values():
+            logger.warning("left out: %s", reason)
+
     @property
     def num_pending(self) -> int:
         """Number of images that were added since the last :meth:`synchronize`."""
@@ -82,13 +102,8 @@ class SkippedImages:
         new: dict[str, str] = {}
         for pending in distributed.all_gather_objects(self._pending):
             new |= pending
-        new = {name: reason for name, reason in new.items() if name not in self.reasons}
         self._pending = {}
-        self.reasons |= new
-        if distributed.rank() == 0:
-            self._write({"image": name, "reason": reason} for name, reason in new.items())
-        for reason in new.values():
-            logger.warning("left out: %s", reason)
+        self._list({name: reason for name, reason in new.items() if name not in self.reasons})
         if len(self.reasons) > max(1, MAX_SKIPPED_FRACTION * self.num_images):
             raise UserError(
                 f"{len(self.reasons)} of {self.num_images} images could not be read, more than "

@@ -22,17 +22,22 @@ from drfpn.training.interrupt import InterruptHandler
 from drfpn.training.locks import deterministic_algorithms, lock_folder
 from drfpn.training.loggers import RunLogger, check_loggers
 from drfpn.training.loss_meter import LossMeter
+from drfpn.training.run_folder import removed_without_state
 from drfpn.training.setup import Run, build_run
 from drfpn.training.skipped_images import check_skipped_objects
 from drfpn.utils import distributed
 from drfpn.utils.console import bar
 from drfpn.utils.errors import Interrupted, UsageError, UserError
+from drfpn.utils.formatting import percent
 from drfpn.utils.io import write_json
 
 logger = logging.getLogger(__name__)
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Types of automatic mixed precision by the setting ``amp``."""
+
+DETECTIONS = "detections.json"
+"""Name of the file with the detections of the last evaluation."""
 
 GPU_READ_INTERVAL = 20
 """Steps between readings of the loss on a GPU, each of which synchronizes it."""
@@ -51,7 +56,8 @@ def fit(
 
     The folder holds ``config.yaml``, ``log.jsonl`` and ``log.csv`` (a row per epoch), ``steps.jsonl`` and
     ``steps.csv`` (losses every few steps), ``last.safetensors`` and ``best.safetensors`` (weights with their card),
-    ``state.pt`` (to resume), ``metrics.json`` and ``detections.json`` (of the last evaluation).
+    ``state.pt`` (to resume), ``metrics.json`` and ``detections.json`` (of the last evaluation). A run that fails before
+    its first saved state leaves the folder as it was.
 
     Processes that ``torchrun`` has started call this together and share the images of each step.
 
@@ -75,6 +81,7 @@ def fit(
         stack.enter_context(distributed.process_group(device))
         _check(config, train_set, val_set)
         stack.enter_context(lock_folder(out))
+        stack.enter_context(removed_without_state(out))
         stack.enter_context(deterministic_algorithms(config.deterministic))
         interrupt = stack.enter_context(InterruptHandler())
         card = Card(
@@ -84,19 +91,25 @@ def fit(
             versions={"python": platform.python_version(), "torch": torch.__version__},
         )
         run = build_run(card, train_set, out, device, interrupt, resume=resume)
-        state, results = run.state, None
-        while state.epoch < config.epochs and (config.patience is None or state.stale < config.patience):
+        while not run.is_finished():
             train_one_epoch(run)
             results = finish_epoch(run, val_set, card)
+            if run.is_finished() and results is not None:
+                _write_detections(run, results)
             run.save()
-            finished = state.epoch == config.epochs
+            finished = run.state.epoch == config.epochs
             run.stop_if(0 if finished else distributed.all_reduce_max([interrupt.signal_number])[0])
+        if distributed.broadcast_object(not (out / DETECTIONS).is_file()):  # deleted, or of an earlier version
+            _write_detections(run, evaluate(run, val_set)[1])
         if run.run_logger is not None:
             run.run_logger.close()
-            if results is not None:
-                write_json(out / "detections.json", results, indent=None)
         text = (out / "metrics.json").read_text(encoding="utf-8") if distributed.rank() == 0 else ""
         return Metrics.model_validate_json(distributed.broadcast_object(text))
+
+
+def _write_detections(run: Run, results: list[Result]) -> None:
+    if distributed.rank() == 0:
+        write_json(run.out / DETECTIONS, results, indent=None)
 
 
 def loss_read_interval(device: torch.device) -> int:
@@ -119,6 +132,16 @@ def _check(config: RunConfig, train_set: DetectionDataset, val_set: DetectionDat
         )
     check_loggers(config.loggers)
     check_skipped_objects(train_set)
+    if not train_set.has_objects():
+        raise UserError(
+            f"None of the {len(train_set)} images of '{config.train_split}' of {config.data} has an object to train "
+            "on: images without objects can only be added to others (crowd regions are not objects)."
+        )
+    if not val_set.has_objects():
+        logger.warning(
+            f"None of the {len(val_set)} images of '{config.val_split}' has an object: there is no AP, and no epoch is "
+            "the best one"
+        )
 
 
 def train_one_epoch(run: Run) -> None:
@@ -138,13 +161,15 @@ def train_one_epoch(run: Run) -> None:
     meter = LossMeter(state.totals, run.monitor.advice())
     loader = iter(run.loader)
     read_interval = loss_read_interval(run.device)
-    unread, start_time, num_images = state.step, time.monotonic(), 0
+    unread, start_time, earlier_seconds, num_images = state.step, time.monotonic(), state.seconds, 0
     remaining = len(run.batch_sampler) // config.grad_accum_steps
-    with bar(f"epoch {state.epoch + 1}/{config.epochs}", remaining) as progress:
+    title = f"epoch {state.epoch + 1}/{config.epochs}"
+    with bar(title, remaining) as progress, run.skipped_images.written_on_error():
         while (done := state.step - first_step) < run.batch_sampler.steps_per_epoch:
             batches = _next_batches(run, loader, meter, unread)
             with run.monitor.observe(state.step):
                 terms = train_step(run, batches)
+            state.seconds = earlier_seconds + time.monotonic() - start_time
             meter.add(terms, [name for batch in batches for name in batch.names])
             done, num_images = done + 1, num_images + sum(len(batch.images) for batch in batches)
             end_of_epoch = done == run.batch_sampler.steps_per_epoch
@@ -169,19 +194,21 @@ def train_one_epoch(run: Run) -> None:
             images_per_second = num_images * distributed.world_size() / (time.monotonic() - start_time)
             mean_loss = state.totals.get("loss", 0.0) / max(1, unread - first_step)
             progress.advance(f"loss {mean_loss:.3f}  {images_per_second:.1f} img/s")
-    state.seconds += time.monotonic() - start_time
+    state.seconds = earlier_seconds + time.monotonic() - start_time
 
 
 def _next_batches(run: Run, loader: Iterator[Any], meter: LossMeter, unread: int) -> list[Batch]:
     """Return the micro-batches of the next step; if the data cannot be read, the state is saved first."""
+    batches: list[Batch] = []
     try:
-        batches = [next(loader) for _ in range(run.config.grad_accum_steps)]
+        for _ in range(run.config.grad_accum_steps):
+            batches.append(next(loader))
+            run.skipped_images.add(batches[-1].skipped)
     except UserError:
         if run.state.step and distributed.world_size() == 1:  # saving needs all processes, which may have no error
             meter.read(unread)
             run.save()
         raise
-    run.skipped_images.add(skipped for batch in batches for skipped in batch.skipped)
     return batches
 
 
@@ -295,7 +322,8 @@ def _write_epoch(run: Run, metrics: Metrics | None, card: Card, *, best: bool) -
     """Write the weights and metrics of an epoch."""
     if metrics is not None:
         write_json(run.out / "metrics.json", metrics.model_dump())
-        card = card.model_copy(update={"metrics": metrics.summary()})
+        defined = {name: value for name, value in metrics.summary().items() if value is not None}
+        card = card.model_copy(update={"metrics": defined})
     save_detector(run.out / "last.safetensors", run.state.eval_model, card)
     if best:
         save_detector(run.out / "best.safetensors", run.state.eval_model, card)
@@ -310,7 +338,7 @@ def _log_epoch(run: Run, run_logger: RunLogger, epoch: int, metrics: Metrics | N
     line = f"epoch {epoch}: loss {losses['loss']:.3f}, {state.seconds:.0f} s"
     if metrics is not None:
         row |= metrics.summary()
-        line += f", AP {100 * metrics.box['AP']:.1f}, AP50 {100 * metrics.box['AP50']:.1f}"
-        line += "" if metrics.mask is None else f", mask AP {100 * metrics.mask['AP']:.1f}"
+        line += f", AP {percent(metrics.box['AP'])}, AP50 {percent(metrics.box['AP50'])}"
+        line += "" if metrics.mask is None else f", mask AP {percent(metrics.mask['AP'])}"
     run_logger.epoch(row)
     logger.info(line)

@@ -2,9 +2,7 @@
 
 import json
 import logging
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +41,7 @@ def train(
     """Train a detector, evaluate it and write a report.
 
     ``out`` gets what :func:`drfpn.training.trainer.fit` writes, and ``report.html``, ``curves.png``, ``pictures/``,
-    ``analysis/`` and more metrics. A run that fails before its first saved state leaves no folder.
+    ``analysis/`` and more metrics.
 
     Processes that ``torchrun`` has started call this together and share the images of each step.
 
@@ -73,8 +71,7 @@ def train(
         images = f"{len(train_set)} images, evaluated on {len(val_set)}"
         logger.info("%s (%s scale) on %s: %s", config.model, config.scale, config.data, images)
         logger.info(describe_initial_weights(config))
-        with _removed_without_state(out):
-            metrics = fit(config, train_set, val_set, out, device=device, resume=resume)
+        metrics = fit(config, train_set, val_set, out, device=device, resume=resume)
         if distributed.rank() == 0:
             write_run_report(out, train_set, val_set, device)
     return metrics
@@ -93,13 +90,15 @@ def open_splits(
         UserError: the data cannot be used.
     """
     progress_bar = progress_bar or _no_progress
-    options: dict[str, Any] = {"on_bad": config.on_bad, "warn": logger.warning}
+    options: dict[str, Any] = {"on_bad": config.on_bad, "images": config.images, "crowd": config.crowd}
+    options["warn"] = logger.warning
     with progress_bar(f"reading {config.train_split}") as progress:
         options |= {"max_images": config.max_train_images, "masks": config.needs_masks, "progress": progress}
         train_set = open_dataset(config.data, config.train_split, **options)
     max_val_images = config.max_train_images if config.val_split == config.train_split else None
     with progress_bar(f"reading {config.val_split}") as progress:
         options |= {"max_images": max_val_images, "masks": config.masks, "progress": progress}
+        options["classes"] = train_set.classes
         val_set = open_dataset(config.data, config.val_split, **options)
     return train_set, val_set
 
@@ -131,7 +130,7 @@ def write_run_report(
         val_set: images that it was evaluated on.
         device: device for the examples.
     """
-    model, card = load_detector(folder)
+    model, card = load_detector(folder / "last.safetensors")  # the weights of metrics.json and detections.json
     save_training_curves(folder / "log.jsonl", folder / "curves.png")
     more: dict[str, Any] = {
         "data": {
@@ -152,21 +151,6 @@ def write_run_report(
     file = folder / "metrics.json"
     write_json(file, read_metrics(file.read_text(encoding="utf-8")) | more)
     write_report(folder)
-
-
-@contextmanager
-def _removed_without_state(folder: Path) -> Iterator[None]:
-    """Remove a new run folder on exit unless it holds a saved state."""
-    new = distributed.rank() == 0 and not folder.exists()
-    new_parent = new and not folder.parent.exists()
-    try:
-        yield
-    finally:
-        if new and folder.exists() and not (folder / "state.pt").exists():
-            shutil.rmtree(folder)
-            if new_parent:
-                with suppress(OSError):  # not empty: other runs are in it
-                    folder.parent.rmdir()
 
 
 def _no_progress(title: str) -> Any:

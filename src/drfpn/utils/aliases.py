@@ -1,7 +1,7 @@
 """Former names of settings and fields, through which files of earlier versions are read."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from drfpn.utils.errors import UsageError
@@ -37,13 +37,43 @@ def rename_keys(values: Mapping[str, Any], aliases: Mapping[str, str], *, note: 
     return _rename(values, aliases, "", note)
 
 
+def check_spellings(given: Iterable[Mapping[str, Any]], aliases: Mapping[str, str]) -> None:
+    """Check that nothing is given under its former name in one place and under its present name in another.
+
+    Args:
+        given: values by name, perhaps with mappings inside, from each place.
+        aliases: former name -> name, one of the tables of this module.
+
+    Raises:
+        UsageError: something is; the message has both names.
+    """
+    spellings: dict[str, str] = {}
+    for values in given:
+        for key in _paths(values):
+            name = aliases.get(key, key)
+            if spellings.setdefault(name, key) != key:
+                raise _given_twice(next(old for old in (key, spellings[name]) if old != name), name)
+
+
+def _paths(values: Mapping[str, Any], parent: str = "") -> Iterator[str]:
+    """Yield all keys, those inside of others with dots."""
+    for key, value in values.items():
+        yield f"{parent}{key}"
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{parent}{key}.")
+
+
+def _given_twice(former: str, name: str) -> UsageError:
+    return UsageError(f"'{former}' is the former name of '{name}': give one of them.")
+
+
 def _rename(values: Mapping[str, Any], aliases: Mapping[str, str], parent: str, note: bool) -> dict[str, Any]:
     renamed: dict[str, Any] = {}
     for key, value in values.items():
         name = aliases.get(f"{parent}{key}", f"{parent}{key}").removeprefix(parent)
         if name != key:
             if name in values:
-                raise UsageError(f"'{parent}{key}' is the former name of '{parent}{name}': give one of them.")
+                raise _given_twice(f"{parent}{key}", f"{parent}{name}")
             if note:
                 logger.warning("'%s%s' is now called '%s%s'.", parent, key, parent, name)
         inside = f"{parent}{name}."

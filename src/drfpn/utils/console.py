@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from drfpn.utils import distributed
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 _LINE_INTERVAL = 15.0
 """Seconds between lines where stderr is not a terminal."""
@@ -38,6 +38,17 @@ class Bar:
         """
         self.total = total
 
+    def show(self, note: str) -> None:
+        """Show how far the item in progress is.
+
+        Args:
+            note: text beside the progress.
+        """
+        now = time.monotonic()
+        if now - self._last >= _LINE_INTERVAL and distributed.rank() == 0:
+            self._last = now
+            print(f"{self.title} {self.done}/{self.total}  {note}", file=sys.stderr, flush=True)
+
     def advance(self, note: str = "") -> None:
         """Count one more item as done.
 
@@ -64,6 +75,9 @@ class _RichBar(Bar):
         super().set_total(total)
         self._progress.update(self._task, total=total)
 
+    def show(self, note: str) -> None:
+        self._progress.update(self._task, note=note)
+
     def advance(self, note: str = "") -> None:
         self.done += 1
         self._progress.update(self._task, advance=1, note=note)
@@ -84,12 +98,12 @@ def bar(title: str, total: int) -> Iterator[Bar]:
         yield Bar(title, total)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield _RichBar(title, total, progress)
@@ -102,4 +116,4 @@ def say(line: str) -> None:
         line: text without markup.
     """
     if distributed.rank() == 0:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)

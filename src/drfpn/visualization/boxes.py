@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
+from drfpn.utils.formatting import printable
+from drfpn.visualization.fonts import load_font
 from drfpn.visualization.labels import Label, write_labels
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
@@ -66,7 +68,7 @@ def draw_boxes(
     for i in best_last:
         width = max(1, line // 2) if highlight is not None and not highlighted[i] else line
         _draw_box(pen, picture.size, zoomed[i], colors[i], width)
-    texts = [classes[int(label) - 1] for label in labels]
+    texts = [printable(classes[label - 1]) for label in labels.tolist()]
     if scores is not None:
         texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores.tolist(), strict=True)]
     best_first = sorted(order.argsort(stable=True, descending=True).tolist(), key=lambda i: not highlighted[i])
@@ -111,13 +113,13 @@ def side_by_side(pictures: Sequence[Image.Image], titles: Sequence[str], gap: in
     height = max(picture.height for picture in pictures)
     font_size = max(20, height // 30)
     title_height = round(1.7 * font_size)
-    font = ImageFont.load_default(size=font_size)
+    font, escape = load_font(titles, font_size)
     width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
     sheet = Image.new("RGB", (width, height + title_height), "white")
     pen = ImageDraw.Draw(sheet)
     x = 0
     for picture, title in zip(pictures, titles, strict=True):
-        pen.text((x + 4, title_height // 7), title, fill="black", font=font)
+        pen.text((x + 4, title_height // 7), escape(title), fill="black", font=font)
         sheet.paste(
             "white", (x + picture.width, 0, sheet.width, title_height)
         )  # cuts the title off at the width of its picture

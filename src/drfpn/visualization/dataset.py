@@ -5,7 +5,6 @@ from typing import BinaryIO
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from drfpn.data.annotations import Annotations
 from drfpn.data.stats import MEDIUM_BELOW, SMALL_BELOW, box_dimensions
 from drfpn.visualization.boxes import PALETTE
+from drfpn.visualization.fonts import figure_name, save_figure
 
 MAX_CLASSES = 20
 """Number of classes that are drawn, the most frequent ones."""
@@ -27,7 +27,6 @@ def save_dataset_histograms(objects: Annotations, file: BinaryIO, format: str = 
         format: ``"png"``, ``"pdf"`` or ``"svg"``.
     """
     figure = Figure(figsize=(11, 7.5), layout="constrained")
-    FigureCanvasAgg(figure)
     (per_image_axes, class_axes), (side_axes, aspect_axes) = figure.subplots(2, 2)
     not_crowd = ~objects.crowd
     per_image = np.bincount(objects.image_indices()[not_crowd], minlength=len(objects.sizes))
@@ -39,7 +38,8 @@ def save_dataset_histograms(objects: Annotations, file: BinaryIO, format: str = 
     per_image_axes.set(xlabel="objects in an image", ylabel="images")
     counts = np.bincount(objects.labels[not_crowd], minlength=len(objects.classes) + 1)[1:]
     frequent = np.argsort(-counts, kind="stable")[:MAX_CLASSES][::-1]
-    class_axes.barh([objects.classes[i] for i in frequent], counts[frequent], color=PALETTE[0])
+    class_axes.barh(range(len(frequent)), counts[frequent], color=PALETTE[0])
+    class_axes.set_yticks(range(len(frequent)), [figure_name(objects.classes[i], 40) for i in frequent])
     label = f"objects of the {len(frequent)} most frequent of {len(counts)} classes"
     class_axes.set(xlabel=label if len(frequent) < len(counts) else "objects")
     class_axes.tick_params(axis="y", labelsize=7)
@@ -49,7 +49,7 @@ def save_dataset_histograms(objects: Annotations, file: BinaryIO, format: str = 
     label = "side of the object (root of width x height), px"
     _log_histogram(side_axes, side, label, [1, 3, 10, 32, 96, 300, 1000], bounds)
     _log_histogram(aspect_axes, shapes["aspect"], "width / height", [0.1, 0.2, 0.5, 1, 2, 5, 10], [1])
-    figure.savefig(file, dpi=110, format=format)
+    save_figure(figure, file, format)
 
 
 def _log_histogram(
@@ -59,9 +59,9 @@ def _log_histogram(
     if len(values):
         bins = np.geomspace(values.min() * 0.99, values.max() * 1.01, 50)
         axes.hist(values, bins=bins.tolist(), color=PALETTE[0])
-        limits = axes.get_xlim()
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.set_xlim(limits)
+    limits = axes.get_xlim()
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xlim(limits)
     axes.xaxis.set_minor_formatter(NullFormatter())
     for line in lines:
         axes.axvline(line, color="black", linewidth=0.8, linestyle=":")

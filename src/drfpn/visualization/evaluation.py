@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from drfpn.evaluation.analysis import Analysis, APAnalysis
 from drfpn.visualization.boxes import PALETTE
+from drfpn.visualization.fonts import figure_name, save_figure
 
 MAX_NAMED_CLASSES = 30
 """Number of classes up to which the confusion matrix shows names and counts."""
@@ -32,9 +32,8 @@ def save_evaluation_figures(analysis: Analysis, folder: Path) -> list[Path]:
             figures[f"errors_{name}"] = _error_types(details, name)
     files = []
     for name, figure in figures.items():
-        FigureCanvasAgg(figure)
         file = folder / f"{name}.png"
-        figure.savefig(file, dpi=110)
+        save_figure(figure, file)
         files.append(file)
     return files
 
@@ -42,7 +41,7 @@ def save_evaluation_figures(analysis: Analysis, folder: Path) -> list[Path]:
 def _confusion(analysis: Analysis) -> Figure:
     counts = np.array(analysis.confusion, dtype=np.float64)
     fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [*analysis.classes, "background"]
+    names = [*(figure_name(name, 24) for name in analysis.classes), "background"]
     side = min(max(4.5, 1.5 + 0.45 * len(names)), 14)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()

@@ -6,13 +6,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from drfpn.visualization.boxes import PALETTE
 from drfpn.visualization.diagnostics import pair_name
+from drfpn.visualization.fonts import figure_name, save_figure
 from drfpn.visualization.hooks import NeckTensors
 
 OutputFile = Path | BinaryIO
@@ -88,7 +88,6 @@ def draw_output_levels(runs: Mapping[str, NeckTensors], file: OutputFile, *, mea
     height, width = next(iter(runs.values())).outputs[0].shape[-2:]
     size = (PANEL_WIDTH * len(levels) + 0.6, (PANEL_WIDTH * height / width + 0.45) * len(runs) + 1.4)
     figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(runs), len(levels), squeeze=False)
     for column, level in enumerate(levels):
         maps = {}
@@ -107,9 +106,9 @@ def draw_output_levels(runs: Mapping[str, NeckTensors], file: OutputFile, *, mea
             panel.set_title(f"{level.replace('C', 'level ')}: {details}", fontsize=9)
         figure.colorbar(image, ax=list(axes[:, column]), label="activation", orientation="horizontal", shrink=0.8)
     for panel, name in zip(axes[:, 0], runs, strict=True):
-        panel.set_ylabel(name, fontsize=9)
+        panel.set_ylabel(figure_name(name, 36), fontsize=9)
     figure.suptitle("Output levels of the neck: " + ("mean over channels" if mean else "most active channel"))
-    figure.savefig(file, dpi=110)
+    save_figure(figure, file)
 
 
 def _draw_grid(
@@ -124,7 +123,6 @@ def _draw_grid(
     shape = next(iter(columns.values())).shape
     height = PANEL_WIDTH * shape[-2] / shape[-1]
     figure = Figure(figsize=(PANEL_WIDTH * len(columns) + 1.4, (height + 0.35) * rows + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(rows, len(columns), squeeze=False)
     for row, channel in zip(axes, channels, strict=False):
         maps = [select_channel(m, channel) for m in columns.values()]
@@ -138,11 +136,11 @@ def _draw_grid(
         if panel is axes[-1][0]:
             panel.set_ylabel("detections")
     for panel, name in zip(axes[0], columns, strict=True):
-        panel.set_title(name, fontsize=10)
+        panel.set_title(figure_name(name, 36), fontsize=10)
     for panel in axes.flat:
         panel.set(xticks=[], yticks=[])
     figure.suptitle(title, fontsize=11)
-    figure.savefig(file, dpi=110)
+    save_figure(figure, file)
 
 
 def draw_offsets(tensors: NeckTensors, image: Tensor, file: OutputFile) -> None:
@@ -157,7 +155,6 @@ def draw_offsets(tensors: NeckTensors, image: Tensor, file: OutputFile) -> None:
     gray = image.permute(1, 2, 0).float().mean(dim=2).numpy()
     height = PANEL_WIDTH * image.shape[-2] / image.shape[-1]
     figure = Figure(figsize=(3 * PANEL_WIDTH + 2.6, (height + 0.45) * len(pairs) + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(pairs), 3, squeeze=False)
     extent = (0, image.shape[-1], image.shape[-2], 0)
     style: dict[str, Any] = {"extent": extent, "interpolation": "nearest", "alpha": 0.8}
@@ -180,7 +177,7 @@ def draw_offsets(tensors: NeckTensors, image: Tensor, file: OutputFile) -> None:
             figure.colorbar(mappable, ax=row[2], label="omega", shrink=0.9)
     for panel, title in zip(axes[0], ("offsets", "length of the offsets", "omega"), strict=True):
         panel.set_title(title, fontsize=10)
-    figure.savefig(file, dpi=110)
+    save_figure(figure, file)
 
 
 def _draw_arrows(axes: Any, offset: Tensor, size: Sequence[int]) -> None:
@@ -206,7 +203,6 @@ def draw_gates(images: Sequence[NeckTensors], file: OutputFile) -> None:
     """
     pairs = sorted(images[0].gates)
     figure = Figure(figsize=(PANEL_WIDTH * 1.1 * len(pairs) + 0.6, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(pairs), squeeze=False, sharey=True)[0]
     for panel, i in zip(axes, pairs, strict=True):
         gates = torch.stack([tensors.gates[i] for tensors in images])  # (images, C)
@@ -223,4 +219,4 @@ def draw_gates(images: Sequence[NeckTensors], file: OutputFile) -> None:
     axes[0].set_ylabel("gate (1: unchanged)")
     caption = "one image" if len(images) == 1 else f"mean of {len(images)} images, band: standard deviation"
     figure.suptitle(f"Gates of CRB, {caption}", fontsize=11)
-    figure.savefig(file, dpi=110)
+    save_figure(figure, file)

@@ -1,15 +1,19 @@
 """Text labels of boxes, placed inside the picture and without overlap where there is room."""
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from drfpn.visualization.fonts import Font, load_font
 
 _MIN_FONT = 10
 """Smallest font size that can be read, pixels."""
 _CROWDED = 0.12
 """Fraction of the picture that text may cover before the font shrinks, to one half at most."""
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Rectangle = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are exclusive."""
 
@@ -38,17 +42,19 @@ def write_labels(picture: Image.Image, labels: Sequence[Label]) -> list[Rectangl
         The rectangle of each label that was written, in their order.
     """
     pen = ImageDraw.Draw(picture)
-    font = _font(pen, picture.size, labels)
+    font, escape = _font(pen, picture.size, [label.text for label in labels])
     placed: list[tuple[Label, str, Rectangle]] = []
+    # per pixel, so that the time for a label does not depend on their number
+    occupied = np.zeros((picture.height, picture.width), dtype=np.uint32)
     for label in labels:
-        text = _truncate(label.text, font, picture.width - 2 * _padding(font))
+        text = _truncate(escape(label.text), font, picture.width - 2 * _padding(font))
         width, height = _extent(pen, text, font)
         if width > picture.width or height > picture.height:
             continue
-        occupied = [rectangle for _, _, rectangle in placed]
-        rectangle, covered = _position(label.box, width, height, picture.size, occupied)
+        rectangle, covered = _position(label.box, width, height, occupied)
         if label.required or covered == 0:
             placed.append((label, text, rectangle))
+            occupied[rectangle[1] : rectangle[3], rectangle[0] : rectangle[2]] += 1
     for label, text, rectangle in reversed(placed):
         left, top, _, _ = pen.textbbox((0, 0), text, font=font)
         x, y, right, bottom = rectangle
@@ -59,17 +65,17 @@ def write_labels(picture: Image.Image, labels: Sequence[Label]) -> list[Rectangl
     return [rectangle for _, _, rectangle in placed]
 
 
-def _font(pen: ImageDraw.ImageDraw, size: tuple[int, int], labels: Sequence[Label]) -> Font:
-    """Choose a font that grows with the picture and shrinks if there is much text."""
+def _font(pen: ImageDraw.ImageDraw, size: tuple[int, int], texts: Sequence[str]) -> tuple[Font, Callable[[str], str]]:
+    """Choose a font that grows with the picture and shrinks if there is much text; see :func:`load_font`."""
     area = size[0] * size[1]
     font_size = max(_MIN_FONT, round(area**0.5 / 36))
-    font = ImageFont.load_default(size=font_size)
+    font, escape = load_font(texts, font_size)
     covered = 0
-    for label in labels:
-        width, height = _extent(pen, label.text, font)
+    for text in texts:
+        width, height = _extent(pen, escape(text), font)
         covered += width * height
     shrink = min(1.0, max(0.5, (_CROWDED * area / max(covered, 1)) ** 0.5))
-    return ImageFont.load_default(size=max(_MIN_FONT, round(font_size * shrink)))
+    return load_font(texts, max(_MIN_FONT, round(font_size * shrink)))
 
 
 def _extent(pen: ImageDraw.ImageDraw, text: str, font: Font) -> tuple[int, int]:
@@ -86,15 +92,21 @@ def _truncate(text: str, font: Font, width: int) -> str:
     """Truncate a text that is wider than ``width`` pixels."""
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
+    fitting = bisect_right(
+        range(len(text)), width, key=lambda length: int(np.ceil(font.getlength(text[:length] + "...")))
+    )
+    return text[: max(fitting - 1, 0)] + "..."
 
 
-def _position(
-    box: Sequence[float], width: int, height: int, size: tuple[int, int], occupied: Sequence[Rectangle]
-) -> tuple[Rectangle, int]:
-    """Return the rectangle at a box that covers the fewest occupied pixels, and their number."""
+def _position(box: Sequence[float], width: int, height: int, occupied: NDArray[np.uint32]) -> tuple[Rectangle, int]:
+    """Return the rectangle at a box that covers the fewest pixels of other labels, and their number.
+
+    Args:
+        box: x1, y1, x2, y2 in pixels.
+        width: width of the rectangle.
+        height: height of the rectangle.
+        occupied: (H, W), how many labels cover each pixel.
+    """
     x1, y1, x2, y2 = box
     best: Rectangle | None = None
     fewest = 0
@@ -110,10 +122,10 @@ def _position(
         (x2, y1),
         (x1 - width, y1),
     ):
-        left = round(min(max(x, 0), size[0] - width))
-        top = round(min(max(y, 0), size[1] - height))
+        left = round(min(max(x, 0), occupied.shape[1] - width))
+        top = round(min(max(y, 0), occupied.shape[0] - height))
         rectangle = (left, top, left + width, top + height)
-        covered = sum(_overlap(rectangle, other) for other in occupied)
+        covered = _count_covered(occupied, rectangle)
         if best is None or covered < fewest:
             best, fewest = rectangle, covered
         if fewest == 0:
@@ -122,8 +134,9 @@ def _position(
     return best, fewest
 
 
-def _overlap(a: Rectangle, b: Rectangle) -> int:
-    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+def _count_covered(occupied: NDArray[np.uint32], rectangle: Rectangle) -> int:
+    left, top, right, bottom = rectangle
+    return int(occupied[top:bottom, left:right].sum(dtype=np.int64))
 
 
 def _text_color(background: str) -> str:

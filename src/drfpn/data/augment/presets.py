@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from drfpn.data.augment.random_tile import RandomTile
 from drfpn.data.base import Target
 
 TransformFactory = Callable[[int, int], list[v2.Transform]]
@@ -56,7 +57,7 @@ PRESETS: dict[str, Preset] = {
 ``multiscale``: random sizes. ``lsj``: large scale jitter. ``copy_paste``: large scale jitter and copy-paste."""
 
 
-def make_transform(name: str, *, hflip_prob: float, min_size: int, max_size: int) -> v2.Transform:
+def make_transform(name: str, *, hflip_prob: float, min_size: int, max_size: int, tile: int = 0) -> v2.Transform:
     """Return the transform of (image, target) of a preset.
 
     At the end boxes are clipped to the image, and those smaller than a pixel are dropped with their labels and masks.
@@ -66,9 +67,11 @@ def make_transform(name: str, *, hflip_prob: float, min_size: int, max_size: int
         hflip_prob: probability of a horizontal flip.
         min_size: shorter side of images in the detector, pixels.
         max_size: limit of the longer side, pixels.
+        tile: side of the random tiles, pixels, that are cropped from larger images first; 0 for whole images.
     """
     return v2.Compose(
         [
+            *([RandomTile(tile)] if tile else []),
             v2.RandomHorizontalFlip(hflip_prob),
             *PRESETS[name].transforms(min_size, max_size),
             v2.ToDtype(torch.float32, scale=True),

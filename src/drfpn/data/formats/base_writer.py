@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drfpn.data.annotations import Annotations
-from drfpn.data.image_io import IMAGE_SUFFIXES
+from drfpn.data.image_formats import COMMON_SUFFIXES, IMAGE_SUFFIXES
 from drfpn.data.validation.boxes import clip_xywh
 from drfpn.utils.errors import UserError
 
@@ -35,6 +36,7 @@ class DatasetWriter(ABC):
         self.classes = next(iter(splits.values())).classes
         self.changes: Counter[str] = Counter()
         """Number of objects or images that could not be written unchanged, by description of the change."""
+        self._box_shifts: list[float] = []
 
     @abstractmethod
     def image_file(self, split: str, index: int) -> Path:
@@ -50,7 +52,42 @@ class DatasetWriter(ABC):
 
     def lost(self) -> list[str]:
         """Return one line for each kind of information that could not be written unchanged."""
-        return [f"{change}: {count}" for change, count in self.changes.items()]
+        lines = [f"{change}: {count}" for change, count in self.changes.items()]
+        if self._box_shifts:
+            lines.append(
+                f"boxes that became those of their segmentations, up to {max(self._box_shifts):.2g} px apart "
+                f"(`masks=False` keeps them): {len(self._box_shifts)}"
+            )
+        return lines
+
+    def note_shift(self, box: NDArray[np.float64], corners: NDArray[np.float64]) -> None:
+        """Note that a box will be read as another one.
+
+        Args:
+            box: (4,) x, y, width, height.
+            corners: (2, 2) upper left and lower right corner of the other one.
+        """
+        shift = float(np.abs(corners - [box[:2], box[:2] + box[2:]]).max())
+        if shift > MIN_REPORTED_SHIFT:
+            self._box_shifts.append(shift)
+
+    def lost_classes(self, names: Sequence[str], reader: str) -> list[str]:
+        """Return lines about classes for a format that has no list of them.
+
+        Args:
+            names: the classes as written.
+            reader: whose classes are those that objects have, in alphabetical order.
+        """
+        labels = {label for annotations in self.splits.values() for label in np.unique(annotations.labels).tolist()}
+        unused = [name for label, name in enumerate(names, start=1) if label not in labels]
+        lines = []
+        if unused:
+            some = ", ".join(unused[:5]) + (", ..." if len(unused) > 5 else "")
+            lines.append(f"classes left out, since no object has them ({some}): {len(unused)}")
+        used = [name for name in names if name not in unused]
+        if used != sorted(used):
+            lines.append(f"the order of the classes is lost: {reader} are read in alphabetical order")
+        return lines
 
     def clipped_boxes(self, split: str, index: int) -> NDArray[np.float64]:
         """Return the boxes (N, 4) of an image, clipped to it, and count those that this changes."""
@@ -83,8 +120,8 @@ def image_name(file_name: str) -> PurePosixPath:
     name = relative_name(file_name)
     if name.suffix.lower() not in IMAGE_SUFFIXES:
         raise UserError(
-            f"The image '{file_name}' has the suffix '{name.suffix}', expected one by which VOC and YOLO data sets "
-            f"are known to hold images ({', '.join(IMAGE_SUFFIXES)})."
+            f"The image '{file_name}' has the suffix '{name.suffix}', expected one by which other tools recognize "
+            f"images ({', '.join(COMMON_SUFFIXES)})."
         )
     return name
 

@@ -40,6 +40,7 @@ class CocoWriter(DatasetWriter):
         (self.folder / "annotations").mkdir()
         for split, annotations in self.splits.items():
             file_names = np.array([str(name) for name in self._names[split]], dtype=np.str_)
-            record = replace(annotations, file_names=file_names).to_coco(segmentations=self.masks)
+            renamed = replace(annotations, file_names=file_names, merged_category_ids={})
+            record = renamed.to_coco(segmentations=self.masks)
             file = self.folder / "annotations" / f"instances_{split}2017.json"
             file.write_text(json.dumps(record), encoding="utf-8")

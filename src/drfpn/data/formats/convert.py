@@ -1,10 +1,10 @@
-"""``convert``: writes a data set in another format (COCO, VOC, YOLO)."""
+"""``convert``: writes a data set in another format."""
 
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,18 @@ from PIL import Image
 from drfpn.data.annotation_builder import AnnotationBuilder
 from drfpn.data.annotations import Annotations
 from drfpn.data.base import Target
-from drfpn.data.dataset import fill_sizes
+from drfpn.data.class_matching import match_classes
+from drfpn.data.dataset import CROWD, fill_sizes, require_no_images
 from drfpn.data.formats.base_layout import Layout
 from drfpn.data.formats.base_writer import DatasetWriter, Splits
 from drfpn.data.formats.coco_writer import CocoWriter
+from drfpn.data.formats.image_folder_writer import ImageFolderWriter
+from drfpn.data.formats.labelme_writer import LabelMeWriter
 from drfpn.data.formats.layouts import find_layout
+from drfpn.data.formats.listed_layout import ListedLayout
 from drfpn.data.formats.voc_layouts import VocLayout
 from drfpn.data.formats.voc_writer import VocWriter
+from drfpn.data.formats.yolo_layouts import YoloLayout
 from drfpn.data.formats.yolo_writer import YoloWriter
 from drfpn.data.formats.yolo_yaml import SPLITS
 from drfpn.data.image_io import image_size
@@ -31,7 +36,13 @@ from drfpn.data.validation.image_files import image_size_issue
 from drfpn.data.validation.issues import OnBad, StrictIssueHandler, check_on_bad, raise_issue
 from drfpn.utils.errors import UsageError, UserError, did_you_mean
 
-FORMATS: dict[str, type[DatasetWriter]] = {"coco": CocoWriter, "voc": VocWriter, "yolo": YoloWriter}
+FORMATS: dict[str, type[DatasetWriter]] = {
+    "coco": CocoWriter,
+    "voc": VocWriter,
+    "yolo": YoloWriter,
+    "labelme": LabelMeWriter,
+    "imagefolder": ImageFolderWriter,
+}
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -66,7 +77,9 @@ def convert(
     to: str,
     out: Path,
     *,
-    images: str = "copy",
+    images: str | None = None,
+    transfer: str = "copy",
+    crowd: str = "ignore",
     masks: bool = True,
     max_images: int | None = None,
     on_bad: str = "error",
@@ -78,32 +91,43 @@ def convert(
 
     Args:
         data: as for ``open_dataset``. The images of ``shapes`` are written as PNG.
-        to: ``coco``, ``voc`` or ``yolo``.
+        to: ``coco``, ``voc``, ``yolo``, ``labelme`` or ``imagefolder`` (Hugging Face's).
         out: a folder that does not exist or is empty.
-        images: ``copy``, ``hardlink`` (needs no space, on the same disk) or ``symlink`` (to the original files).
+        images: folder of the images, as for ``open_dataset``. The values of ``transfer`` are accepted too, which was
+            called so before.
+        transfer: how images are written: ``copy``, ``hardlink`` (needs no space, on the same disk) or ``symlink`` (to
+            the original files).
+        crowd: ``ignore`` writes crowds as such, in formats that have them; ``object`` writes them as objects.
         masks: write the segmentations, if there are any.
         max_images: write only the first ``max_images`` images of each split.
         on_bad: what to do with invalid boxes; see ``boxes.sanitize_boxes``.
         progress_bar: called with the title of each stage; yields the callback for its progress.
 
     Raises:
-        UsageError: ``to``, ``images`` or ``on_bad`` is invalid.
+        UsageError: ``to``, ``images``, ``transfer``, ``crowd`` or ``on_bad`` is invalid.
         UserError: the data has an issue, the format cannot represent it, or ``out`` cannot be written.
     """
-    for name, value, known in (("to", to, FORMATS), ("images", images, TRANSFERS)):
+    if images is not None and images in TRANSFERS and transfer == "copy":
+        transfer = images
+        images = None
+    for name, value, known in (("to", to, FORMATS), ("transfer", transfer, TRANSFERS), ("crowd", crowd, CROWD)):
         if value not in known:
             hint = did_you_mean(value, known)
             raise UsageError(f"`{name}` is '{value}', expected one of {', '.join(known)}.{hint}")
     policy = check_on_bad(on_bad)
+    if data == "shapes":
+        require_no_images(images)
     progress_bar = progress_bar or _no_progress
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder, expected the name of a new one.")
     if data == "shapes":
         splits, lost = _shapes(max_images, progress_bar), list[str]()
     else:
-        splits, lost = _read(find_layout(data), max_images, policy, progress_bar)
-    transfer = _draw_shapes_image if data == "shapes" else TRANSFERS[images]
-    _require_same_classes(data, splits)
+        splits, lost = _read(find_layout(data, images), max_images, policy, progress_bar)
+        if crowd == "object":
+            splits = {name: replace(split, crowd=np.zeros_like(split.crowd)) for name, split in splits.items()}
+    write_image = _draw_shapes_image if data == "shapes" else TRANSFERS[transfer]
+    splits = _with_same_classes(data, splits)
     total, done = sum(map(len, splits.values())), 0
     with _new_folder(out) as folder, progress_bar("writing images") as progress:
         writer = FORMATS[to](folder, splits, masks=masks)
@@ -114,7 +138,7 @@ def convert(
                     target.parent.mkdir(parents=True, exist_ok=True)
                     if data != "shapes":
                         _require_size(annotations, index)
-                    transfer(source, target)
+                    write_image(source, target)
                 writer.add(split, index)
                 done += 1
                 progress(done, total)
@@ -142,9 +166,16 @@ def _read(
         splits[split], changes = sanitize_boxes(fill_sizes(annotations), on_bad)
         lost += changes
     lost += handler.messages()
+    return splits, lost + _unread(layout.base if isinstance(layout, ListedLayout) else layout)
+
+
+def _unread(layout: Layout) -> list[str]:
+    """Return a line about what the reader of a format leaves out."""
     if isinstance(layout, VocLayout):
-        lost.append("pose, truncated, occluded and parts of VOC's objects are not read")
-    return splits, lost
+        return ["pose, truncated, occluded and parts of VOC's objects are not read"]
+    if isinstance(layout, YoloLayout) and layout.config.keypoints is not None:
+        return ["keypoints are not read"]
+    return []
 
 
 def _shapes(max_images: int | None, progress_bar: ProgressFactory) -> Splits:
@@ -185,13 +216,21 @@ def _draw_shapes_image(source: Path, target: Path) -> None:
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(target)
 
 
-def _require_same_classes(data: str, splits: Splits) -> None:
-    (first, a), *others = splits.items()
-    for split, b in others:
-        if a.classes != b.classes:
-            differing = sorted(set(a.classes) ^ set(b.classes)) or ["their order"]
-            names = ", ".join(differing[:5])
-            raise UserError(f"{data}: the classes of {first} and {split} differ ({names}), expected the same in all.")
+def _with_same_classes(data: str, splits: Splits) -> Splits:
+    """Return the splits with the classes of the first one, matched by name."""
+    first, *others = splits
+    classes = splits[first].classes
+    matched = {first: splits[first]}
+    for split in others:
+        try:
+            matched[split] = match_classes(splits[split], classes)
+        except UserError as error:
+            differing = sorted(set(classes) ^ set(splits[split].classes))
+            names = ", ".join(differing[:5]) or "one name for several"
+            raise UserError(
+                f"{data}: the classes of {first} and {split} differ ({names}), expected the same in all."
+            ) from error
+    return matched
 
 
 def _require_size(annotations: Annotations, index: int) -> None:

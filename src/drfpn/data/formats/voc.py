@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,12 +10,13 @@ import numpy as np
 
 from drfpn.data.annotation_builder import AnnotationBuilder
 from drfpn.data.annotations import Annotations
-from drfpn.data.image_io import IMAGE_SUFFIXES
+from drfpn.data.formats.pairing import ImageChooser, unannotated_images
+from drfpn.data.formats.voc_files import VocEntry, VocFolders, VocSource, list_folder, voc_sources
 from drfpn.data.progress import ProgressCallback
 from drfpn.data.validation.issues import Issue, IssueHandler, raise_issue
 from drfpn.utils.errors import UserError, did_you_mean
 
-Trees = dict[str, ElementTree.Element]
+Trees = dict[Path, ElementTree.Element]
 
 
 def read_voc(root: str | os.PathLike[str], split: str) -> Annotations:
@@ -26,6 +28,8 @@ def read_voc(root: str | os.PathLike[str], split: str) -> Annotations:
     - Image ids are 1, 2, ... over the sorted names of all splits, so that they stay the same in each.
     - Objects marked ``difficult`` become crowds: training does not use them, and a detection of one counts neither
       as a true nor as a false positive, as in VOC's own evaluation.
+    - Images and XML files may be in subfolders. Which image a file annotates is told by ``pairing.ImageChooser``.
+    - Without lists the splits are those of ``voc_files.voc_sources``, and hold the images that have an XML file.
 
     Args:
         root: the folder.
@@ -34,24 +38,23 @@ def read_voc(root: str | os.PathLike[str], split: str) -> Annotations:
     Raises:
         UserError: the split or an XML file is missing, or an XML file cannot be read.
     """
-    annotations = parse_voc(Path(root), split, raise_issue)
+    annotations = parse_voc(Path(root), voc_sources(Path(root)), split, raise_issue)
     assert annotations is not None  # else raise_issue has raised
     return annotations
 
 
-def voc_splits(root: Path) -> tuple[str, ...]:
-    """Return the splits in ImageSets/Main (without VOC's lists of one class, "cat_train")."""
-    files = sorted((root / "ImageSets" / "Main").glob("*.txt"))
-    return tuple(file.stem for file in files if len(file.read_text(errors="replace").partition("\n")[0].split()) <= 1)
-
-
 def parse_voc(
-    root: Path, split: str, on_issue: IssueHandler, progress: ProgressCallback | None = None
+    root: Path,
+    sources: Mapping[str, VocSource],
+    split: str,
+    on_issue: IssueHandler,
+    progress: ProgressCallback | None = None,
 ) -> Annotations | None:
     """Read the valid records of a split of a VOC folder and report the others; ``None`` if nothing is valid.
 
     Args:
-        root: the folder.
+        root: the folder, for messages.
+        sources: what each split is read from.
         split: name of the split.
         on_issue: called with each issue.
         progress: called with the number of XML files read so far and the total.
@@ -59,68 +62,97 @@ def parse_voc(
     Raises:
         UserError: there is no such split.
     """
-    splits = voc_splits(root)
-    if split not in splits:
-        existing = ", ".join(splits) or "none"
+    if split not in sources:
+        existing = ", ".join(sources) or "none"
         raise UserError(
-            f"{root / 'ImageSets' / 'Main'} has no {split}.txt, expected one of its splits: {existing}."
-            + did_you_mean(split, splits)
+            f"{list_folder(root) or root} has no {split}.txt, expected one of its splits: {existing}."
+            + did_you_mean(split, sources)
         )
-    stems = list(dict.fromkeys(_stems(root, split)))
-    trees = _parse_all(root / "Annotations", on_issue, progress)
-    if not stems:
-        list_file = str(root / "ImageSets" / "Main" / f"{split}.txt")
-        on_issue(Issue("no-images", list_file, "it lists no image", "one name a line"))
+    source = sources[split]
+    entries = {name: other.entries() for name, other in sources.items()}
+    trees = _parse_all([other.folders for other in sources.values()], on_issue, progress)
+    if not entries[split]:
+        observed = "it lists no image" if source.list_file else "it holds no XML file"
+        location = str(source.list_file or source.folders.annotations)
+        on_issue(Issue("no-images", location, observed, "one name a line" if source.list_file else "one an image"))
         return None
     classes = sorted({name for tree in trees.values() for name in _names(tree)})
     if not classes:
         observed = "no XML file holds an object with a name"
-        on_issue(Issue("no-categories", str(root / "Annotations"), observed, "at least one class"))
+        on_issue(Issue("no-categories", str(source.folders.annotations), observed, "at least one class"))
         return None
-    all_stems = sorted({stem for name in splits for stem in _stems(root, name)})
-    image_ids = {stem: image_id for image_id, stem in enumerate(all_stems, start=1)}
+    images = _choose_images(source, entries[split], trees, on_issue)
+    image_ids = _image_ids(sources, entries)
     labels = {name: label for label, name in enumerate(classes, start=1)}
     objects, sizes = AnnotationBuilder(), []
-    for index, stem in enumerate(stems):
-        tree = trees.get(stem)
+    for index, (entry, _) in enumerate(images):
+        tree = trees.get(entry.xml) if entry.xml is not None else None
         sizes.append((0, 0) if tree is None else _size(tree))
-        file = root / "Annotations" / f"{stem}.xml"
         if tree is not None:
-            _add_objects(objects, tree, index, labels, str(file), on_issue)
-        elif not file.is_file():
-            expected = f"an annotation of the image that {split}.txt lists"
-            on_issue(Issue("annotations-missing", str(file), "there is no such file", expected))
+            _add_objects(objects, tree, index, labels, str(entry.xml), on_issue)
     return Annotations(
-        root=root / "JPEGImages",
-        source=root / "Annotations",
+        root=source.folders.images,
+        source=source.folders.annotations,
         classes=tuple(classes),
         category_ids=np.arange(1, len(classes) + 1),
-        image_ids=np.array([image_ids[stem] for stem in stems], dtype=np.int64),
-        file_names=np.array(_file_names(root / "JPEGImages", stems), dtype=np.str_),
-        sizes=np.array(sizes, dtype=np.int64),
-        **objects.arrays(len(stems)),
+        image_ids=np.array([image_ids[source.folders.images, entry.key] for entry, _ in images], dtype=np.int64),
+        file_names=np.array([image for _, image in images], dtype=np.str_),
+        sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2),
+        annotation_files=np.array([str(_xml_file(source, entry)) for entry, _ in images], dtype=np.str_),
+        **objects.arrays(len(images)),
     )
 
 
-def _stems(root: Path, split: str) -> list[str]:
-    lines = (root / "ImageSets" / "Main" / f"{split}.txt").read_text(errors="replace").splitlines()
-    return [line.split()[0] for line in lines if line.strip()]
+def _choose_images(
+    source: VocSource, entries: list[VocEntry], trees: Trees, on_issue: IssueHandler
+) -> list[tuple[VocEntry, str]]:
+    """Return the entries with the paths of their images; without those whose image cannot be told."""
+    folders = source.folders
+    chooser = ImageChooser(folders.image_index, folders.xml_index, "<filename>", on_issue)
+    images = []
+    for entry in entries:
+        tree = trees.get(entry.xml) if entry.xml is not None else None
+        if entry.xml is None:
+            _report_missing(source, entry, on_issue)
+        stated = None if tree is None else (tree.findtext("filename") or "").strip()
+        image = chooser.choose(entry.key, _xml_file(source, entry), stated, listed=entry.image)
+        if image is not None:
+            images.append((entry, image))
+    if source.list_file is None:
+        for issue in unannotated_images(folders.image_index, {image for _, image in images}):
+            on_issue(issue)
+    return images
 
 
-def _file_names(folder: Path, stems: list[str]) -> list[str]:
-    """Return the file name of each image with its suffix on disk; .jpg if the file is missing."""
-    existing = {path.stem: path.name for path in folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES}
-    return [existing.get(stem, f"{stem}.jpg") for stem in stems]
+def _report_missing(source: VocSource, entry: VocEntry, on_issue: IssueHandler) -> None:
+    file = _xml_file(source, entry)
+    similar = source.folders.xml_index.match_letters(entry.key)
+    observed = "there is no such file" + (f", only '{similar}.xml'" if similar is not None else "")
+    expected = f"an annotation of the image that {source.list_file.name if source.list_file else 'a list'} lists"
+    on_issue(Issue("annotations-missing", str(file), observed, expected))
 
 
-def _parse_all(folder: Path, on_issue: IssueHandler, progress: ProgressCallback | None) -> Trees:
+def _xml_file(source: VocSource, entry: VocEntry) -> Path:
+    """Return the XML file of an image, or the path that a missing one should have."""
+    return entry.xml if entry.xml is not None else source.folders.annotations / f"{entry.key}.xml"
+
+
+def _image_ids(sources: Mapping[str, VocSource], entries: Mapping[str, list[VocEntry]]) -> dict[tuple[Path, str], int]:
+    """Return the id of each image of all splits, by its folder and key."""
+    keys = {(sources[split].folders.images, entry.key) for split, others in entries.items() for entry in others}
+    return {key: image_id for image_id, key in enumerate(sorted(keys), start=1)}
+
+
+def _parse_all(folders: Iterable[VocFolders], on_issue: IssueHandler, progress: ProgressCallback | None) -> Trees:
     trees: Trees = {}
-    files = sorted(folder.glob("*.xml"))
+    files = dict.fromkeys(
+        folder.annotations / name for folder in folders for names in folder.xml_index.files.values() for name in names
+    )
     for done, file in enumerate(files, start=1):
         if progress is not None:
             progress(done, len(files))
         try:
-            trees[file.stem] = ElementTree.parse(file).getroot()
+            trees[file] = ElementTree.parse(file).getroot()
         except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two: of its encoding
             on_issue(Issue("not-voc", str(file), f"it is not XML ({error})", "a VOC annotation"))
     return trees

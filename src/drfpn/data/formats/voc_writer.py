@@ -37,7 +37,6 @@ class VocWriter(DatasetWriter):
             )
         self._names: dict[tuple[str, int], PurePosixPath] = {}
         self._written: set[PurePosixPath] = set()
-        self._used = np.zeros(len(self.classes), dtype=np.bool_)
         self._choose_names()
         for folder_name in ("Annotations", "JPEGImages", "ImageSets/Main"):
             (folder / folder_name).mkdir(parents=True)
@@ -83,15 +82,7 @@ class VocWriter(DatasetWriter):
 
     def lost(self) -> list[str]:
         """Return the lines of all formats, and those about classes."""
-        lines = super().lost()
-        unused = [name for name, used in zip(self._class_names, self._used, strict=True) if not used]
-        if unused:
-            some = ", ".join(unused[:5]) + (", ..." if len(unused) > 5 else "")
-            lines.append(f"classes left out, since no object has them ({some}): {len(unused)}")
-        used = [name for name in self._class_names if name not in unused]
-        if used != sorted(used):
-            lines.append("the order of the classes is lost: VOC's are read in alphabetical order")
-        return lines
+        return [*super().lost(), *self.lost_classes(self._class_names, "VOC's")]
 
     def _choose_names(self) -> None:
         """Choose a unique name for each image; the same image in another split keeps its first name."""
@@ -122,7 +113,6 @@ class VocWriter(DatasetWriter):
         return all(file.is_file() for file in files) and filecmp.cmp(*files, shallow=False)
 
     def _add_object(self, root: ElementTree.Element, box: list[float], label: int, difficult: bool) -> None:
-        self._used[label - 1] = True
         if difficult:
             self.changes["crowds marked difficult"] += 1
         node = ElementTree.SubElement(root, "object")

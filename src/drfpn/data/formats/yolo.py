@@ -1,17 +1,17 @@
 """Reader of YOLO's format: one text file of boxes or polygons for each image."""
 
-import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from drfpn.data.annotation_builder import AnnotationBuilder
 from drfpn.data.annotations import Annotations
-from drfpn.data.formats.yolo_yaml import YoloConfig, find_labels, list_images, read_yolo_config
+from drfpn.data.formats.yolo_files import find_labels, list_images
+from drfpn.data.formats.yolo_lines import LineReader, YoloLine
+from drfpn.data.formats.yolo_yaml import YoloConfig, read_yolo_config
 from drfpn.data.image_io import image_size
 from drfpn.data.masks.polygons import signed_area
 from drfpn.data.progress import ProgressCallback
@@ -19,22 +19,16 @@ from drfpn.data.validation.image_files import image_file_issue
 from drfpn.data.validation.issues import Issue, IssueHandler, raise_issue
 from drfpn.utils.errors import UserError, did_you_mean
 
-TOLERANCE = 0.01
-"""By how much a relative coordinate may be outside 0..1: rounding and imprecise tools cause as much."""
-
 _READ_THREADS = 8
 """More than CPU cores: they mostly wait for the disk."""
 
-BOX_WORDS = 5
-MIN_POLYGON_WORDS = 7
-
 
 def read_yolo(yaml_file: str | os.PathLike[str], split: str) -> Annotations:
-    """Read one split of a YOLO data set; see ``yolo_yaml`` for the YAML file and the paths of labels.
+    """Read one split of a YOLO data set; see ``yolo_yaml`` for the YAML file and ``yolo_files`` for paths of labels.
 
     - A line of five numbers is a class id from 0 and a box: x and y of its center, width and height, as fractions of
       the image size. A longer one is a class id and a polygon x, y, x, y, ...; its box is that of its points. A file
-      may hold both.
+      may hold both. With ``kpt_shape`` in the YAML file a longer line is a box and its keypoints.
     - Class id c becomes label c + 1 and category id c + 1: COCO's evaluation expects ids from 1.
     - An empty or missing label file means an image without objects; if all are missing, the folder is wrong.
     - A line that repeats an earlier one of its file is skipped, as by YOLO's own tools: published data sets have them.
@@ -77,14 +71,16 @@ def parse_yolo(
         folders = ", ".join(map(str, config.sources[split]))
         on_issue(Issue("no-images", folders, "it holds no image", "images"))
         return None
-    labels = find_labels(config, images)
+    labels, label_issues = find_labels(config, images)
+    for issue in label_issues:
+        on_issue(issue)
     objects, sizes, label_files = AnnotationBuilder(), [], 0
-    classes = len(config.classes)
+    lines = LineReader(config)
     for index, (size, text) in enumerate(_read_all(images, labels, on_issue)):
         sizes.append(size)
         label_files += text is not None
         if text and size != (0, 0):
-            for line in _parse_lines(text, labels[index], classes, on_issue):
+            for line in lines.read(text, labels[index], on_issue):
                 _add_object(objects, index, line, *size)
         if progress is not None:
             progress(index + 1, len(images))
@@ -92,25 +88,20 @@ def parse_yolo(
         observed = f"none of the {len(images)} images of '{split}' has a label file"
         on_issue(Issue("annotations-missing", str(config.file), observed, f"'{labels[0]}' and so on"))
         return None
+    if (ambiguity := lines.ambiguity()) is not None:
+        on_issue(ambiguity)
+        return None
     return Annotations(
         root=root,
         source=config.file,
         classes=config.classes,
-        category_ids=np.arange(1, classes + 1),
+        category_ids=np.arange(1, len(config.classes) + 1),
         image_ids=np.arange(1, len(images) + 1),
         file_names=np.array([os.path.relpath(image, root) for image in images], dtype=np.str_),
         sizes=np.array(sizes, dtype=np.int64),
         annotation_files=np.array([str(label) for label in labels], dtype=np.str_),
         **objects.arrays(len(images)),
     )
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A valid line: a box (center, width, height) or a polygon in relative coordinates."""
-
-    label: int
-    coordinates: list[float]
 
 
 def _read_all(
@@ -144,55 +135,8 @@ def _read_text(file: Path) -> str | None:
         raise UserError(f"{file} cannot be read ({error.strerror}).") from error
 
 
-def _parse_lines(text: str, file: Path, classes: int, on_issue: IssueHandler) -> Iterator[_Line]:
-    first_lines: dict[tuple[str, ...], int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = tuple(line.split())
-        if not words:
-            continue
-        location = f"{file}: line {number}"
-        if words in first_lines:
-            observed = f"it repeats line {first_lines[words]} and is left out"
-            on_issue(Issue("repeated-line", location, observed, "each object once", fatal=False))
-            continue
-        first_lines[words] = number
-        parsed = _parse_line(words, location, classes)
-        if isinstance(parsed, Issue):
-            on_issue(parsed)
-        else:
-            yield parsed
-
-
-def _parse_line(words: tuple[str, ...], location: str, classes: int) -> _Line | Issue:
-    if len(words) != BOX_WORDS and (len(words) < MIN_POLYGON_WORDS or len(words) % 2 == 0):
-        expected = "a class id and a box (four numbers) or a polygon (x and y of three points or more)"
-        observed = f"it has {len(words)} {'word' if len(words) == 1 else 'words'}"
-        return Issue("bad-record", location, observed, expected)
-    numbers = []
-    for position, word in enumerate(words, start=1):
-        try:
-            number = float(word)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            return Issue("bad-record", location, f"its word {position} is {word!r:.60}", "a finite number")
-        numbers.append(number)
-    class_id, *coordinates = numbers
-    if not class_id.is_integer():
-        return Issue("bad-record", location, f"its class id is {words[0]}", "a whole number")
-    if not 0 <= class_id < classes:
-        expected = f"0 to {classes - 1}, as the YAML file names {classes} {'class' if classes == 1 else 'classes'}"
-        return Issue("unknown-category", location, f"its class id is {words[0]}", expected)
-    worst = max(coordinates, key=lambda coordinate: abs(coordinate - 0.5))
-    if abs(worst - 0.5) > 0.5 + TOLERANCE:
-        position = coordinates.index(worst) + 1
-        expected = "fractions of the image's width and height, 0 to 1 (not pixels)"
-        return Issue("bad-record", location, f"its coordinate {position} is {words[position]}", expected)
-    return _Line(int(class_id) + 1, coordinates)
-
-
-def _add_object(objects: AnnotationBuilder, image_index: int, line: _Line, height: int, width: int) -> None:
-    if len(line.coordinates) == BOX_WORDS - 1:
+def _add_object(objects: AnnotationBuilder, image_index: int, line: YoloLine, height: int, width: int) -> None:
+    if line.is_box:
         x, y, w, h = line.coordinates
         box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
         objects.add(image_index=image_index, box=box, label=line.label, area=box[2] * box[3])

@@ -7,8 +7,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from drfpn.data.formats.base_writer import MIN_REPORTED_SHIFT, DatasetWriter, Splits, image_name, unique_name
-from drfpn.data.formats.yolo_yaml import label_in_labels_folder
+from drfpn.data.formats.base_writer import DatasetWriter, Splits, image_name, unique_name
+from drfpn.data.formats.yolo_files import label_in_labels_folder
+from drfpn.data.formats.yolo_keypoints import KeypointEvidence
 from drfpn.data.masks.polygons import to_polygon
 from drfpn.data.validation.masks import find_segmentation_fault
 
@@ -33,12 +34,12 @@ class YoloWriter(DatasetWriter):
         masks = masks and any(annotations.segmentations is not None for annotations in splits.values())
         super().__init__(folder, splits, masks=masks)
         self._names = {}
-        self._box_shifts: list[float] = []
         for split, annotations in splits.items():
             used: set[str] = set()
             names = map(image_name, annotations.file_names.tolist())
             self._names[split] = [unique_name(name, used, by_stem=True) for name in names]
             (folder / "labels" / split).mkdir(parents=True)
+        self._evidence = {split: KeypointEvidence() for split in splits}
 
     def image_file(self, split: str, index: int) -> Path:
         """Return images/{split}/{name}."""
@@ -58,6 +59,8 @@ class YoloWriter(DatasetWriter):
             relative = points.reshape(-1, 2) / (width, height)
             words = (f"{value:.{DIGITS}f}".rstrip("0").rstrip(".") for value in relative.ravel().tolist())
             line = " ".join([str(annotations.labels[i] - 1), *words])
+            if self.masks:
+                self._evidence[split].add(relative.ravel().tolist(), "")
             if line in lines:
                 self.changes["objects left out that equal another one of their image"] += 1
             lines[line] = None
@@ -71,17 +74,14 @@ class YoloWriter(DatasetWriter):
         """Write data.yaml."""
         record: dict[str, Any] = {split: f"images/{split}" for split in self.splits}
         record["names"] = dict(enumerate(self.classes))
+        if any(evidence.shape() is not None for evidence in self._evidence.values()):
+            record["task"] = "segment"  # else the polygons could be taken for boxes with keypoints
         text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
         (self.folder / "data.yaml").write_text(text, encoding="utf-8")
 
     def lost(self) -> list[str]:
-        """Return the lines of all formats, and those about boxes and ids."""
+        """Return the lines of all formats, and those about ids."""
         lines = super().lost()
-        if self._box_shifts:
-            lines.append(
-                f"boxes that became those of their polygons, up to {max(self._box_shifts):.2g} px apart "
-                f"(`masks=False` keeps them): {len(self._box_shifts)}"
-            )
         ids = next(iter(self.splits.values())).category_ids
         if ids.tolist() != list(range(1, len(ids) + 1)):
             lines.append("the ids of the classes are lost: YOLO numbers them from 0")
@@ -102,11 +102,7 @@ class YoloWriter(DatasetWriter):
             self.changes["objects without a segmentation that can be drawn, written as the rectangle of their box"] += 1
             x, y, w, h = box.tolist()
             return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
-        top_left, size = polygon.min(axis=0), np.ptp(polygon, axis=0)
-        shift = float(np.abs(top_left - box[:2]).max())
-        shift = max(shift, float(np.abs(top_left + size - box[:2] - box[2:]).max()))
-        if shift > MIN_REPORTED_SHIFT:
-            self._box_shifts.append(shift)
+        self.note_shift(box, np.array([polygon.min(axis=0), polygon.max(axis=0)]))
         return polygon
 
 

@@ -1,30 +1,38 @@
-"""Reader of the YAML file of a YOLO data set: classes, and paths of images and labels."""
+"""Reader of the YAML file of a YOLO data set: classes, and folders of images."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from drfpn.data.image_io import IMAGE_SUFFIXES
 from drfpn.utils.errors import UserError, did_you_mean
 
 SPLITS = ("train", "val", "test")
 
-_OTHER_KEYS = ("path", "names", "nc", "download")
+_OTHER_KEYS = ("path", "names", "nc", "download", "kpt_shape", "task")
+_POLYGON_TASKS = ("segment", "obb")
 _NULL = ("", "~", "null", "Null", "NULL")
 
 
 @dataclass(frozen=True)
 class YoloConfig:
-    """Contents of the YAML file of a YOLO data set."""
+    """Contents of the YAML file of a YOLO data set, or of the files that are there instead of it."""
 
     file: Path
+    """The YAML file, or the file with the names of the classes."""
     root: Path
     """Folder that the splits are relative to."""
     classes: tuple[str, ...]
     sources: dict[str, tuple[Path, ...]]
     """The folders of images and the .txt files that list images, by split, with their paths on disk."""
+    keypoints: tuple[int, int] | None = None
+    """``kpt_shape``: number of keypoints after each box, and of values of each; ``None`` if it is not stated."""
+    has_polygons: bool = False
+    """Whether ``task`` states that a line longer than a box is a polygon."""
+    label_folders: Mapping[Path, Path] = field(default_factory=dict)
+    """The folder of labels for a folder of images, where it is known."""
 
 
 def read_yolo_config(file: Path) -> YoloConfig:
@@ -35,6 +43,8 @@ def read_yolo_config(file: Path) -> YoloConfig:
       searched as ``train/images``, since exports of labeling services are written so.
     - ``names`` is a list, or a dict with keys 0..K-1; without it there must be ``nc``, and the names are class_0, ...
     - Any other key whose value is such a folder or .txt file on disk is a split too.
+    - ``kpt_shape`` is [K, D]: after each box there are K keypoints of D values, 2 or 3, which are not read. ``task``,
+      if it is ``segment`` or ``obb``, states that there are polygons.
     - ``download`` is never followed.
 
     Args:
@@ -50,81 +60,13 @@ def read_yolo_config(file: Path) -> YoloConfig:
     sources |= _other_splits(root, data)
     if not sources:
         raise UserError(f"{file} names no images, expected a folder or a .txt file at 'train', 'val' or 'test'.")
-    return YoloConfig(file, root, classes, sources)
+    keypoints = _keypoints(file, data.get("kpt_shape"))
+    return YoloConfig(file, root, classes, sources, keypoints, has_polygons=data.get("task") in _POLYGON_TASKS)
 
 
 def is_yolo_yaml(path: Path) -> bool:
     """Return whether a path has the suffix of a YAML file."""
     return path.suffix.lower() in (".yaml", ".yml")
-
-
-def list_images(config: YoloConfig, split: str) -> tuple[Path, list[Path]]:
-    """Return the folder that holds all images of a split, and their paths: sorted by folder, or as a .txt lists them.
-
-    Args:
-        config: configuration of the data set.
-        split: one of ``config.sources``.
-
-    Raises:
-        UserError: a folder or .txt file does not exist.
-    """
-    images: list[Path] = []
-    folders = []
-    for source in config.sources[split]:
-        if source.is_dir():
-            folders.append(source)
-            images += sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-        elif source.is_file():
-            listed_images = _listed_images(source, config.root)
-            folders += dict.fromkeys(path.parent for path in listed_images)
-            images += listed_images
-        else:
-            raise UserError(
-                f"{config.file}: {split} is '{source}', which does not exist, expected a folder of images or a .txt "
-                "file that lists them ('download' is never followed)."
-            )
-    return _common_folder(folders), images
-
-
-def find_labels(config: YoloConfig, images: list[Path]) -> list[Path]:
-    """Return the path of the label file of each image, by the first rule with which any of the files exists.
-
-    Of ``a/images/b/c.jpg`` that is ``a/labels/b/c.txt`` (the last folder called ``images`` is replaced). Images that
-    are in no such folder have theirs in ``labels/`` of the data set, with the same relative path, or in their own
-    folder.
-
-    Args:
-        config: configuration of the data set.
-        images: paths of the images.
-    """
-    rules = (
-        label_in_labels_folder,
-        lambda image: _label_below_root(image, config.root),
-        lambda image: image.with_suffix(".txt"),
-    )
-    first: list[Path] = []
-    for rule in rules:
-        labels = [label for image in images if (label := rule(image)) is not None]
-        if len(labels) != len(images):
-            continue
-        first = first or labels
-        if any(label.is_file() for label in labels):
-            return labels
-    return first
-
-
-def label_in_labels_folder(image: Path) -> Path | None:
-    """Return the path of the label file with the last folder ``images`` replaced by ``labels``; ``None`` without it."""
-    parts = list(image.parts)
-    positions = [position for position, part in enumerate(parts[:-1]) if part == "images"]
-    if not positions:
-        return None
-    parts[positions[-1]] = "labels"
-    return Path(*parts).with_suffix(".txt")
-
-
-def _label_below_root(image: Path, root: Path) -> Path | None:
-    return (root / "labels" / image.relative_to(root)).with_suffix(".txt") if image.is_relative_to(root) else None
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -173,6 +115,17 @@ def _count(file: Path, value: Any) -> int | None:
     return int(value)
 
 
+def _keypoints(file: Path, value: Any) -> tuple[int, int] | None:
+    if not _is_set(value):
+        return None
+    numbers = [int(part) for part in value if str(part).isdecimal()] if isinstance(value, list) else []
+    if len(numbers) != 2 or len(value) != 2 or numbers[0] < 1 or numbers[1] not in (2, 3):
+        raise UserError(
+            f"{file}: 'kpt_shape' is {value!r:.60}, expected the number of keypoints and 2 or 3 values of each."
+        )
+    return numbers[0], numbers[1]
+
+
 def _root(file: Path, value: Any) -> Path:
     if not _is_set(value):
         return file.parent
@@ -211,29 +164,9 @@ def _other_splits(root: Path, data: dict[str, Any]) -> dict[str, tuple[Path, ...
 def _source(root: Path, value: str) -> Path:
     path = root / Path(value).expanduser()
     inside = root / value.removeprefix("../")
-    return inside if not path.exists() and inside.exists() else path
-
-
-def _listed_images(file: Path, root: Path) -> list[Path]:
-    """Return the images that a .txt file lists; relative paths start from the file, or else from the data set."""
-    lines = (line.strip() for line in file.read_text(encoding="utf-8", errors="replace").splitlines())
-    paths = []
-    for line in filter(None, lines):
-        beside = file.parent / line
-        below = root / line
-        paths.append(below if not beside.exists() and below.exists() else beside)
-    return paths
-
-
-def _common_folder(folders: list[Path]) -> Path:
-    """Return the deepest folder that holds all of ``folders``."""
-    if not folders:
-        return Path()
-    first, *others = folders
-    for folder in (first, *first.parents):
-        if all(other.is_relative_to(folder) for other in others):
-            return folder
-    return Path(first.anchor)
+    if path.exists() and inside.exists() and not path.samefile(inside):
+        raise UserError(f"'{value}' may be {path.resolve()} or {inside.resolve()}, expected a path that is only one.")
+    return inside if inside.exists() else path
 
 
 def _is_set(value: Any) -> bool:

@@ -20,6 +20,10 @@ _EXPECTED = {
 }
 
 
+BOX_KINDS = tuple(_EXPECTED)
+"""Kinds of issues of single boxes."""
+
+
 def find_invalid_boxes(annotations: Annotations) -> dict[str, NDArray[np.bool_]]:
     """Return for each kind of issue a mask (N,) of the boxes that have it; a box has at most one.
 

@@ -1,33 +1,45 @@
 """``check_dataset``: finds all issues of a data set before training: annotations, images, duplicates, splits."""
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Literal
 
 import numpy as np
 
 from drfpn.data.annotations import Annotations
-from drfpn.data.formats.base_layout import Layout
+from drfpn.data.formats.base_layout import Layout, split_hint
 from drfpn.data.formats.layouts import find_layout
-from drfpn.data.progress import ProgressCallback
+from drfpn.data.progress import ProgressCallback, ProgressFactory
 from drfpn.data.synthetic.shapes import LENGTHS
-from drfpn.data.validation.boxes import box_convention_issue, box_issues
+from drfpn.data.validation.boxes import BOX_KINDS, box_convention_issue, box_issues, find_invalid_boxes
+from drfpn.data.validation.classes import class_issues
+from drfpn.data.validation.crowds import crowd_issues
 from drfpn.data.validation.duplicates import Fingerprint, ImageRef, duplicate_issues
-from drfpn.data.validation.image_files import ImageCheck, check_image
-from drfpn.data.validation.issues import Issue
-from drfpn.data.validation.masks import mask_issues
+from drfpn.data.validation.image_files import check_images
+from drfpn.data.validation.issues import IMAGE_KINDS, RECORD_KINDS, Issue
+from drfpn.data.validation.masks import MASK_KINDS, mask_issues
+from drfpn.data.validation.outlook import Conclusion, conclude
+from drfpn.data.validation.unused_files import unused_files
+from drfpn.utils.errors import UserError, message_of
 
 Severity = Literal["error", "warning"]
 
 MAX_EXAMPLES = 5
 
+_DECODING = "reading images"
+
+LEFT_OUT_KINDS = {"label-name-differs", "unlisted-image", "unused-image", "unused-label"}
+"""Issues of files that no split uses."""
+
+SKIPPABLE = RECORD_KINDS | IMAGE_KINDS | set(BOX_KINDS) | set(MASK_KINDS) | {"image-size"}
+"""Errors that training goes on without with ``on_bad="skip"``."""
+
 ISSUE_KINDS: dict[str, tuple[Severity, str]] = {
     "annotations-missing": ("error", "An annotation file is not where the layout of the folder has it."),
     "not-coco": ("error", "A file of annotations is not in COCO's instances format."),
     "not-voc": ("error", "An annotation of the VOC folder is not XML."),
+    "not-annotations": ("error", "A file of annotations is not in the format that its name or layout says."),
     "bad-record": ("error", "A record lacks a value or has one of the wrong type."),
     "no-images": ("error", "A split has no images."),
     "no-categories": ("error", "There are no classes."),
@@ -37,8 +49,17 @@ ISSUE_KINDS: dict[str, tuple[Severity, str]] = {
     "duplicate-annotation-id": ("error", "Two annotations have the same id, which COCO's evaluation does not handle."),
     "unknown-image": ("error", "An annotation belongs to an image that is not in the file."),
     "unknown-category": ("error", "An annotation has a class that is not in the file."),
+    "image-ambiguous": ("error", "It is not clear which image is meant: several fit, or two annotation files fit one."),
+    "shared-image-file": ("error", "One file is two images, so that each lacks the objects of the other."),
+    "no-objects": ("error", "The training split has no object that is not a crowd: there is nothing to learn."),
+    "class-only-crowd": ("error", "All objects of a class are crowds or difficult: it is not learned nor evaluated."),
     "image-missing": ("error", "An annotated image is not on disk; training stops when it reaches it."),
     "image-undecodable": ("error", "An image is damaged; training stops when it reaches it."),
+    "split-missing": ("error", "There is no split to train on, or none to evaluate on."),
+    "label-name-differs": ("error", "An annotation file is not spelled as its image, which counts as without objects."),
+    "listed-image-missing": ("error", "A list of a split names an image that the data set does not have."),
+    "labels-ambiguous": ("error", "YOLO's lines may be polygons or boxes with keypoints; the YAML file should say."),
+    "not-labelme": ("error", "An annotation of LabelMe is not JSON."),
     "image-size": ("error", "An image is not of the annotated size, so its boxes may be misplaced."),
     "box-nan": ("error", "A box holds NaN or infinity and would make the loss NaN."),
     "box-without-area": ("error", "A box has no positive width and height; losses of it are not finite."),
@@ -50,6 +71,25 @@ ISSUE_KINDS: dict[str, tuple[Severity, str]] = {
     "mask-outside": ("error", "A segmentation lies wholly outside its image."),
     "mask-missing": ("warning", "An object has no segmentation though others have: training with masks stops at it."),
     "mask-empty": ("warning", "A segmentation covers no pixel: its mask in training is empty."),
+    "split-unreadable": ("warning", "A split that training does not need cannot be read."),
+    "unused-image": ("warning", "An image in the folders of the data set is in no split: it is not used."),
+    "unused-label": ("warning", "An annotation file belongs to no image of a split: it is not used."),
+    "unlisted-image": ("warning", "An image is in none of the lists of splits: it is not used."),
+    "several-pages": ("warning", "An image file has several pages or frames, of which only the first is used."),
+    "dark-16-bit": ("warning", "A 16-bit image has small values only and is nearly black: its camera has fewer bits."),
+    "image-renamed": ("warning", "Names of images are written otherwise than on disk; the files are found."),
+    "left-out-images": ("warning", "Images of a file of annotations are left out."),
+    "left-out-shapes": ("warning", "Shapes that are no objects with a box are left out."),
+    "same-class-name": ("warning", "Categories with one name are read as one class."),
+    "similar-class-name": ("warning", "Names of classes differ in letter case or spaces only: often one class."),
+    "unnamed-classes": ("warning", "Classes have numbers only, which become their names."),
+    "classes-matched": ("warning", "The splits have other ids or another order of classes: they are matched by name."),
+    "split-without-objects": ("warning", "A split has no object that is not a crowd: it has no AP."),
+    "single-object-crowd": ("warning", "Crowds look like single objects (CVAT's brush): `crowd='object'` uses them."),
+    "implausible-area": ("warning", "Areas cannot be those of the objects; those of the masks or boxes are used."),
+    "rotated-box": ("warning", "CVAT's boxes are rotated, which COCO's format cannot say: they are misplaced."),
+    "image-name-differs": ("warning", "A file states another image than the one of its own name, which is used."),
+    "shape-without-area": ("warning", "A point or line of LabelMe has no box: it is left out."),
     "repeated-line": ("warning", "A line of a YOLO label file is repeated: the second one is left out."),
     "tiny-box": ("warning", "A box is at most 1 px wide or high: often a mistake in annotating."),
     "exif-rotated": ("warning", "An image is stored rotated; tools that ignore EXIF misplace its boxes."),
@@ -80,9 +120,13 @@ class IssueCollector:
 
     def __init__(self) -> None:
         self._examples: dict[str, dict[str, None]] = {kind: {} for kind in ISSUE_KINDS}
+        self.left_out: set[str] = set()
+        """Files with an issue of ``LEFT_OUT_KINDS``."""
 
     def add(self, issue: Issue) -> None:
         """Add an issue."""
+        if issue.kind in LEFT_OUT_KINDS:
+            self.left_out.add(issue.location)
         self._examples[issue.kind][issue.summary] = None
 
     def summaries(self) -> list[IssueSummary]:
@@ -95,8 +139,25 @@ class IssueCollector:
         ]
 
 
+@dataclass(frozen=True)
+class DatasetReport:
+    """Result of ``inspect_dataset``."""
+
+    issues: list[IssueSummary]
+    """One summary for each kind of issue, errors first."""
+    conclusion: Conclusion
+    annotations: dict[str, Annotations]
+    """Of each split that can be read."""
+    flagged: dict[str, set[int]]
+    """Indices of the images that have an issue, by split."""
+
+
 def check_dataset(
-    data: str, splits: Sequence[str] | None = None, progress: ProgressCallback | None = None
+    data: str,
+    splits: Sequence[str] | None = None,
+    progress: ProgressCallback | None = None,
+    *,
+    images: str | None = None,
 ) -> list[IssueSummary]:
     """Check every annotation and decode every image of a data set, and return all issues.
 
@@ -105,64 +166,144 @@ def check_dataset(
         splits: splits to check; ``None`` for those of ``train``, ``val`` and ``test`` that exist, of which ``train``
             and one of the others are required.
         progress: called with the number of images decoded so far and the total.
+        images: folder of the images, as for ``open_dataset``.
 
     Raises:
         UserError: there is no such folder, or its layout is not recognized.
     """
-    if data == "shapes":
-        return []  # generated, not stored
-    layout = find_layout(data)
+
+    def progress_bar(title: str) -> AbstractContextManager[ProgressCallback]:
+        return nullcontext(progress if progress is not None and title == _DECODING else lambda done, total: None)
+
+    return inspect_dataset(data, splits, progress_bar, images=images).issues
+
+
+def inspect_dataset(
+    data: str,
+    splits: Sequence[str] | None = None,
+    progress_bar: ProgressFactory | None = None,
+    *,
+    images: str | None = None,
+) -> DatasetReport:
+    """Check a data set as ``check_dataset`` does, and conclude what a training on it would use.
+
+    Args:
+        data: as for ``open_dataset``.
+        splits: splits to check; as of ``check_dataset``.
+        progress_bar: called with the title of each stage; yields the callback for its progress.
+        images: folder of the images, as for ``open_dataset``.
+
+    Raises:
+        UserError: there is no such folder, or its layout is not recognized.
+    """
+    if data == "shapes":  # generated, not stored
+        text = "Training would use " + ", ".join(f"{length} images ({split})" for split, length in LENGTHS.items())
+        return DatasetReport([], Conclusion(f"{text}.", {}, {}), {}, {})
+    progress_bar = progress_bar or (lambda title: nullcontext(lambda done, total: None))
+    layout = find_layout(data, images)
     collector = IssueCollector()
-    parsed: dict[str, Annotations] = {}
-    for split in splits or _splits_to_check(layout):
-        annotations = _parse(layout, split, collector)
-        if annotations is not None:
-            parsed[split] = annotations
+    parsed: dict[str, Annotations | None] = {}
+    for split in _splits_to_check(layout) if splits is None else splits:
+        with progress_bar(f"reading {split}") as progress:
+            parsed[split] = _parse(layout, split, collector, progress)
+    if splits is None:
+        _require_splits(data, layout, collector)
+    readable = {split: annotations for split, annotations in parsed.items() if annotations is not None}
+    with progress_bar(_DECODING) as progress:
+        flagged = _check_contents(readable, collector, progress)
+    with progress_bar("searching for unused files"):
+        for issue in unused_files(layout, parsed, lambda split: _parse_quietly(layout, split)):
+            if issue.location not in collector.left_out:
+                collector.add(issue)
+    issues = collector.summaries()
+    return DatasetReport(issues, _conclude(data, readable, issues), readable, flagged)
+
+
+def _splits_to_check(layout: Layout) -> list[str]:
+    """Return train, val and test as far as they exist; all splits if none of them does."""
+    return [split for split in LENGTHS if split in layout.splits] or list(layout.splits)
+
+
+def _require_splits(data: str, layout: Layout, collector: IssueCollector) -> None:
+    """Add an issue if there is no split to train on or none to evaluate on."""
+    missing = [split for split in ("train", "val") if split not in layout.splits]
+    if missing == ["val"] and "test" in layout.splits:
+        return
+    if missing:
+        observed = f"there is no split {' and no split '.join(repr(split) for split in missing)}"
+        existing = ", ".join(layout.splits) or "none"
+        hint = split_hint(data, layout.splits).rstrip(".")
+        hint = f";{hint}" if hint else ""
+        collector.add(Issue("split-missing", str(layout.root), f"{observed}, only {existing}{hint}", "both"))
+
+
+def _parse(layout: Layout, split: str, collector: IssueCollector, progress: ProgressCallback) -> Annotations | None:
+    if split not in layout.splits:
+        existing = ", ".join(layout.splits) or "a split"
+        collector.add(Issue("split-missing", str(layout.root), f"there is no split '{split}'", existing))
+        return None
+    try:
+        return layout.parse(split, collector.add, progress)
+    except UserError as error:
+        kind = "annotations-missing" if split in ("train", "val") or len(layout.splits) == 1 else "split-unreadable"
+        collector.add(Issue(kind, str(layout.root), message_of(error).removeprefix(f"{layout.root}: ").rstrip("."), ""))
+        return None
+
+
+def _parse_quietly(layout: Layout, split: str) -> Annotations | None:
+    """Read a split that is not checked; ``None`` if it cannot be read."""
+    try:
+        return layout.parse(split, lambda issue: None, segmentations=False)
+    except UserError:
+        return None
+
+
+def _check_contents(
+    splits: dict[str, Annotations], collector: IssueCollector, progress: ProgressCallback
+) -> dict[str, set[int]]:
+    """Decode all images, add the issues of images and objects, and return the indices of images that have one."""
     fingerprints: list[Fingerprint | None] = []
-    total = sum(map(len, parsed.values()))
-    for split, annotations in parsed.items():
+    total = sum(map(len, splits.values()))
+    flagged: dict[str, set[int]] = {}
+    for split, annotations in splits.items():
         sizes = []
-        for image in _check_images(annotations):
-            if image.issue is not None:
-                collector.add(image.issue)
+        flagged[split] = set()
+        for index, image in enumerate(check_images(annotations)):
+            for issue in image.issues:
+                collector.add(issue)
+                flagged[split].add(index)
             sizes.append(image.size)
             fingerprints.append(image.fingerprint)
-            if progress is not None:
-                progress(len(fingerprints), total)
+            progress(len(fingerprints), total)
         unknown = (annotations.sizes <= 0).any(axis=1, keepdims=True)
         known_sizes = np.where(unknown, np.array(sizes, dtype=np.int64).reshape(-1, 2), annotations.sizes)
-        for issue in _object_issues(split, replace(annotations, sizes=known_sizes)):
+        sized = replace(annotations, sizes=known_sizes)
+        for issue in _object_issues(split, sized):
             collector.add(issue)
-    for issue in _split_issues(parsed):
+        invalid = np.logical_or.reduce(list(find_invalid_boxes(sized).values()))
+        flagged[split] |= set(sized.image_indices()[invalid].tolist())
+    for issue in class_issues(splits):
         collector.add(issue)
     images = [
         ImageRef(split, str(annotations.path(i)))
-        for split, annotations in parsed.items()
+        for split, annotations in splits.items()
         for i in range(len(annotations))
     ]
     for issue in duplicate_issues(images, fingerprints):
         collector.add(issue)
-    return collector.summaries()
+    return flagged
 
 
-def _splits_to_check(layout: Layout) -> list[str]:
-    """Return the splits that exist, and those that training requires."""
-    required = ["train"] if "test" in layout.splits else ["train", "val"]
-    return [split for split in LENGTHS if split in layout.splits or split in required]
-
-
-def _parse(layout: Layout, split: str, collector: IssueCollector) -> Annotations | None:
-    if split in layout.splits:
-        return layout.parse(split, collector.add)
-    observed = f"there is no split '{split}'"
-    existing = ", ".join(layout.splits) or "a split"
-    collector.add(Issue("annotations-missing", str(layout.root), observed, existing))
-    return None
-
-
-def _check_images(annotations: Annotations) -> Iterator[ImageCheck]:
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(lambda index: check_image(annotations, index), range(len(annotations)))
+def _conclude(data: str, splits: dict[str, Annotations], issues: list[IssueSummary]) -> Conclusion:
+    errors = [issue for issue in issues if issue.severity == "error"]
+    counts = {issue.kind: issue.count for issue in issues}
+    first = next((issue for issue in errors if not issue.kind.startswith("mask-")), None)
+    cure = None
+    if errors and all(issue.kind in SKIPPABLE for issue in errors):
+        cure = "`on_bad='skip'` goes on without such images and objects"
+        if "box-reaches-out" in counts:
+            cure += ", and `on_bad='fix'` clips boxes"
+    return conclude(splits, counts, [issue.kind for issue in errors], first.examples[0] if first else None, cure)
 
 
 def _object_issues(split: str, annotations: Annotations) -> Iterator[Issue]:
@@ -170,6 +311,7 @@ def _object_issues(split: str, annotations: Annotations) -> Iterator[Issue]:
     if (convention := box_convention_issue(annotations)) is not None:
         yield convention
     yield from mask_issues(annotations)
+    yield from crowd_issues(split, annotations)
     sides = annotations.boxes[:, 2:].min(axis=1, initial=np.inf)
     image_indices = annotations.image_indices()
     for index in np.flatnonzero((sides > 0) & (sides <= 1)).tolist():
@@ -186,11 +328,3 @@ def _object_issues(split: str, annotations: Annotations) -> Iterator[Issue]:
     for index in np.flatnonzero(np.diff(annotations.starts) == 0).tolist():
         observed = f"image '{annotations.file_names[index]}' has no object"
         yield Issue("image-without-objects", str(annotations.annotation_file(index)), observed, "objects")
-
-
-def _split_issues(parsed: dict[str, Annotations]) -> Iterator[Issue]:
-    for (first, a), (second, b) in combinations(parsed.items(), 2):
-        if a.classes != b.classes:
-            differing = sorted(set(a.classes) ^ set(b.classes)) or ["the order of the ids"]
-            observed = f"the classes of {first} and {second} differ ({', '.join(differing[:5])})"
-            yield Issue("classes-differ", str(b.source), observed, "the same classes")

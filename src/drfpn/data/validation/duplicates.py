@@ -73,6 +73,37 @@ def duplicate_issues(images: Sequence[ImageRef], fingerprints: Sequence[Fingerpr
         yield Issue("similar-image", second.path, f"it looks like {first.path} ({where})", "each image once")
 
 
+def group_similar_images(fingerprints: Sequence[Fingerprint | None]) -> list[list[int]]:
+    """Return the indices of images in groups that look alike, by the same pixels or by thumbnails, also indirectly.
+
+    Args:
+        fingerprints: of the images; ``None`` for one that is not compared, which is a group of its own.
+    """
+    parents = list(range(len(fingerprints)))
+
+    def root(index: int) -> int:
+        while parents[index] != index:
+            parents[index] = index = parents[parents[index]]
+        return index
+
+    first: dict[bytes, int] = {}
+    compared: list[int] = []
+    thumbnails: list[NDArray[np.uint8]] = []
+    for index, fingerprint in enumerate(fingerprints):
+        if fingerprint is None:
+            continue
+        parents[index] = first.setdefault(fingerprint.pixel_hash, index)
+        if parents[index] == index:
+            compared.append(index)
+            thumbnails.append(fingerprint.thumbnail)
+    for a, b in find_similar_pairs(np.array(thumbnails, dtype=np.uint8).reshape(-1, _HEIGHT, _WIDTH)):
+        parents[root(compared[b])] = root(compared[a])
+    groups: dict[int, list[int]] = {}
+    for index in range(len(fingerprints)):
+        groups.setdefault(root(index), []).append(index)
+    return list(groups.values())
+
+
 def _other_path(first: ImageRef, second: ImageRef) -> str:
     return "" if first.path == second.path else f", also as {first.path}"
 

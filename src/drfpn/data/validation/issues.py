@@ -88,11 +88,14 @@ class StrictIssueHandler:
         self._harmless.append(issue)
 
     def messages(self) -> list[str]:
-        """Return one line about the issues that were not fatal, if there were any."""
-        if not self._harmless:
-            return []
-        others = f" ({len(self._harmless)} such faults)" if len(self._harmless) > 1 else ""
-        return [f"{self._harmless[0].summary}{others}."]
+        """Return one line about the issues of each kind that were not fatal."""
+        by_kind: dict[str, list[Issue]] = {}
+        for issue in self._harmless:
+            by_kind.setdefault(issue.kind, []).append(issue)
+        return [
+            issues[0].summary + (f" ({len(issues)} such faults)." if len(issues) > 1 else ".")
+            for issues in by_kind.values()
+        ]
 
 
 class LenientIssueHandler(StrictIssueHandler):
@@ -107,13 +110,13 @@ class LenientIssueHandler(StrictIssueHandler):
 
     def __call__(self, issue: Issue) -> None:
         """Raise the issue if it concerns a whole file or its ids."""
-        if issue.kind in _RECORD_KINDS:
+        if issue.kind in RECORD_KINDS:
             self.skipped.append(issue)
-        elif issue.kind not in _IMAGE_KINDS:
+        elif issue.kind not in IMAGE_KINDS:
             super().__call__(issue)
 
     def messages(self) -> list[str]:
-        """Return one line about skipped records and one about issues that were not fatal, where there were any."""
+        """Return one line about skipped records, if any, and one about each kind of issue that was not fatal."""
         messages = super().messages()
         if self.skipped:
             others = f" and {len(self.skipped) - 1} others" if len(self.skipped) > 1 else ""
@@ -121,5 +124,5 @@ class LenientIssueHandler(StrictIssueHandler):
         return messages
 
 
-_RECORD_KINDS = {"bad-record", "unknown-image", "unknown-category", "duplicate-annotation-id"}
-_IMAGE_KINDS = {"image-missing", "image-undecodable"}
+RECORD_KINDS = {"bad-record", "unknown-image", "unknown-category", "duplicate-annotation-id"}
+IMAGE_KINDS = {"image-missing", "image-undecodable"}

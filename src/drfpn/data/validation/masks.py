@@ -20,6 +20,9 @@ _EXPECTED = {
     "mask-empty": "at least one pixel",
 }
 
+MASK_KINDS = tuple(_EXPECTED)
+"""Kinds of issues of segmentations."""
+
 Fault = tuple[str, str]
 """Kind of an issue, a key of ``_EXPECTED``, and what was observed."""
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from drfpn.evaluation.metrics import read_metrics
 from drfpn.utils.errors import UserError
 from drfpn.utils.formatting import percent
@@ -37,14 +39,15 @@ def write_report(run: Path) -> Path:
     try:
         metrics = read_metrics((run / "metrics.json").read_text(encoding="utf-8"))
         config = (run / "config.yaml").read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+        settings = yaml.safe_load(config)
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{run} is not the folder of a finished run: {error}") from error
     if "cost" not in metrics:
         raise UserError(f"{run} is not finished: resume its training first.")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines() if line]
     (run / "analysis").mkdir(exist_ok=True)
     body = [
-        *_summary(metrics, log, config),
+        *_summary(metrics, log, settings),
         heading("COCO metrics, %"),
         *_metrics(metrics),
         heading("By class"),
@@ -60,12 +63,18 @@ def write_report(run: Path) -> Path:
     return write_page(run / "report.html", run.name, body)
 
 
-def _summary(metrics: Mapping[str, Any], log: list[dict[str, Any]], config: str) -> list[str]:
+def _summary(metrics: Mapping[str, Any], log: list[dict[str, Any]], settings: Mapping[str, Any]) -> list[str]:
     """Return paragraphs on data, training and cost."""
-    settings = dict(line.split(": ", 1) for line in config.splitlines() if ": " in line and line[0] != " ")
     splits = [f"{d['images']} images with {d['objects']} objects ('{name}')" for name, d in metrics["data"].items()]
     seconds = sum(row["seconds"] for row in log)
-    best = max((row for row in log if "AP" in row), key=lambda row: row["AP"])
+    evaluated = [row for row in log if row.get("AP") is not None]
+    best = max(evaluated, key=lambda row: float(row["AP"]), default=None)
+    of_best = "It has no objects, so AP is not defined."
+    if best is not None:
+        of_best = (
+            f"The best AP was {percent(best['AP'])} % after epoch {best['epoch']}; the metrics below are those of the "
+            "last epoch."
+        )
     cost = metrics["cost"]
     return [
         paragraph(
@@ -75,8 +84,7 @@ def _summary(metrics: Mapping[str, Any], log: list[dict[str, Any]], config: str)
         ),
         paragraph(
             f"{len(log)} epochs in {seconds / 60:.1f} minutes of training; evaluated on {metrics['images']} images of "
-            f"the split '{metrics['split']}' with {metrics['backend']}. The best AP was {100 * best['AP']:.1f} % after "
-            f"epoch {best['epoch']}; the metrics below are those of the last epoch."
+            f"the split '{metrics['split']}' with {metrics['backend']}. {of_best}"
         ),
         paragraph(
             f"It has {cost['params'] / 1e6:.2f} million parameters, {cost['neck_params'] / 1e6:.2f} of them in the "

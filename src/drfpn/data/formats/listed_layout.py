@@ -1,0 +1,127 @@
+"""``ListedLayout``: a data set whose splits are lists of images, as ``data split`` writes them."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from drfpn.data.annotations import Annotations
+from drfpn.data.formats.base_layout import Layout
+from drfpn.data.formats.files import read_lines
+from drfpn.data.progress import ProgressCallback
+from drfpn.data.validation.issues import Issue, IssueHandler
+
+NAMES = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class ListedLayout(Layout):
+    """A data set of which one split is divided by lists of file names, one image a line.
+
+    A line is the path of an image from the folder of the images, with or without its suffix.
+    """
+
+    base: Layout
+    """The data set without the lists."""
+    source: str
+    """The split of ``base`` that is divided."""
+    folder: Path
+    """Holds train.txt, val.txt and test.txt, or some of them."""
+
+    def image_folders(self, split: str) -> tuple[Path, ...]:
+        """Return the folders that are searched for the images of a split."""
+        return self.base.image_folders(self._base_split(split))
+
+    def label_files(self, split: str) -> tuple[Path, ...]:
+        """Return the files on disk that each annotate one image, of all listed splits."""
+        files = self.base.label_files(self._base_split(split))
+        return tuple(file for file in files if file.parent != self.folder)
+
+    def parse(
+        self,
+        split: str,
+        on_issue: IssueHandler,
+        progress: ProgressCallback | None = None,
+        *,
+        segmentations: bool = True,
+    ) -> Annotations | None:
+        """Read the valid records of a split."""
+        annotations = self.base.parse(self._base_split(split), on_issue, progress, segmentations=segmentations)
+        file = self._file(split)
+        if annotations is None or not file.is_file():
+            return annotations
+        names = list(dict.fromkeys(read_lines(file)))
+        indices = _find(names, annotations)
+        for name, index in zip(names, indices, strict=True):
+            if index is None:
+                observed = f"it lists '{name}', which is not an image of the data set"
+                on_issue(Issue("listed-image-missing", str(file), observed, "the path of an image from the folder"))
+        listed = sorted({index for index in indices if index is not None})
+        if not listed:
+            on_issue(Issue("no-images", str(file), "it lists no image of the data set", "one image a line"))
+            return None
+        self._report_others(split, annotations, on_issue)
+        return annotations.select_images(np.array(listed, dtype=np.int64))
+
+    def _base_split(self, split: str) -> str:
+        return self.source if self._file(split).is_file() else split
+
+    def _file(self, split: str) -> Path:
+        return self.folder / f"{split}.txt"
+
+    def _report_others(self, split: str, annotations: Annotations, on_issue: IssueHandler) -> None:
+        """Report images that are in two lists, and with the first list those that are in none."""
+        files = [self._file(name) for name in NAMES if self._file(name).is_file()]
+        lists = {file: {index for index in _find(read_lines(file), annotations) if index is not None} for file in files}
+        own = lists[self._file(split)]
+        counts = Counter(index for indices in lists.values() for index in indices)
+        for index in sorted(index for index in own if counts[index] > 1):
+            others = [file.stem for file, indices in lists.items() if index in indices and file.stem != split]
+            observed = f"it is in the lists of {split} and {others[0]}"
+            on_issue(Issue("image-in-two-splits", str(annotations.path(index)), observed, "one list", fatal=False))
+        if files[0] == self._file(split):
+            for index in range(len(annotations)):
+                if index not in counts:
+                    observed = f"it is in no list of {self.folder}"
+                    on_issue(Issue("unlisted-image", str(annotations.path(index)), observed, "one list", fatal=False))
+
+
+def with_lists(layout: Layout) -> Layout:
+    """Return a layout whose images are divided by lists, if there are lists for its only split or for ``train``.
+
+    Lists are not used if the data set has ``train`` and ``val`` without them.
+
+    Args:
+        layout: the data set.
+    """
+    folder, source = list_folder(layout), source_split(layout)
+    listed = tuple(name for name in NAMES if (folder / f"{name}.txt").is_file())
+    if source is None or "train" not in listed:
+        return layout
+    others = tuple(split for split in layout.splits if split not in (source, *listed))
+    return ListedLayout(layout.root, (*listed, *others), layout, source, folder)
+
+
+def list_folder(layout: Layout) -> Path:
+    """Return the folder of the lists of a data set: splits/ in its folder, or NAME.splits/ beside its file."""
+    return layout.root / "splits" if layout.root.is_dir() else layout.root.with_suffix(".splits")
+
+
+def source_split(layout: Layout) -> str | None:
+    """Return the split that lists divide: the only one, or ``train`` where there is no ``val``; else ``None``."""
+    if len(layout.splits) == 1:
+        return layout.splits[0]
+    return "train" if "train" in layout.splits and "val" not in layout.splits else None
+
+
+def _find(names: list[str], annotations: Annotations) -> list[int | None]:
+    """Return the index of the image of each name, which may lack the suffix if only one image fits."""
+    by_name = {name.strip().replace("\\", "/"): index for index, name in enumerate(annotations.file_names.tolist())}
+    stems = Counter(map(_without_suffix, by_name))
+    by_stem = {stem: by_name[name] for name in by_name if stems[stem := _without_suffix(name)] == 1}
+    return [by_name.get(name, by_stem.get(name)) for name in (name.replace("\\", "/") for name in names)]
+
+
+def _without_suffix(name: str) -> str:
+    return name.removesuffix(Path(name).suffix)

@@ -1,0 +1,175 @@
+"""Files of a data set in Pascal VOC's format: its folders, and the lists of the images of each split."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from xml.etree import ElementTree
+
+from drfpn.data.formats.files import FileIndex, child, list_files, read_lines
+from drfpn.data.formats.folder_pairs import IMAGE_FOLDERS, find_folder_pairs
+from drfpn.data.image_formats import is_image_file, walk_files
+
+ANNOTATION_FOLDERS = ("Annotations", "annotation", "xmls", "xml", "labels")
+
+_CHECKED_FILES = 20
+_FLAGGED = re.compile(r"(.+?)\s+(-1|0|1)")
+_LISTS_OF_VOC = ("train", "val", "trainval", "test")
+
+
+@dataclass(frozen=True)
+class VocFolders:
+    """The folders of images and of XML files, which may be the same one; both may have subfolders."""
+
+    images: Path
+    annotations: Path
+
+    @cached_property
+    def image_index(self) -> FileIndex:
+        """The images."""
+        return FileIndex(self.images, list_files(self.images, is_image_file))
+
+    @cached_property
+    def xml_index(self) -> FileIndex:
+        """The XML files."""
+        return FileIndex(self.annotations, list_files(self.annotations, is_xml_file))
+
+    def has(self, name: str) -> bool:
+        """Return whether an image or XML file has this name, with or without its suffix."""
+        key = _without_suffix(name)
+        return any(index.match(key) is not None for index in (self.image_index, self.xml_index))
+
+
+@dataclass(frozen=True)
+class VocEntry:
+    """An image of a split."""
+
+    key: str
+    """Path from the folder of XML files without suffix; from the folder of images if there is no such file."""
+    xml: Path | None
+    image: str | None = None
+    """Its path from the folder of images, if the list has its suffix."""
+
+
+@dataclass(frozen=True)
+class VocSource:
+    """What a split is read from."""
+
+    folders: VocFolders
+    list_file: Path | None = None
+    """Lists the images; ``None`` if the split holds every XML file of its folder."""
+
+    def entries(self) -> list[VocEntry]:
+        """Return the images, in the order of the list or of their names."""
+        if self.list_file is None:
+            return [self._entry(key) for key in self.folders.xml_index.files]
+        names, _ = read_list(self.list_file, self.folders.has)
+        return list({entry.key: entry for entry in map(self._entry, names)}.values())
+
+    def _entry(self, name: str) -> VocEntry:
+        key = _without_suffix(name)
+        xml_files, images = self.folders.xml_index, self.folders.image_index
+        xml_key = xml_files.match(key)
+        if xml_key is None and images.match_base(key) is not None:  # of two images it would be the wrong one
+            xml_key = xml_files.match_base(key)
+        image = images.find(name) if name != key else None
+        if xml_key is None:
+            return VocEntry(images.match(key) or key, None, image)
+        return VocEntry(xml_key, self.folders.annotations / xml_files.files[xml_key][0], image)
+
+
+def is_xml_file(path: Path) -> bool:
+    """Return whether a path has the suffix of an XML file."""
+    return path.suffix.lower() == ".xml"
+
+
+def voc_sources(root: Path) -> dict[str, VocSource]:
+    """Return the splits of a folder in VOC's format with lists, or without them; empty if it is no such folder.
+
+    Args:
+        root: the folder.
+    """
+    lists = list_folder(root)
+    if lists is None:
+        pairs = find_folder_pairs(root, ANNOTATION_FOLDERS, _holds_voc)
+        sources = {split: VocSource(VocFolders(pair.images, pair.annotations)) for split, pair in pairs.items()}
+        return {split: source for split, source in sources.items() if _is_paired(source.folders)}
+    images, annotations = child(root, IMAGE_FOLDERS), child(root, ANNOTATION_FOLDERS)
+    folders = VocFolders(images or root / "JPEGImages", annotations or root / "Annotations")
+    return {split: VocSource(folders, file) for split, file in split_lists(lists, folders.has).items()}
+
+
+def _holds_voc(folder: Path) -> bool:
+    """Return whether a folder holds XML files of VOC's format, judged by some of them."""
+    return any(map(_is_annotation, islice(filter(is_xml_file, walk_files(folder)), _CHECKED_FILES)))
+
+
+def _is_annotation(file: Path) -> bool:
+    try:
+        with file.open("rb") as content:
+            _, element = next(ElementTree.iterparse(content, events=("start",)))
+    except (OSError, ElementTree.ParseError, LookupError, ValueError, StopIteration):
+        return False
+    return bool(element.tag == "annotation")
+
+
+def _is_paired(folders: VocFolders) -> bool:
+    """Return whether images and XML files belong together: not if a folder only has data sets somewhere below it."""
+    if folders.images != folders.annotations:
+        return True
+    return any(key in folders.image_index.files for key in folders.xml_index.files)
+
+
+def list_folder(root: Path) -> Path | None:
+    """Return ImageSets/Main, or ImageSets if it holds the lists itself; ``None`` if there is neither."""
+    image_sets = child(root, ["ImageSets"])
+    if image_sets is None:
+        return None
+    main = child(image_sets, ["Main"])
+    return main if main is not None else image_sets if any(image_sets.glob("*.txt")) else None
+
+
+def split_lists(folder: Path, is_file: Callable[[str], bool]) -> dict[str, Path]:
+    """Return the lists of images by split, without VOC's lists of one class, "cat_train".
+
+    Args:
+        folder: holds the lists.
+        is_file: returns whether there is an image or XML file of a name.
+    """
+    flagged = {path: read_list(path, is_file)[1] for path in sorted(folder.glob("*.txt")) if path.name[0] != "."}
+    splits = {*_LISTS_OF_VOC, *(path.stem for path, of_class in flagged.items() if not of_class)}
+    return {
+        path.stem: path
+        for path, has_flags in flagged.items()
+        if not (has_flags and any(path.stem.endswith(f"_{split}") for split in splits))
+    }
+
+
+def read_list(file: Path, is_file: Callable[[str], bool]) -> tuple[list[str], bool]:
+    """Return the names in a list, and whether it has VOC's form "name flag" with a flag -1, 0 or 1 in every line.
+
+    A line is a name, with any spaces in it. If it could also be a name and a flag, the names of files decide.
+
+    Args:
+        file: the list.
+        is_file: returns whether there is an image or XML file of a name.
+    """
+    lines = read_lines(file)
+    matches = [match for line in lines if (match := _FLAGGED.fullmatch(line))]
+    if not lines or len(matches) < len(lines) or any(map(is_file, lines)):
+        return [_unquoted(line) for line in lines], False
+    return [_unquoted(match[1]) for match in matches], True
+
+
+def _unquoted(name: str) -> str:
+    """Return a name without the quotes that CVAT puts around one with spaces, and with / between its folders."""
+    if len(name) > 2 and name[0] == name[-1] == '"':
+        name = name[1:-1]
+    return name.replace("\\", "/").removeprefix("./")
+
+
+def _without_suffix(name: str) -> str:
+    path = Path(name)
+    return name.removesuffix(path.suffix) if is_image_file(path) or is_xml_file(path) else name

@@ -1,0 +1,105 @@
+"""YOLO data sets without a YAML file: classes.txt or darknet's obj.data, and folders of images and labels."""
+
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+from drfpn.data.formats.files import FileFinder, child, read_lines
+from drfpn.data.formats.folder_pairs import find_folder_pairs
+from drfpn.data.formats.split_names import canonical_split
+from drfpn.data.formats.yolo_files import LABEL_FOLDER, NAME_FILES, is_label_file, listed_path
+from drfpn.data.formats.yolo_yaml import YoloConfig, is_yolo_yaml
+from drfpn.data.image_formats import is_image_file, walk_files
+from drfpn.utils.errors import UserError
+
+_CHECKED_FILES = 20
+_DARKNET_SPLITS = ("train", "valid", "val", "test")
+
+
+def read_yolo_folder(root: Path) -> YoloConfig | None:
+    """Return the configuration of a folder with labels in YOLO's format; ``None`` if it is none.
+
+    - obj.data of darknet names the lists of images and the file with the names of the classes.
+    - Else the folders are those of ``folder_pairs``, and the names are in classes.txt, obj.names or the like: in the
+      folder, or with the labels.
+
+    Args:
+        root: the folder.
+
+    Raises:
+        UserError: there are no names of classes, or several that differ.
+    """
+    config = _read_darknet(root)
+    if config is not None:
+        return config
+    pairs = find_folder_pairs(root, (LABEL_FOLDER, "label"), holds_yolo_labels)
+    if not any(any(map(is_image_file, walk_files(pair.images))) for pair in pairs.values()):
+        return None
+    folders = [root, *(pair.annotations for pair in pairs.values()), *(pair.images for pair in pairs.values())]
+    folders += [folder for name in (LABEL_FOLDER, "data") if (folder := child(root, [name])) is not None]
+    file = _find_names(folders)
+    if file is None:
+        if any(map(is_yolo_yaml, root.iterdir())):
+            return None  # named in the message about the folder
+        raise UserError(
+            f"{root} holds labels in YOLO's format without names of their classes, expected classes.txt, with one name "
+            "a line from class 0 on, or data.yaml."
+        )
+    sources: dict[str, tuple[Path, ...]] = {split: (pair.images,) for split, pair in pairs.items()}
+    label_folders = {pair.images: pair.annotations for pair in pairs.values()}
+    return YoloConfig(file, root, _read_names(file), sources, label_folders=label_folders)
+
+
+def holds_yolo_labels(folder: Path) -> bool:
+    """Return whether a folder or its subfolders hold label files, judged by some of the .txt files."""
+    return any(map(_has_label_line, islice(filter(is_label_file, walk_files(folder)), _CHECKED_FILES)))
+
+
+def _has_label_line(file: Path) -> bool:
+    """Return whether a file begins with a class id and four numbers or more."""
+    try:
+        with file.open(encoding="utf-8-sig", errors="replace") as content:
+            words = next(filter(None, (line.split() for line in islice(content, 5))), [])
+        numbers = [float(word) for word in words]
+    except (OSError, ValueError):
+        return False
+    return len(numbers) >= 5 and numbers[0].is_integer()
+
+
+def _find_names(folders: Iterable[Path]) -> Path | None:
+    """Return the first file with names of classes; all that are there must be equal."""
+    files = [folder / name for name in NAME_FILES for folder in dict.fromkeys(folders) if (folder / name).is_file()]
+    for file in files[1:]:
+        if read_lines(file) != read_lines(files[0]):
+            raise UserError(f"{file} and {files[0]} hold different names of classes, expected one such file.")
+    return files[0] if files else None
+
+
+def _read_names(file: Path) -> tuple[str, ...]:
+    names = tuple(read_lines(file))
+    if not names:
+        raise UserError(f"{file} is empty, expected the names of the classes, one a line.")
+    return names
+
+
+def _read_darknet(root: Path) -> YoloConfig | None:
+    """Return the configuration of the only .data file in a folder that names the classes and lists of images."""
+    candidates = [values for file in sorted(root.glob("*.data")) if "names" in (values := _read_values(file))]
+    if len(candidates) != 1:
+        return None
+    (values,) = candidates
+    file, finder = root / "obj.data", FileFinder()
+    names_file = listed_path(values["names"], file, root, finder)
+    lists = {key: listed_path(values[key], file, root, finder) for key in _DARKNET_SPLITS if values.get(key)}
+    sources: dict[str, tuple[Path, ...]] = {
+        canonical_split(key): (path,) for key, path in lists.items() if path.exists()
+    }
+    if not names_file.is_file() or not sources:
+        missing = names_file if not names_file.is_file() else next(iter(lists.values()), root / "train.txt")
+        raise UserError(f"{missing} does not exist, which the .data file in {root} names.")
+    return YoloConfig(names_file, root, _read_names(names_file), sources)
+
+
+def _read_values(file: Path) -> dict[str, str]:
+    pairs = (line.split("=", 1) for line in read_lines(file) if "=" in line)
+    return {key.strip(): value.strip() for key, value in pairs}
