@@ -12,13 +12,10 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture
-def shared() -> Path:
-    """The folder of real data and golden numbers beside the checkout."""
-    folder = Path(__file__).parents[2] / "shared"
-    if not (folder / "golden").is_dir():
-        pytest.skip(f"needs golden numbers and real data in {folder}, which this machine does not have")
-    return folder
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of real images, ``coco`` and ``voc``, and of the numbers of the authors' network, ``golden``."""
+    return Path(__file__).with_name("assets")
 
 
 @pytest.fixture

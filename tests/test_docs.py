@@ -2,11 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from typer.main import get_command
 
+from drfpn import DRFPN, build_detector
 from drfpn.export import export_metadata, to_pt2
 from drfpn.training import RunConfig, resolve
 from drfpn.training.checkpoint import Card, build, save_detector
@@ -53,6 +55,18 @@ def test_the_python_of_the_predicting_page_runs(tmp_path, monkeypatch) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/predicting.md").read_text(), flags=re.DOTALL)
     exec(compile(code, "predicting.md", "exec"), {})
     assert Path("found.jpg").is_file()
+
+
+def test_the_python_that_puts_drfpn_into_torchvisions_detector_runs_and_counts_the_background() -> None:
+    text = (ROOT / "docs/integrations.md").read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[-1]
+    variables: dict[str, Any] = {}
+    exec(compile(code, "integrations.md", "exec"), variables)
+    model = variables["model"]
+    assert isinstance(model.backbone.fpn, DRFPN)
+    ours = build_detector("faster_rcnn_lite0_fpn", num_classes=3)
+    assert model.roi_heads.box_predictor.cls_score.out_features == 4
+    assert ours.roi_heads.box_predictor.cls_score.out_features == 4
 
 
 def test_every_setting_of_the_training_page_exists() -> None:

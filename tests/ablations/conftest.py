@@ -1,9 +1,15 @@
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 
 from drfpn.ablations.store import Record
-from drfpn.training import resolve
+from drfpn.training import RunConfig, resolve
+
+
+@cache
+def config_of(seed: int) -> RunConfig:
+    return resolve("faster_rcnn_lite0_fpn", "shapes", seed=seed)
 
 
 @pytest.fixture
@@ -21,7 +27,7 @@ def make_record() -> Callable[..., Record]:
             metrics=metrics,
             curve=[(1, ap)],
             resampled=[ap] * 10 if resampled is None else resampled,
-            config=resolve("faster_rcnn_lite0_fpn", "shapes", seed=seed),
+            config=config_of(seed),
             versions={},
         )
 

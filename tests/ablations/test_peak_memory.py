@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from drfpn.ablations.peak_memory import peak_memory
+from tests.processes import forkserver
 
 MIB = 2**20 // 4
 """Numbers of float32 in a MiB."""
@@ -31,7 +32,8 @@ class Hoarder(nn.Module):
 
 
 @pytest.mark.slow
-def test_memory_is_what_a_batch_needs_more_than_a_model_that_stands_ready() -> None:
+def test_memory_is_what_a_batch_needs_more_than_a_model_that_stands_ready(monkeypatch) -> None:
+    monkeypatch.setattr("drfpn.ablations.peak_memory.get_context", lambda method: forkserver)
     peak = peak_memory(partial(Hoarder, 0.5), (300, 8), 2, torch.device("cpu"))
     if peak is None:
         pytest.skip("this system does not tell the peak of a process")

@@ -1,3 +1,5 @@
+import pytest
+
 from drfpn.ablations.table1 import TABLE, trainable_parameters
 from drfpn.detectors import parse_name
 
@@ -37,14 +39,17 @@ def test_a_row_and_its_model_have_the_same_backbone_and_pyramid() -> None:
             assert neck == NECKS.get(row.method, "drfpn" if row in OURS else "fpn")
 
 
-def test_the_counts_are_those_of_table_7() -> None:
-    counts = trainable_parameters()
+@pytest.fixture(scope="module")
+def counts() -> dict[str, int]:
+    return trainable_parameters()
+
+
+def test_the_counts_are_those_of_table_7(counts) -> None:
     assert counts["faster_rcnn_r50_fpn"] == 41_527_712
     assert counts["faster_rcnn_r50_drfpn"] == 48_382_371
 
 
-def test_the_counts_of_baselines_are_the_sums_of_their_modules() -> None:
-    counts = trainable_parameters()
+def test_the_counts_of_baselines_are_the_sums_of_their_modules(counts) -> None:
     plain = counts["faster_rcnn_r50_fpn"]
     assert counts["faster_rcnn_r50_libra"] - plain == 263_168
     assert counts["faster_rcnn_r50_pconv"] - plain == 7_080_960

@@ -1,6 +1,9 @@
+import html
 import json
+import re
 
 import numpy as np
+import pytest
 from torch import Tensor
 
 from drfpn.app import SHIPPED_WEIGHTS
@@ -9,12 +12,15 @@ from drfpn.app.rendering import (
     detection_table,
     detections_json,
     detectors_markdown,
+    escape_markdown,
     render_detections,
     render_gates,
     render_levels,
     render_offsets,
 )
 from drfpn.training.checkpoint import load_card
+from drfpn.utils.formatting import printable
+from tests.names import NAMES
 
 
 def test_table_and_json_hold_the_detections_above_the_threshold(pool: PredictorPool, image: Tensor) -> None:
@@ -61,6 +67,13 @@ def test_a_neck_without_blocks_gets_a_sentence_instead_of_a_picture(pool: Predic
     assert picture is None
     assert sentences == ["The neck of fpn has no spatial refinement block (SRB), so there are no offsets to show."]
     assert render_gates(tensors, "fpn")[0] is None
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_markdown_shows_a_name_literally(name: str) -> None:
+    text = escape_markdown(name)
+    assert not set(re.sub(r"&#\d+;", "", text)) & set("\\`*_{}[]()<>#+-!|&$~:\n")
+    assert html.unescape(text) == printable(name, None)
 
 
 def test_a_detector_is_described_by_its_model_data_and_classes() -> None:

@@ -203,7 +203,11 @@ def results(**values: object) -> Make:
 
 
 def other_classes() -> None:
-    edit(lambda record: record["categories"][0].update(name="unheard of"), VAL_JSON)()
+    def rename(record: Any) -> None:
+        used = record["annotations"][0]["category_id"]
+        next(row for row in record["categories"] if row["id"] == used).update(name="unheard of")
+
+    edit(rename, VAL_JSON)()
 
 
 EVAL_RESULTS = "eval results.json --data coco"
@@ -250,7 +254,7 @@ TABLE = [
     Bad("class called 5", first("categories", name=5), COCO, "its name 5", skipped=""),
     Bad("annotation is a number", edit(lambda r: r["annotations"].append(3)), COCO, "JSON number", skipped="left out"),
     Bad("crowd of 7", first("annotations", iscrowd=7), COCO, "its iscrowd is 7", skipped="left out"),
-    Bad("splits of other classes", other_classes, COCO, "classes of the two splits differ"),
+    Bad("splits of other classes", other_classes, COCO, "has the classes"),
     # boxes
     Bad("three numbers", box(1, 2, 3), COCO, "its bbox is [1, 2, 3]", skipped="left out"),
     Bad("numbers as strings", box("1", "2", "3", "4"), COCO, "its bbox is ['1'", skipped="left out"),
@@ -301,7 +305,7 @@ TABLE = [
     Bad("stats of no model", nothing, "data stats coco --model yolo", "Unknown model 'yolo'", 2),
     Bad("convert nowhere", nothing, "data convert nowhere --to coco --out out", "nowhere"),
     Bad("convert to what", nothing, "data convert shapes --to voca --out out", "Did you mean 'voc'?", 2),
-    Bad("images how", nothing, "data convert shapes --to voc --out out --images move", "copy, hardlink, symlink", 2),
+    Bad("images how", nothing, "data convert shapes --to voc --out out --transfer move", "copy, hardlink, symlink", 2),
     # settings
     Bad("unknown setting", nothing, f"{SHAPES} -o learning_rate=1", "Unknown setting 'learning_rate'", 2),
     Bad("setting without value", nothing, f"{SHAPES} -o width", "An override is -o key=value", 2),

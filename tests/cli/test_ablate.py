@@ -1,20 +1,27 @@
 """Ablations and benchmarks from the command line."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
+from drfpn.ablations import runtime
+from drfpn.ablations.tables import Table
+from drfpn.training.resolve import read_config
+from tests.processes import Command, count_lines, fork_children, forkserver, wait_until
+
 TINY = [f"-o{s}" for s in ("width=16", "min_size=64", "max_size=96", "batch_size=2", "workers=0", "log_every=1")]
 TINY += ["-oweights_backbone=null", "-onorm_eval=true", "-obase_lr=1e-4"]
+MODEL = "retinanet_test_efficientnet"
+"""The smallest one."""
 ABLATE = ["ablate", "pyramids", "--data", "data", "--epochs", "1", "--rows", "drfpn", "--turns", "0", *TINY]
+ABLATE += ["--model", MODEL]
 
 
 @pytest.fixture
@@ -23,20 +30,15 @@ def data(coco) -> Path:
     return coco.rename(coco.parent / "data")
 
 
-def start(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    both = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": folder, "env": environment}
-    return subprocess.Popen([sys.executable, "-m", "drfpn", *arguments], **both)
-
-
-def wait_for_step(file: Path, step: int, process: "subprocess.Popen[str]") -> None:
-    while not (file.exists() and len(file.read_text().splitlines()) >= step):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
+@pytest.fixture
+def forked(monkeypatch) -> None:
+    """Runs and measurements of memory are forks in place of new interpreters, which import for seconds."""
+    fork_children(monkeypatch, "drfpn.ablations.runner")
+    monkeypatch.setattr("drfpn.ablations.peak_memory.get_context", lambda method: forkserver)
 
 
 @pytest.mark.slow
-def test_an_ablation_trains_its_rows_once_and_its_tables_are_written_from_the_results(data, drfpn) -> None:
+def test_an_ablation_trains_its_rows_once_and_its_tables_are_written_from_the_results(data, drfpn, forked) -> None:
     done = drfpn(*ABLATE, "--seeds", "2", "--turns", "1", "--out", "out", "--json")
     assert done.code == 0, done.err
     out = data.parent / "out"
@@ -76,38 +78,39 @@ def test_an_ablation_trains_its_rows_once_and_its_tables_are_written_from_the_re
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_ablation_leaves_no_process_and_is_resumed(number, data, drfpn) -> None:
-    """If it is killed, Linux signals its runs."""
-    if number == signal.SIGKILL and sys.platform != "linux":
-        pytest.skip("only Linux signals the end of the parent")
+def test_an_interrupted_ablation_leaves_no_process_and_is_resumed(data, drfpn, forked) -> None:
+    """If it is killed, Linux signals its runs, which are interpreters of their own here."""
     folder = data.parent
     longer = [*ABLATE, "--epochs", "6", "-oeval_every=0"]
+    one, two = folder / "one", folder / "two"
     assert drfpn(*longer, "--out", "one").code == 0
-    process = start(*longer, "--out", "two", folder=folder)
-    wait_for_step(folder / "two/runs/drfpn-0/steps.jsonl", 3, process)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=100)
-    assert process.returncode in (128 + number, -number)
-    assert "Traceback" not in err
-    deadline = time.monotonic() + 60
-    while "stopped by SIGTERM" not in (folder / "two/runs/drfpn-0.log").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    done = drfpn(*longer, "--out", "two")
-    assert done.code == 0, done.err
-    assert "1 of them to be trained" in done.err
-    assert "[drfpn-0] faster_rcnn_lite0_drfpn, resuming" in done.err
-    for row in ("fpn-0", "drfpn-0"):
-        first, second = (load_file(folder / f"{run}/runs/{row}/last.safetensors") for run in ("one", "two"))
-        assert all(second[name].equal(value) for name, value in first.items())
-    one, two = ((folder / run / "results.jsonl").read_text() for run in ("one", "two"))
-    for a, b in zip(map(json.loads, one.splitlines()), map(json.loads, two.splitlines()), strict=True):
+    results = (one / "results.jsonl").read_text().splitlines(keepends=True)
+    two.mkdir()
+    (two / "results.jsonl").write_text("".join(line for line in results if json.loads(line)["row"] == "fpn"))
+    numbers = [signal.SIGTERM, signal.SIGKILL] if sys.platform == "linux" else [signal.SIGTERM]
+    log = two / "runs/drfpn-0.log"
+    for done, number in enumerate(numbers):
+        process = Command(*longer, "--out", "two", folder=folder)
+        wait_until(lambda least=3 * (1 + done): count_lines(two / "runs/drfpn-0/steps.jsonl") >= least, process)
+        process.send_signal(number)
+        _, err = process.communicate()
+        assert process.returncode in (128 + number, -number)
+        assert "Traceback" not in err
+        while log.read_text().count("stopped by SIGTERM") <= done:
+            time.sleep(0.05)
+    last = drfpn(*longer, "--out", "two")
+    assert last.code == 0, last.err
+    assert "1 of them to be trained" in last.err
+    assert f"[drfpn-0] {MODEL}_drfpn, resuming" in last.err
+    first, second = (load_file(run / "runs/drfpn-0/last.safetensors") for run in (one, two))
+    assert all(second[name].equal(value) for name, value in first.items())
+    again = (two / "results.jsonl").read_text().splitlines()
+    for a, b in zip(map(json.loads, results), map(json.loads, again), strict=True):
         assert a | {"seconds": 0} == b | {"seconds": 0}
 
 
 @pytest.mark.slow
-def test_a_failed_run_is_named_and_the_others_are_trained(data, drfpn) -> None:
+def test_a_failed_run_is_named_and_the_others_are_trained(data, drfpn, forked) -> None:
     broken = data.parent / "out/runs/fpn-0"
     broken.mkdir(parents=True)
     (broken / "state.pt").write_bytes(b"no state")
@@ -160,18 +163,34 @@ def test_errors_are_one_sentence(data, drfpn) -> None:
 
 
 @pytest.mark.slow
-def test_the_settings_of_a_run_make_the_same_run(data, drfpn) -> None:
-    first = drfpn("train", "faster_rcnn_lite0_fpn", "--data", "data", "--epochs", "1", *TINY, "--out", "one", "--json")
-    second = drfpn("train", "--config", "one/config.yaml", "--out", "two", "--json")
-    one, two = json.loads(first.out), json.loads(second.out)
-    assert one | {"run": ""} == two | {"run": ""}
-    changed = drfpn("train", "--config", "one/config.yaml", "-oseed=1", "--out", "three", "--json")
-    assert changed.code == 0
-    assert "seed: 1" in (data.parent / "three/config.yaml").read_text()
+def test_the_settings_of_a_run_make_the_same_run(trained, drfpn, tmp_path) -> None:
+    config = trained / "run/config.yaml"
+    assert drfpn("train", "--config", config, "--out", "again").code == 0
+    first, second = (load_file(run / "last.safetensors") for run in (trained / "run", tmp_path / "again"))
+    assert all(second[name].equal(value) for name, value in first.items())
+    one, two = (json.loads((run / "metrics.json").read_text()) for run in (trained / "run", tmp_path / "again"))
+    assert one["box"] == two["box"]
+
+
+def test_single_settings_of_a_run_may_be_changed(trained, drfpn, tmp_path, monkeypatch) -> None:
+    started = []
+    monkeypatch.setattr("drfpn.cli.train.run", lambda config, *_, **__: started.append(config) or sys.exit(0))
+    drfpn("train", "--config", trained / "run/config.yaml", "-oseed=1", "--out", "other")
+    assert started[0].seed == 1
+    assert list(started[0].changed(read_config(trained / "run/config.yaml"))) == ["seed"]
 
 
 @pytest.mark.slow
-def test_bench_counts_the_paper_s_table_7(drfpn) -> None:
+def test_bench_counts_the_paper_s_table_7(drfpn, monkeypatch) -> None:
+    measured: dict[str, list[runtime.RowCost]] = {}
+    measure = runtime.measure_table
+
+    def measure_once(table: Table, **options: Any) -> list[runtime.RowCost]:
+        if table.title not in measured:
+            measured[table.title] = measure(table, **options)
+        return measured[table.title]
+
+    monkeypatch.setattr(runtime, "measure_table", measure_once)
     done = drfpn("bench", "table7", "--turns", "0", "--json")
     rows = json.loads(done.out)["rows"]
     for row in rows:
@@ -188,7 +207,7 @@ def test_bench_counts_the_paper_s_table_7(drfpn) -> None:
 
 
 @pytest.mark.slow
-def test_bench_times_every_row_against_fpn(drfpn) -> None:
+def test_bench_times_every_row_against_fpn(drfpn, forked) -> None:
     done = drfpn(
         *("bench", "--model", "faster_rcnn_r18", "--size", "64x96", "--turns", "1", "--rows", "drfpn", "--json")
     )

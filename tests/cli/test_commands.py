@@ -62,6 +62,7 @@ def test_train_eval_and_predict_belong_together(model, drfpn, coco, tmp_path) ->
     assert predicted.code == 0, predicted.err
     assert json.loads(predicted.out)["images"] == 4
     assert {file.name for file in Path("out").iterdir() if file.suffix != ".jpg"} == {
+        "categories.json",
         "images.json",
         "results.csv",
         "results.json",

@@ -9,6 +9,7 @@ from typer.main import get_command
 from drfpn.ablations.tables import TABLES
 from drfpn.cli import deprecated
 from drfpn.cli.app import app
+from drfpn.utils.errors import UsageError
 
 OPTIONS = [(command, old, new) for command, names in deprecated.OPTIONS.items() for old, new in names.items()]
 
@@ -27,6 +28,19 @@ def test_a_former_option_is_replaced_by_one_of_the_command(command, old, new) ->
             [*words, "x", *replaced],
             [f"{old} is now {new}"],
         )
+
+
+@pytest.mark.parametrize(("command", "old", "new"), OPTIONS)
+def test_both_names_of_an_option_cannot_be_given_together(command, old, new) -> None:
+    for arguments in ([old, "3", new, "4"], [f"{new}=4", f"{old}=3"]):
+        with pytest.raises(UsageError, match=f"^{old} is the former name of {new}: give one of them.$"):
+            deprecated.rename_options([*command.split(), *arguments])
+
+
+def test_the_error_of_an_option_given_by_both_names_is_one_sentence(drfpn) -> None:
+    result = drfpn("train", "faster_rcnn_lite0_fpn", "--data", "shapes", "--first", 3, "--max-train-images", 4)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "drfpn: --first is the former name of --max-train-images: give one of them.\n"
 
 
 def test_other_arguments_are_left_alone() -> None:

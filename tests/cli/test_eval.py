@@ -45,6 +45,68 @@ def test_unknown_ids_are_counted_and_a_dict_is_explained(drfpn, coco) -> None:
     assert "must be a finite number, not nan" in drfpn("eval", "results.json", "--data", coco).err
 
 
+def test_predictions_are_joined_to_a_data_set_with_other_ids(drfpn, trained, coco) -> None:
+    annotations = coco / "annotations/instances_val2017.json"
+    truth = json.loads(annotations.read_text())
+    ids = [image["id"] for image in truth["images"]]
+    image_ids = dict(zip(ids, ids[1:] + ids[:1], strict=True))  # so names are numbers of other images
+    category_ids = {row["id"]: 100 - row["id"] for row in truth["categories"]}  # in another order
+    for rows, key, new in (
+        (truth["images"], "id", image_ids),
+        (truth["annotations"], "image_id", image_ids),
+        (truth["categories"], "id", category_ids),
+        (truth["annotations"], "category_id", category_ids),
+    ):
+        for row in rows:
+            row[key] = new[row[key]]
+    annotations.write_text(json.dumps(truth))
+    assert drfpn("predict", trained / "run", "coco/val2017", "--out", "found").code == 0
+    result = drfpn("eval", "found/results.json", "--data", coco, "--out", "joined.json")
+    assert result.code == 0, result.err
+
+    def by_name(results: Path, images: list[dict], categories: list[dict]) -> list[tuple]:
+        files = {row["id"]: Path(row["file_name"]).name for row in images}
+        names = {row["id"]: row["name"] for row in categories}
+        rows = json.loads(results.read_text())
+        return sorted((files[row["image_id"]], names[row["category_id"]], row["score"]) for row in rows)
+
+    found = [json.loads(Path(f"found/{name}.json").read_text()) for name in ("images", "categories")]
+    expected = by_name(Path("found/results.json"), *found)
+    assert expected
+    assert by_name(Path("joined.json"), truth["images"], truth["categories"]) == expected
+    result = drfpn("eval", "found/results.json", "--data", coco, "--out", "found/results.json")
+    assert result.code == 2
+    assert "is beside the images.json of a prediction" in result.err
+    result = drfpn("eval", trained / "run", "--data", coco, "--out", "direct.json", "--device", "cpu")
+    assert result.code == 0, result.err
+    direct = by_name(Path("direct.json"), truth["images"], truth["categories"])
+    assert [row[:2] for row in direct if row[2] > 0.1] == [row[:2] for row in expected if row[2] > 0.1]
+
+
+def test_results_in_another_format_are_refused_or_doubted(drfpn, coco) -> None:
+    rows = [{key: row[key] for key in ("image_id", "category_id", "bbox", "score")} for row in perfect(coco)]
+    write([row | {"score": 90} for row in rows])
+    result = drfpn("eval", "results.json", "--data", coco, "--json")
+    assert json.loads(result.out)["box"]["AP50"] == pytest.approx(1)
+    assert "results.json: scores are from 90 to 90, expected 0 to 1: they seem to be in percent" in result.err
+    corners = [[x, y, x + w, y + h] for x, y, w, h in (row["bbox"] for row in rows)]
+    write([row | {"bbox": box} for row, box in zip(rows, corners, strict=True)])
+    result = drfpn("eval", "results.json", "--data", coco)
+    assert result.code == 1
+    assert "bbox seems to be x1, y1, x2, y2." in result.err
+
+
+def test_a_run_is_evaluated_in_tiles_and_results_are_not(drfpn, trained, coco) -> None:
+    options = ("--data", trained / "coco", "--device", "cpu", "--tile", 120)
+    result = drfpn("eval", trained / "run", *options, "--no-tile-full", "--out", "tiles.json")
+    assert result.code == 0, result.err
+    assert max(max(row["bbox"][2:]) for row in json.loads(Path("tiles.json").read_text())) <= 120
+    write([])
+    result = drfpn("eval", "results.json", *options)
+    assert result.code == 2
+    assert "--tile is for a detector" in result.err
+
+
 def test_a_report_has_numbers_and_pictures(drfpn, coco) -> None:
     write(perfect(coco))
     result = drfpn("eval", "results.json", "--data", coco, "--report", "report", "--resamples", 5)

@@ -17,6 +17,8 @@ from drfpn.utils.errors import UsageError, UserError
         ("train", "`on_bad='skip'` leaves them out", "--on-bad skip leaves them out"),
         ("train", '`on_bad="skip"`', "--on-bad skip"),
         ("train", "`max_train_images=N`", "--max-train-images N"),
+        ("train", "`out=my [run] #1`", "--out 'my [run] #1'"),
+        ("train", "`weights_backbone=my file.pth`", "-o 'weights_backbone=my file.pth'"),
         ("train", "`batch_size=8`", "-o batch_size=8"),
         ("train", "`detector_options.anchor_scale=4`", "-o detector_options.anchor_scale=4"),
         ("train", "`grad_accum_steps` is 3", "-o grad_accum_steps is 3"),

@@ -26,6 +26,17 @@ def test_two_detectors_are_compared(drfpn, trained, coco) -> None:
     assert f"detected by both {counts['both']}, only by the first 0, only by the second 0" in printed
 
 
+def test_tiles_are_those_of_the_options_and_one_tile_is_the_whole_image(drfpn, trained, coco) -> None:
+    run = ("predict", trained / "run", next((coco / "val2017").iterdir()))
+    for name, options in {"plain": [], "large": ["--tile", 4000], "small": ["--tile", 100, "--no-tile-full"]}.items():
+        result = drfpn(*run, "--out", name, *options)
+        assert result.code == 0, result.err
+    plain, large, small = (Path(name, "results.json").read_bytes() for name in ("plain", "large", "small"))
+    assert plain == large
+    assert plain != small
+    assert max(max(row["bbox"][2:]) for row in json.loads(small)) <= 100
+
+
 def test_a_pattern_in_quotes_is_expanded(drfpn, trained, coco) -> None:
     result = drfpn("predict", trained / "run", "coco/val*/*.png", "--out", "out", "--json")
     assert json.loads(result.out)["images"] == 4

@@ -1,26 +1,23 @@
 """Training from the command line: several processes, stopping and resuming."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from tests.processes import Command, count_lines, wait_until
+
 TINY = [f"-o{s}" for s in ("width=16", "min_size=64", "max_size=96", "batch_size=2", "workers=0", "log_every=1")]
 TINY += ["-oweights_backbone=null", "-onorm_eval=true", "-obase_lr=1e-4"]
-TRAIN = ["train", "faster_rcnn_lite0_fpn", "--data", "data", "--epochs", "1", *TINY]
+TRAIN = ["train", "retinanet_test_efficientnet_fpn", "--data", "data", "--epochs", "1", *TINY]
 
 
-def command(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    both = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": folder, "env": environment}
-    return subprocess.Popen([sys.executable, "-m", "drfpn", *arguments], **both)
+def start(*arguments: str, folder: Path) -> Command:
+    """Start the command line, whose further processes are forks too."""
+    return Command(*arguments, folder=folder, forked=["drfpn.training.launch"])
 
 
 @pytest.mark.slow
@@ -28,8 +25,8 @@ def test_two_processes_leave_the_run_that_one_does(coco, drfpn) -> None:
     folder = coco.parent
     coco.rename(folder / "data")
     assert drfpn(*TRAIN, "--out", "one").code == 0
-    process = command(*TRAIN, "--out", "two", "--nproc", "2", "--json", folder=folder)
-    out, err = process.communicate(timeout=200)
+    process = Command(*TRAIN, "--out", "two", "--nproc", "2", "--json", folder=folder)  # interpreters, as for a user
+    out, err = process.communicate()
     assert process.returncode == 0, err
     assert json.loads(out)["run"] == "two"
     assert err.count("epoch 1: loss") == 1  # only the first process speaks
@@ -45,8 +42,8 @@ def test_a_process_that_fails_ends_the_others_with_one_sentence(coco) -> None:
     coco.rename(folder / "data")
     for image in sorted((folder / "data/train2017").iterdir())[1:]:
         image.write_bytes(b"no image")
-    process = command(*TRAIN, "--out", "run", "--nproc", "2", folder=folder)
-    _, err = process.communicate(timeout=200)
+    process = start(*TRAIN, "--out", "run", "--nproc", "2", folder=folder)
+    _, err = process.communicate()
     assert process.returncode == 1
     assert "cannot be decoded" in err
     assert "Traceback" not in err
@@ -59,23 +56,19 @@ def test_a_stopped_run_says_how_to_go_on_and_does(processes, coco, drfpn) -> Non
     folder = coco.parent
     coco.rename(folder / "data")
     several = ["--nproc", str(processes)]
-    process = command(*TRAIN, "--epochs", "50", "--out", "run", *several, folder=folder)
+    process = start(*TRAIN, "--epochs", "50", "--out", "run", *several, folder=folder)
     steps = folder / "run/steps.jsonl"
-    while not (steps.exists() and len(steps.read_text().splitlines()) > 2):
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until(lambda: count_lines(steps) > 2, process)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
     assert "to resume: drfpn train --resume --out run" in err
     assert "Traceback" not in err
-    again = command("train", "--resume", "--out", "run", *several, folder=folder)
-    done = len(steps.read_text().splitlines())
-    while len(steps.read_text().splitlines()) <= done + 1:
-        assert again.poll() is None, again.communicate()[1]
-        time.sleep(0.05)
+    again = start("train", "--resume", "--out", "run", *several, folder=folder)
+    done = count_lines(steps)
+    wait_until(lambda: count_lines(steps) > done + 1, again)
     again.send_signal(signal.SIGTERM)
-    assert "resuming after" in again.communicate(timeout=100)[1]
+    assert "resuming after" in again.communicate()[1]
     rows = [json.loads(line)["step"] for line in steps.read_text().splitlines()]
     assert rows == list(range(1, len(rows) + 1))
 

@@ -9,16 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-SHARED = Path(__file__).parents[3] / "shared"
-
-
-@pytest.fixture
-def real_data() -> Path:
-    """The folder with small real data sets beside the checkout."""
-    if not (SHARED / "coco-mini").is_dir() or not (SHARED / "bccd").is_dir():
-        pytest.skip(f"no real data in {SHARED}")
-    return SHARED
-
 
 @pytest.fixture
 def coco_dict() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import box_iou
 
 Target = dict[str, Tensor]
 
@@ -64,6 +65,28 @@ def share_samplers(theirs: nn.Module, ours: nn.Module) -> None:
     if hasattr(theirs, "rpn"):
         theirs.rpn.fg_bg_sampler = ours.rpn.fg_bg_sampler
         theirs.roi_heads.fg_bg_sampler = ours.roi_heads.fg_bg_sampler
+
+
+def assert_same_detections(actual: Target, expected: Target, ties: float = 0.02) -> None:
+    """Compare detections of an image as sets: boxes within 1e-3 px, scores within 1e-5, masks within 1e-4.
+
+    Of overlapping boxes whose scores differ by rounding, NMS keeps the one that a processor rounds up; and of boxes
+    that tie for the last places, one or the other is returned. So a fraction ``ties`` of each side need not be on the
+    other, if something is there with the same score that overlaps, or the score is the lowest one.
+    """
+    near = (actual["scores"][:, None] - expected["scores"]).abs() <= 1e-5
+    same = near & (actual["labels"][:, None] == expected["labels"])
+    same &= (actual["boxes"][:, None] - expected["boxes"]).abs().amax(-1) <= 1e-3
+    tied = near & (box_iou(actual["boxes"], expected["boxes"]) > 0.3)
+    for one, other, match, tie in ((actual, expected, same, tied), (expected, actual, same.T, tied.T)):
+        single = ~match.any(dim=1)
+        assert single.sum() <= ties * len(single), f"{int(single.sum())} of {len(single)} are not on the other side"
+        last = one["scores"] <= other["scores"].min() + 1e-5
+        assert (tie.any(dim=1) | last)[single].all()
+    if "masks" in expected:
+        found = same.any(dim=1)
+        masks = expected["masks"][same.int().argmax(dim=1)[found]]
+        torch.testing.assert_close(actual["masks"][found], masks, rtol=0, atol=1e-4)
 
 
 def roi_head_inputs(side: int = 128) -> tuple[dict[str, Tensor], Tensor, Tensor, ImageList]:

@@ -119,7 +119,7 @@ def test_shapes_can_be_seen_and_no_objects_are_no_failure() -> None:
     assert best_possible_recall(model, ShapesDataset("val", 20).to_annotations()).recall["all"] > 0.5
     nothing = scene(0)
     result = best_possible_recall(model, nothing)
-    assert (result.objects, result.below, result.recall["all"]) == (0, 0, -1)
+    assert (result.objects, result.below, result.recall["all"]) == (0, 0, None)
 
 
 def test_objects_in_images_of_unknown_size_do_not_count() -> None:

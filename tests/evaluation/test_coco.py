@@ -83,9 +83,10 @@ def test_numbers_equal_pycocotools(seed: int) -> None:
     )
 
 
-def test_numbers_equal_pycocotools_on_real_annotations_with_crowd(shared) -> None:
-    ground_truth = json.loads((shared / "coco-mini/annotations/instances_val2017.json").read_text())
-    results = noisy_detections(ground_truth)
+@pytest.mark.parametrize("seed", range(10))
+def test_numbers_equal_pycocotools_on_real_annotations_with_crowd(assets, seed) -> None:
+    ground_truth = json.loads((assets / "coco/annotations/instances_val2017.json").read_text())
+    results = noisy_detections(ground_truth, seed)
     ours = evaluate_results(ground_truth, results)
     np.testing.assert_allclose(
         [ours.box[name] for name in COCO_METRICS], pycocotools_stats(ground_truth, results), atol=1e-9
@@ -104,7 +105,7 @@ def assert_masks_are_evaluated_as_by_pycocotools(ground_truth: dict[str, Any], r
     names = {category["id"]: category["name"] for category in ground_truth["categories"]}
     for k, category in enumerate(theirs.params.catIds):
         precision = theirs.eval["precision"][:, :, k, 0, -1]
-        expected = precision[precision > -1].mean() if (precision > -1).any() else -1
+        expected = precision[precision > -1].mean() if (precision > -1).any() else None
         assert ours.mask_per_class[names[category]]["AP"] == pytest.approx(expected, abs=1e-9)
     assert ours.box["AP"] != ours.mask["AP"]
 
@@ -115,10 +116,11 @@ def test_masks_are_evaluated_as_by_pycocotools(seed: int) -> None:
     assert_masks_are_evaluated_as_by_pycocotools(ground_truth, noisy_masks(ground_truth, seed))
 
 
-def test_masks_of_real_annotations_with_crowd_are_evaluated_as_by_pycocotools(shared) -> None:
-    ground_truth = open_dataset(str(shared / "coco-mini"), "val", masks=True).ground_truth()
+@pytest.mark.parametrize("seed", range(3))
+def test_masks_of_real_annotations_with_crowd_are_evaluated_as_by_pycocotools(assets, seed) -> None:
+    ground_truth = open_dataset(str(assets / "coco"), "val", masks=True).ground_truth()
     assert any(annotation["iscrowd"] for annotation in ground_truth["annotations"])
-    assert_masks_are_evaluated_as_by_pycocotools(ground_truth, noisy_masks(ground_truth))
+    assert_masks_are_evaluated_as_by_pycocotools(ground_truth, noisy_masks(ground_truth, seed))
 
 
 def test_masks_are_evaluated_only_where_detections_and_truth_have_them() -> None:
@@ -172,7 +174,10 @@ def test_no_detection_at_all_scores_zero(capsys) -> None:
 def test_a_class_without_objects_has_no_number() -> None:
     ground_truth = ShapesDataset("val", 10).ground_truth()
     ground_truth["categories"].append({"id": 99, "name": "unseen"})
-    assert evaluate_results(ground_truth, noisy_detections(ground_truth)).per_class["unseen"] == {"AP": -1, "AP50": -1}
+    assert evaluate_results(ground_truth, noisy_detections(ground_truth)).per_class["unseen"] == {
+        "AP": None,
+        "AP50": None,
+    }
 
 
 def test_metrics_of_earlier_versions_are_read() -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from drfpn.data import image_formats
 from drfpn.inference import find_inputs
 from drfpn.inference.inputs import coco_image_ids, output_files
 from drfpn.utils.errors import UserError
@@ -44,6 +45,40 @@ def test_patterns_match_files_in_subfolders_and_videos(folder: Path, monkeypatch
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(folder: Path) -> None:
     (folder / "b.png").rename(folder / "[b].png")
     assert find_inputs([str(folder / "[b].png")]) == [folder / "[b].png"]
+
+
+def test_pictures_that_cannot_be_read_are_named_and_hidden_files_are_not(folder: Path, caplog) -> None:
+    for name in ("c.cr2", "d.NEF", "._b.png", ".e.mp4", "Thumbs.db", "f.3gp"):
+        (folder / name).touch()
+    (folder / "g.png").mkdir()
+    for source in (folder, folder / "*"):
+        caplog.clear()
+        assert [file.name for file in find_inputs([str(source)])] == ["a.JPG", "b.png", "f.3gp"]
+        (line,) = caplog.messages
+        assert line.startswith("Left out: 2 in formats that cannot be read (.cr2, .nef): ")
+        assert line.endswith(f"{folder / 'c.cr2'}, {folder / 'd.NEF'}.")
+    assert find_inputs([str(folder / "c.cr2")]) == [folder / "c.cr2"]  # its error is that of the reader
+    with pytest.raises(UserError, match=r"no video, only 1 in formats that cannot be read .*c\.cr2"):
+        find_inputs([str(folder / "*.cr2")])
+
+
+def test_formats_that_a_package_makes_readable_are_left_out_with_its_name(folder: Path, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(image_formats, "IMAGE_SUFFIXES", (".png",))
+    (folder / "phone.heic").touch()
+    assert [file.name for file in find_inputs([str(folder)])] == ["b.png"]
+    assert "(.heic; try 'pip install pillow-heif'): " in caplog.text
+
+
+def test_folders_with_brackets_in_their_names_are_not_patterns(folder: Path) -> None:
+    (folder / "set [1]").mkdir()
+    (folder / "b.png").rename(folder / "set [1]" / "b.png")
+    assert find_inputs([str(folder / "set [1]" / "*.png")]) == [folder / "set [1]" / "b.png"]
+    assert find_inputs([str(folder / "set*" / "*.png")]) == [folder / "set [1]" / "b.png"]
+
+
+def test_an_address_is_refused_with_what_to_do() -> None:
+    with pytest.raises(UserError, match="is an address, expected a file or folder"):
+        find_inputs(["rtsp://10.0.0.3/cam"])
 
 
 def test_image_ids_are_the_numbers_in_the_names_of_coco_files() -> None:

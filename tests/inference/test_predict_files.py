@@ -61,7 +61,7 @@ def test_broken_files_are_logged_and_skipped(bright, tmp_path, caplog, write_vid
     assert [Path(file).name for file in summary.failed] == ["b.png", "c.mp4"]
     assert "b.png cannot be decoded" in caplog.text
     assert "c.mp4 cannot be read as a video" in caplog.text
-    names = {"a.mp4", "d.jpg", "images.json", "results.csv", "results.json"}
+    names = {"a.mp4", "d.jpg", "images.json", "results.csv", "results.json", "categories.json"}
     assert {file.name for file in (tmp_path / "out").iterdir()} == names
 
 
@@ -85,6 +85,32 @@ def test_all_frames_of_a_video_are_drawn_and_csv_has_frame_numbers(bright, tmp_p
     index = json.loads((tmp_path / "out/images.json").read_text())
     assert [entry["frame"] for entry in index] == list(detected)
     assert [entry["id"] for entry in index] == [int(row["image_id"]) for row in rows]
+
+
+def test_categories_are_written_by_name_since_ids_differ(bright, tmp_path) -> None:
+    predict_files(bright(), [save_image(tmp_path / "a.png")], tmp_path / "out", compare_with=bright(name="two"))
+    for name in ("categories.json", "categories-compare.json"):
+        written = json.loads((tmp_path / "out" / name).read_text())
+        assert written == [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog, brown"}]
+
+
+def test_files_of_several_pages_and_without_bytes_are_named(bright, tmp_path, caplog) -> None:
+    page = Image.open(save_image(tmp_path / "a.png"))
+    files = [tmp_path / f"{number}.gif" for number in range(7)]
+    for number, file in enumerate(files):
+        page.save(file, save_all=number > 0, append_images=[Image.new("RGB", page.size, "red")] if number else ())
+    empty = [tmp_path / "b.png", tmp_path / "c.mp4"]
+    for file in empty:
+        file.touch()
+    pytest.importorskip("av")
+    summary = predict_files(bright(), [*empty, *files], tmp_path / "out")
+    assert summary.images == 7
+    assert summary.failed == [str(file) for file in empty]
+    assert [f"{file} is empty: it has 0 bytes." in caplog.messages for file in empty] == [True, True]
+    assert len(summary.remarks) == 6
+    assert "1.gif: it has 2 pages or frames, of which only the first is used" in summary.remarks[0]
+    assert [text in caplog.messages for text in summary.remarks] == [True] * 5 + [False]
+    assert "... and so on: 6 remarks in all." in caplog.messages
 
 
 def test_detections_of_two_detectors_are_counted_for_each_image_and_all(bright, tmp_path) -> None:

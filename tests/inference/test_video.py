@@ -43,6 +43,25 @@ def test_written_frames_are_read_back(tmp_path, monkeypatch, codec, size) -> Non
     assert list(tmp_path.iterdir()) == [tmp_path / "a.mp4"]
 
 
+@pytest.mark.parametrize("last", [0, 400])
+def test_a_rate_that_is_the_resolution_of_the_clock_is_measured(tmp_path, last) -> None:
+    """Browsers write WebM and Matroska with the rate 1000, one for each of the milliseconds of its timestamps."""
+    times = [0, 40, 80, 120, 160 + last]
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=1000)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for time in times:
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), dtype=np.uint8), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(tmp_path / "a.mkv")) as container:
+        assert container.streams.video[0].average_rate == 1000
+    with VideoReader(tmp_path / "a.mkv") as video:
+        assert video.frame_rate == Fraction(4 * 1000, times[-1])
+        assert video.estimated_frames == len(list(video.frames())) == 5
+
+
 def rotate(file: Path) -> None:
     """Set the metadata of an .mp4 to a rotation by 90 degrees clockwise."""
     data = bytearray(file.read_bytes())

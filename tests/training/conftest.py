@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,3 +16,9 @@ def tiny_config() -> Any:
         return resolve(model, "shapes", epochs=epochs, overrides=[*TINY, *overrides])
 
     return make
+
+
+@pytest.fixture
+def quick_config(tiny_config) -> Any:
+    """Make the settings of a run with the smallest model, whose state takes a megabyte."""
+    return partial(tiny_config, model="retinanet_test_efficientnet_fpn")

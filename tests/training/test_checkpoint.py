@@ -1,12 +1,16 @@
+import json
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from drfpn.training.checkpoint import Card, build, load_detector, load_state, save_detector, save_state
+from drfpn.export import export_metadata
+from drfpn.training.checkpoint import Card, build, load_card, load_detector, load_state, save_detector, save_state
 from drfpn.utils.errors import UserError
 from drfpn.utils.io import write_atomically
 from drfpn.utils.runs import find_weights
+from tests.names import NAMES
 
 
 @pytest.fixture
@@ -24,6 +28,16 @@ def test_a_detector_survives_its_file(tmp_path, card) -> None:
     with torch.inference_mode():
         torch.testing.assert_close(loaded(image)[0]["scores"], model(image)[0]["scores"])
         torch.testing.assert_close(loaded(image)[0]["boxes"], model(image)[0]["boxes"], rtol=1e-4, atol=1e-3)
+
+
+def test_names_of_classes_survive_the_file_and_are_ascii_in_exported_models(tmp_path, card) -> None:
+    card = card.model_copy(update={"classes": tuple(NAMES.values())})
+    save_detector(tmp_path / "best.safetensors", torch.nn.Linear(1, 1), card)
+    assert load_card(tmp_path).classes == card.classes
+    text = export_metadata(SimpleNamespace(score_threshold=0.05), card)["classes"]
+    assert text.isascii()
+    assert text.isprintable()
+    assert json.loads(text) == list(card.classes)
 
 
 def test_a_detector_that_began_as_torchvisions_is_rebuilt_without_its_weights(tmp_path, tiny_config) -> None:

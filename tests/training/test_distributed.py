@@ -1,6 +1,7 @@
 """Two processes that share a batch, compared with one that takes it alone."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from drfpn.training import RunConfig
 from drfpn.training.sampler import SeededSampler
 from drfpn.training.trainer import fit
 from drfpn.utils import distributed
+from tests import processes
 
 DETECTORS = ("faster_rcnn", "mask_rcnn", "cascade_rcnn", "cascade_mask_rcnn", "retinanet", "fcos")
 
@@ -47,6 +49,12 @@ def work(rank: int, count: int, port: int, config: RunConfig, out: Path, empty: 
         fit(config, shapes(config, empty), ShapesDataset("val", 3, masks=config.masks), out)
 
 
+def start_two(function: Callable[..., None], *arguments: object) -> None:
+    """Call a function in two processes, with their ranks before the arguments, and wait for them."""
+    method = processes.forkserver.get_start_method()
+    mp.start_processes(function, arguments, nprocs=2, start_method=method)
+
+
 def steps(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "steps.jsonl").read_text().splitlines()]
 
@@ -71,7 +79,7 @@ def test_two_processes_have_the_losses_of_one(detector, tmp_path, tiny_config, p
     order = [index for index, _ in SeededSampler(8, config.seed)]
     empty = tuple(order[2:4])
     fit(config, shapes(config, empty), ShapesDataset("val", 3, masks=config.masks), tmp_path / "one")
-    mp.spawn(work, (2, port, config, tmp_path / "two", empty), nprocs=2)
+    start_two(work, 2, port, config, tmp_path / "two", empty)
     one, two = steps(tmp_path / "one"), steps(tmp_path / "two")
     assert len(one) == len(two) == 2
     assert two[0] == pytest.approx(one[0], rel=1e-5, abs=1e-6)
@@ -102,7 +110,7 @@ def add_up(rank: int, port: int, out: Path) -> None:
 
 @pytest.mark.slow
 def test_sums_over_processes(tmp_path, port) -> None:
-    mp.spawn(add_up, (port, tmp_path), nprocs=2)
+    start_two(add_up, port, tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["0", "1"]
 
 

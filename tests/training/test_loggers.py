@@ -28,7 +28,7 @@ def test_rows_of_steps_that_are_done_anew_are_dropped_and_so_is_a_line_cut_off(t
         table.log({"step": step})
     with table.lines.open("a") as stream:
         stream.write('{"step": 5, "lo')
-    table.truncate(3)
+    table.truncate("step", 3)
     assert [row["step"] for row in table.rows()] == [1, 2, 3]
     table.log({"step": 4})
     assert [row["step"] for row in table.rows()] == [1, 2, 3, 4]
@@ -56,7 +56,7 @@ def test_a_logger_that_fails_is_left_out_and_the_run_goes_on(tmp_path, tiny_conf
             raise AssertionError("it was left out")
 
     monkeypatch.setitem(LOGGERS, "wandb", Failing)
-    log = RunLogger(tmp_path, tiny_config("loggers=[wandb]"), after=0)
+    log = RunLogger(tmp_path, tiny_config("loggers=[wandb]"), step=0, epoch=0)
     for step in (1, 2):
         log.step({"step": step, "loss": 1.0})
     log.epoch({"step": 2, "epoch": 1, "loss": 1.0})
@@ -70,7 +70,7 @@ def test_tensorboard_holds_what_was_logged(tmp_path, tiny_config) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    log = RunLogger(tmp_path, tiny_config("loggers=[tensorboard]"), after=0)
+    log = RunLogger(tmp_path, tiny_config("loggers=[tensorboard]"), step=0, epoch=0)
     log.step({"step": 20, "loss": 2.0})
     log.epoch({"step": 40, "epoch": 1, "loss": 1.5, "AP": 0.25})
     log.close()
@@ -84,7 +84,7 @@ def test_mlflow_holds_what_was_logged_in_a_file_of_the_run(tmp_path, tiny_config
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     from mlflow.tracking import MlflowClient
 
-    log = RunLogger(tmp_path, tiny_config("loggers=[mlflow]"), after=0)
+    log = RunLogger(tmp_path, tiny_config("loggers=[mlflow]"), step=0, epoch=0)
     log.epoch({"step": 40, "epoch": 1, "loss": 1.5, "AP": 0.25})
     log.close()
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
@@ -109,7 +109,7 @@ def test_wandb_is_offline_unless_told(tmp_path, tiny_config, monkeypatch) -> Non
 
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
-    log = RunLogger(tmp_path, tiny_config("loggers=[wandb]"), after=0)
+    log = RunLogger(tmp_path, tiny_config("loggers=[wandb]"), step=0, epoch=0)
     log.step({"step": 20, "loss": 2.0})
     log.close()
     assert given["mode"] == "offline"

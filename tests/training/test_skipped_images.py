@@ -7,6 +7,8 @@ from torch import Tensor
 from drfpn.data import ShapesDataset
 from drfpn.data.base import Target
 from drfpn.data.validation.issues import Issue
+from drfpn.training import trainer
+from drfpn.training.sampler import SeededSampler
 from drfpn.training.skipped_images import SkippedImages, check_skipped_objects
 from drfpn.training.trainer import fit
 from drfpn.utils.errors import UserError
@@ -58,6 +60,32 @@ def test_objects_left_out_are_listed_first_and_too_many_are_refused(tmp_path) ->
     data.skipped_objects = (bad,) * (data.num_objects() // 50)
     with pytest.raises(UserError, match=r"^a.json: annotation 7: .*objects would be left out, more than 1%"):
         check_skipped_objects(data)
+
+
+def test_an_exception_does_not_cost_the_images_that_are_not_listed_yet(tmp_path) -> None:
+    skips = SkippedImages(tmp_path, ShapesDataset("train", 300))
+    skips.add([("a.jpg", "a.jpg is bad.")])
+    with pytest.raises(UserError, match="not finite"), skips.written_on_error():
+        raise UserError("The loss is not finite.")
+    assert [json.loads(line)["image"] for line in skips.file.read_text().splitlines()] == ["a.jpg"]
+    assert skips.num_pending == 0
+
+
+@pytest.mark.parametrize("grad_accum_steps", [1, 2])
+def test_a_run_that_stops_within_a_step_lists_the_images_it_has_skipped(
+    grad_accum_steps, tmp_path, tiny_config, monkeypatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise UserError("The loss is not finite.")
+
+    (tmp_path / "notes.txt").touch()  # the folder of a run without a state is emptied only if it was empty
+    monkeypatch.setattr(trainer, "train_step", fail)
+    config = tiny_config("on_bad=skip", f"grad_accum_steps={grad_accum_steps}")
+    first = next(iter(SeededSampler(4, config.seed)))[0]
+    with pytest.raises(UserError, match="not finite"):
+        trainer.fit(config, damaged(4, first), ShapesDataset("val", 2), tmp_path)
+    (row,) = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert row["image"] == f"shapes/train/{first}"
 
 
 @pytest.mark.parametrize("workers", [0, 2])

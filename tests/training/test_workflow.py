@@ -4,15 +4,19 @@ import json
 import logging
 
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 from drfpn.data import ShapesDataset
-from drfpn.training import train
+from drfpn.training import load_detector, save_detector, train, workflow
+from drfpn.training.checkpoint import build
 from drfpn.training.run_folder import check_resumable, new_run_folder, newest_run_folder
 from drfpn.training.workflow import describe_initial_weights, open_splits
 from drfpn.utils.errors import UsageError, UserError
 
 
-def test_train_writes_the_report_too(tmp_path, tiny_config, caplog) -> None:
+def test_train_writes_the_report_too(tmp_path, tiny_config, caplog, monkeypatch) -> None:
     caplog.set_level(logging.INFO, "drfpn")
     out = tmp_path / "run"
     metrics = train(tiny_config(), out, ShapesDataset("train", 4), ShapesDataset("val", 3))
@@ -26,6 +30,15 @@ def test_train_writes_the_report_too(tmp_path, tiny_config, caplog) -> None:
     assert any(message.startswith("epoch 1: loss ") for message in caplog.messages)
     with pytest.raises(UserError, match="exists and is not empty: choose another `out`"):
         train(tiny_config(), out, ShapesDataset("train", 4), ShapesDataset("val", 3))
+    # examples are drawn with the weights that the detections and their counts are of
+    _, card = load_detector(out)
+    save_detector(out / "best.safetensors", build(card), card)
+    drawn = []
+    monkeypatch.setattr(workflow, "draw_examples", lambda model, *_: drawn.append(model.state_dict()) or [])
+    monkeypatch.setattr(workflow, "draw_neck_figures", lambda *_: None)
+    workflow.write_run_report(out, ShapesDataset("train", 4), ShapesDataset("val", 3))
+    last = load_file(out / "last.safetensors")
+    assert all(torch.equal(drawn[0][name].contiguous(), last[name]) for name in last)
 
 
 def test_a_run_that_fails_before_its_first_state_leaves_no_folder(tmp_path, tiny_config) -> None:
@@ -50,6 +63,28 @@ def test_both_splits_are_opened_with_the_settings_of_the_run(tiny_config) -> Non
     assert "masks" not in val_set[0][1]
     same = open_splits(tiny_config("max_train_images=5", "val_split=train"))
     assert [len(split) for split in same] == [5, 5]
+
+
+def test_classes_of_the_validation_split_are_matched_by_name_and_crowds_may_be_objects(tmp_path, tiny_config) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (60, 40)).save(tmp_path / "photos/a.png")
+    (tmp_path / "annotations").mkdir()
+    for split, ids in (("train", {"bolt": 1, "nut": 2}), ("val", {"nut": 0, "bolt": 7})):
+        record = {
+            "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}],
+            "annotations": [
+                {"id": i + 1, "image_id": 1, "category_id": ids[name], "bbox": [9 * i, 5, 9, 9], "iscrowd": i}
+                for i, name in enumerate(("bolt", "nut"))
+            ],
+            "categories": [{"id": category_id, "name": name} for name, category_id in ids.items()],
+        }
+        (tmp_path / f"annotations/{split}.json").write_text(json.dumps(record))
+    options = (f"data={tmp_path}", f"images={tmp_path / 'photos'}")
+    train_set, val_set = open_splits(tiny_config(*options, "crowd=object"))
+    assert train_set.classes == val_set.classes == ("bolt", "nut")
+    assert val_set.category_ids == (7, 0)
+    assert [split[0][1]["labels"].tolist() for split in (train_set, val_set)] == [[1, 2], [1, 2]]
+    assert [split[0][1]["labels"].tolist() for split in open_splits(tiny_config(*options))] == [[1], [1]]
 
 
 def test_run_folders_are_numbered_and_the_newest_one_is_resumed(tmp_path, tiny_config, monkeypatch) -> None:

@@ -55,9 +55,36 @@ def test_an_override_with_an_old_name_is_applied_with_a_note(tmp_path, caplog) -
     assert read_config(file, ["base_lr=0.5"]).base_lr == 0.5
 
 
-def test_the_last_of_two_overrides_counts_under_either_name() -> None:
-    assert resolve(**MODEL, overrides=["lr_per_16=0.5", "base_lr=0.25"]).base_lr == 0.25
-    assert resolve(**MODEL, overrides=["base_lr=0.25", "lr_per_16=0.5"]).base_lr == 0.5
+@pytest.mark.parametrize(
+    ("settings", "overrides"),
+    [
+        ({}, ["lr_per_16=0.5", "base_lr=0.25"]),
+        ({}, ["base_lr=0.25", "lr_per_16=0.5"]),
+        ({"base_lr": 0.25}, ["lr_per_16=0.5"]),
+        ({"lr_per_16": 0.25}, ["base_lr=0.5"]),
+    ],
+)
+def test_both_names_of_a_setting_cannot_be_given_together(settings, overrides) -> None:
+    with pytest.raises(UsageError, match=r"^'lr_per_16' is the former name of 'base_lr': give one of them\.$"):
+        resolve(**MODEL, **settings, overrides=overrides)
+
+
+def test_both_names_of_a_detector_option_cannot_be_given_together() -> None:
+    overrides = ["detector_options={region_pool: roi_align}", "detector_options.roi_pool=roi_align"]
+    with pytest.raises(UsageError, match=r"'detector_options\.region_pool' is the former name of .*\.roi_pool'"):
+        resolve(**MODEL, overrides=overrides)
+
+
+def test_the_last_of_two_overrides_of_one_name_counts() -> None:
+    assert resolve(**MODEL, overrides=["base_lr=0.5", "base_lr=0.25"]).base_lr == 0.25
+
+
+def test_an_override_counts_before_the_former_name_in_a_file_with_one_note(tmp_path, caplog) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(MODEL | {"first": 3}))
+    caplog.set_level(logging.WARNING, "drfpn")
+    assert read_config(file, ["max_train_images=4"], note=True).max_train_images == 4
+    assert caplog.messages == ["'first' is now called 'max_train_images'."]
 
 
 def test_both_names_in_one_file_are_refused(tmp_path) -> None:

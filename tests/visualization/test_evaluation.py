@@ -31,7 +31,7 @@ def test_data_without_objects_has_no_curve_but_a_confusion_matrix(tmp_path) -> N
     ground_truth = ShapesDataset("val", 4).ground_truth()
     results = noisy_detections(ground_truth)
     analysis = analyze({**ground_truth, "annotations": []}, results, resamples=2)
-    assert analysis.box.ap == -1
-    assert analysis.box.interval == (-1, -1)
+    assert analysis.box.ap is None
+    assert analysis.box.interval is None
     assert analysis.box.curves is None
     assert [file.stem for file in save_evaluation_figures(analysis, tmp_path)] == ["confusion", "errors_box"]

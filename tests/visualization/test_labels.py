@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from drfpn.visualization import draw_boxes
+from drfpn.visualization import draw_boxes, labels
 from drfpn.visualization.boxes import PALETTE
 from drfpn.visualization.labels import Label, _text_color, write_labels
 
@@ -87,3 +87,57 @@ def test_boxes_that_are_not_highlighted_are_gray() -> None:
     )
     assert picture.getpixel((125, 200)) == (0x00, 0x72, 0xB2)
     assert picture.getpixel((325, 400)) == (0x80, 0x80, 0x80)
+
+
+def test_labels_cover_the_fewest_pixels_that_the_positions_around_their_box_allow() -> None:
+    size = (200, 150)
+    placed = write_labels(Image.new("RGB", size), at_random(60, *size))
+    assert len(placed) == 60
+    others: list[tuple[int, int, int, int]] = []
+    for label, rectangle in zip(at_random(60, *size), placed, strict=True):
+        width, height = rectangle[2] - rectangle[0], rectangle[3] - rectangle[1]
+        x1, y1, x2, y2 = label.box
+        lefts, tops = (x1, x2 - width, x2, x1 - width), (y1 - height, y2, y1, y2 - height)
+        around = [
+            (lefts[i], tops[j])
+            for i, j in ((0, 0), (0, 1), (0, 2), (1, 3), (1, 0), (1, 1), (0, 3), (1, 2), (2, 2), (3, 2))
+        ]
+        corners = [(round(min(max(x, 0), 200 - width)), round(min(max(y, 0), 150 - height))) for x, y in around]
+        covered = [sum(intersection((x, y, x + width, y + height), other) for other in others) for x, y in corners]
+        assert sum(intersection(rectangle, other) for other in others) == min(covered)
+        others.append(rectangle)
+
+
+def intersection(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
+    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def test_the_work_for_a_label_does_not_grow_with_their_number(monkeypatch) -> None:
+    pixels: list[int] = []
+
+    def count(occupied: np.ndarray, rectangle: tuple[int, int, int, int]) -> int:
+        pixels.append((rectangle[2] - rectangle[0]) * (rectangle[3] - rectangle[1]))
+        return count_covered(occupied, rectangle)
+
+    count_covered = labels._count_covered
+    monkeypatch.setattr(labels, "_count_covered", count)
+    for number in (100, 400):
+        pixels.clear()
+        write_labels(Image.new("RGB", (320, 240)), [Label("a", (9, 9, 20, 20), "#0072B2")] * number)
+        assert len(pixels) <= 10 * number
+        assert sum(pixels) <= 10 * number * 1000
+
+
+def test_a_long_name_is_cut_in_few_steps(monkeypatch) -> None:
+    class CountingFont:
+        calls = 0
+
+        def getlength(self, text: str) -> float:
+            self.calls += 1
+            return 2.5 * len(text)
+
+    font = CountingFont()
+    assert labels._truncate("a" * 10_000, font, 100) == "a" * 37 + "..."
+    assert labels._truncate("a" * 10, font, 1) == "..."
+    assert labels._truncate("a" * 10, font, 25) == "a" * 10
+    assert font.calls < 50

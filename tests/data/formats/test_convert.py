@@ -123,6 +123,13 @@ def test_coco_is_unchanged_after_conversion_through_another_format(
     assert yolo.classes == start.classes
     if not start.crowd.any():
         assert_same_objects(yolo, start, 1e-5, ordered=False)
+    folders = read(round_trip(data, "imagefolder", "coco", work))
+    assert folders.classes == start.classes
+    assert_same_objects(folders, start, 0)
+    labelme = read(round_trip(data, "labelme", "coco", work))
+    assert labelme.classes == start.classes
+    if not start.crowd.any():
+        assert_same_objects(labelme, start, 1e-9, ordered=False)
     voc = read(round_trip(data, "voc", "coco", work))
     assert voc.classes == start.classes
     flat = start.file_names.tolist()
@@ -173,7 +180,8 @@ def test_masks_are_unchanged_after_conversion_to_yolo(folder: Any, coco_dict: An
     assert any(line.startswith("objects without a segmentation that can be drawn") for line in done.lost)
     start, end = read(tmp_path / "data"), read(tmp_path / "yolo")
     # The pieces reach to x 20, the box of their object to x 9.
-    assert any(line.startswith("boxes that became those of their polygons, up to 11 px apart") for line in done.lost)
+    shifts = "boxes that became those of their segmentations, up to 11 px apart"
+    assert any(line.startswith(shifts) for line in done.lost)
     by_name = {name: index for index, name in enumerate(end.file_names.tolist())}
     image = by_name["7.png"]
     image_objects = end.object_slice(image)
@@ -191,6 +199,31 @@ def test_masks_are_unchanged_after_conversion_to_yolo(folder: Any, coco_dict: An
     plain = convert(folder.coco(coco_dict), "yolo", tmp_path / "boxes", masks=False)
     assert not any("polygon" in line for line in plain.lost)
     assert read(tmp_path / "boxes").segmentations is None
+
+
+def test_segmentations_are_unchanged_after_conversion_to_labelme(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
+    pieces = [[1, 1, 9, 1, 9, 9], [12.5, 3, 20, 3, 20, 15.5, 12, 15]]
+    runs = {"size": [20, 30], "counts": [45, 3, 17, 3, 532]}
+    coco_dict["annotations"] = [
+        {"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 1, 19, 14.5], "segmentation": pieces},
+        {"id": 2, "image_id": 7, "category_id": 3, "bbox": [2, 5, 2, 3], "segmentation": runs},
+        {"id": 3, "image_id": 7, "category_id": 90, "bbox": [1, 1, 2, 2]},
+        {"id": 4, "image_id": 7, "category_id": 90, "bbox": [1, 1, 19, 9], "segmentation": pieces},
+        {"id": 5, "image_id": 30, "category_id": 44, "bbox": [1, 1, 2, 2], "iscrowd": 1},
+    ]
+    folder.root = tmp_path / "data"
+    done = convert(folder.coco(coco_dict), "labelme", tmp_path / "labelme")
+    assert set(done.lost) == {
+        "crowds left out, since LabelMe has none: 1",
+        "boxes that became those of their segmentations, up to 5.5 px apart (`masks=False` keeps them): 1",
+        "the order of the classes is lost: LabelMe's are read in alphabetical order",
+    }
+    end = read(tmp_path / "labelme")
+    assert end.boxes.tolist() == [[1, 1, 19, 14.5], [2, 5, 2, 3], [1, 1, 2, 2], [1, 1, 19, 14.5]]
+    assert end.segmentations is not None
+    assert end.segmentations[0] == pieces
+    np.testing.assert_array_equal(decode(end.segmentations[1], 20, 30), decode(runs, 20, 30))
+    assert end.segmentations[2] is None
 
 
 def test_information_that_a_format_cannot_represent_is_reported(folder: Any, coco_dict: Any, tmp_path: Path) -> None:
@@ -265,7 +298,7 @@ def test_names_do_not_lead_out_of_the_new_folder() -> None:
     ]
 
 
-@pytest.mark.parametrize("to", ["coco", "voc", "yolo"])
+@pytest.mark.parametrize("to", ["coco", "voc", "yolo", "labelme", "imagefolder"])
 def test_shapes_can_be_written(tmp_path: Path, to: str) -> None:
     done = convert("shapes", to, tmp_path / "out", max_images=3)
     assert done.images == {"train": 3, "val": 3, "test": 3}
@@ -277,7 +310,7 @@ def test_shapes_can_be_written(tmp_path: Path, to: str) -> None:
     np.testing.assert_allclose(written.boxes, boxes, rtol=0, atol=1e-5)
     image = np.asarray(Image.open(written.path(2)))
     np.testing.assert_array_equal(image, dataset[2][0].permute(1, 2, 0).numpy())
-    if to != "voc":
+    if to not in ("voc", "imagefolder"):
         for index, image_index in enumerate(written.image_indices().tolist()):
             height, width = dataset.sizes()[image_index].tolist()
             assert written.segmentations is not None
@@ -295,10 +328,10 @@ def test_shapes_can_be_written(tmp_path: Path, to: str) -> None:
         (lambda record: record["images"][0].update(width=40), r"30\.png: the image is 30 x 20 px, expected 40 x 20"),
         (lambda record: record["categories"][0].update(name="\x01"), "cannot be written to VOC's XML"),
         (lambda record: record["categories"][0].update(name=" "), "cannot be written to VOC's XML"),
-        (lambda record: record["categories"][0].update(name="car"), "Two classes have the same name"),
+        (lambda record: record["categories"][0].update(name=" car"), "Two classes have the same name"),
         (
-            lambda record: record["images"][0].update(file_name="30.avif"),
-            "has the suffix '.avif', expected one by which",
+            lambda record: record["images"][0].update(file_name="30.xyz"),
+            "has the suffix '.xyz', expected one by which",
         ),
         (lambda record: record["images"][0].update(file_name="gone.png"), r"gone\.png is missing"),
     ],
@@ -347,7 +380,7 @@ def test_splits_with_other_classes_are_refused(folder: Any, coco_dict: Any, tmp_
     ("options", "message"),
     [
         ({"to": "yol"}, "Did you mean 'yolo'"),
-        ({"images": "link"}, "one of copy, hardlink, symlink"),
+        ({"transfer": "link"}, "one of copy, hardlink, symlink"),
         ({"on_bad": "ignore"}, "'error', 'skip' or 'fix'"),
     ],
 )
@@ -395,10 +428,10 @@ def test_voc_is_read_as_by_hotcoco(folder: Any, coco_dict: Any, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("through", "atol"), [("coco", 0), ("voc", 1e-5), ("yolo", 1e-3)])
-def test_real_coco_data_is_unchanged(real_data: Path, tmp_path: Path, through: str, atol: float) -> None:
-    back = round_trip(real_data / "coco-mini", through, "coco", tmp_path, masks=through == "coco", images="symlink")
+def test_real_coco_data_is_unchanged(assets: Path, tmp_path: Path, through: str, atol: float) -> None:
+    back = round_trip(assets / "coco", through, "coco", tmp_path, masks=through == "coco", images="symlink")
     for split in ("train", "val"):
-        start, end = read(real_data / "coco-mini", split), read(back, split)
+        start, end = read(assets / "coco", split), read(back, split)
         if through == "yolo":  # without crowds, and in the order of the names
             end_rows, start_rows = objects(end), objects(start, crowd=False)
             assert sorted(start_rows) == list(end_rows)
@@ -409,16 +442,16 @@ def test_real_coco_data_is_unchanged(real_data: Path, tmp_path: Path, through: s
             assert_same_objects(end, start, atol)
 
 
-def test_real_masks_are_unchanged_after_conversion_to_yolo(real_data: Path, tmp_path: Path) -> None:
-    convert(str(real_data / "coco-mini"), "yolo", tmp_path / "out", max_images=25, images="symlink")
-    start, end = read(real_data / "coco-mini").first(25), read(tmp_path / "out")
-    assert end.file_names.tolist() == start.file_names.tolist()  # coco-mini is sorted by name
+def test_real_masks_are_unchanged_after_conversion_to_yolo(assets: Path, tmp_path: Path) -> None:
+    convert(str(assets / "coco"), "yolo", tmp_path / "out", images="symlink")
+    start, end = read(assets / "coco"), read(tmp_path / "out")
+    assert end.file_names.tolist() == start.file_names.tolist()  # the data is sorted by name
     assert_same_masks(end, start)
 
 
 @pytest.mark.parametrize("through", ["coco", "yolo"])
-def test_real_voc_data_is_unchanged(real_data: Path, tmp_path: Path, through: str) -> None:
-    back = round_trip(real_data / "bccd", through, "voc", tmp_path, images="symlink", max_images=40)
+def test_real_voc_data_is_unchanged(assets: Path, tmp_path: Path, through: str) -> None:
+    back = round_trip(assets / "voc", through, "voc", tmp_path, images="symlink")
     for split in ("train", "val", "test"):
-        start, end = read(real_data / "bccd", split).first(40), read(back, split)
+        start, end = read(assets / "voc", split), read(back, split)
         assert_same_objects(end, start, 1e-5, ordered=False)

@@ -4,7 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drfpn.data.formats.voc import read_voc, voc_splits
+from drfpn.data.formats.voc import read_voc
+from drfpn.data.formats.voc_files import voc_sources
 from drfpn.utils.errors import UserError
 
 
@@ -48,7 +49,7 @@ def test_classes_and_ids_agree_between_splits(voc: Path) -> None:
 
 
 def test_lists_of_one_class_are_not_splits(voc: Path) -> None:
-    assert voc_splits(voc) == ("train", "trainval", "val")
+    assert tuple(voc_sources(voc)) == ("train", "trainval", "val")
     with pytest.raises(UserError, match=r"no tra\.txt.*train, trainval, val.*Did you mean 'train'"):
         read_voc(voc, "tra")
 
@@ -84,8 +85,8 @@ def test_empty_split_is_refused(voc: Path) -> None:
         read_voc(voc, "val")
 
 
-def test_real_data_is_read(real_data: Path) -> None:
-    counts = {split: len(read_voc(real_data / "bccd", split)) for split in ("train", "val", "test")}
-    assert counts == {"train": 205, "val": 87, "test": 72}
-    ids = np.concatenate([read_voc(real_data / "bccd", split).image_ids for split in counts])
-    assert sorted(ids.tolist()) == list(range(1, 365))
+def test_real_data_is_read(assets: Path) -> None:
+    counts = {split: len(read_voc(assets / "voc", split)) for split in ("train", "val", "test")}
+    assert counts == {"train": 6, "val": 3, "test": 3}
+    ids = np.concatenate([read_voc(assets / "voc", split).image_ids for split in counts])
+    assert sorted(ids.tolist()) == list(range(1, 13))

@@ -55,9 +55,9 @@ def test_pafpn_adds_two_convolutions_a_pair() -> None:
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_golden_numbers_of_the_authors_network(shared, mode) -> None:
+def test_golden_numbers_of_the_authors_network(assets, mode) -> None:
     """The golden values reach 11 and differ by 2e-5 from float64, so the tolerance is relative to the largest."""
-    with safe_open(shared / f"golden/two_stage_{mode}.safetensors", "pt") as file:
+    with safe_open(assets / f"golden/two_stage_{mode}.safetensors", "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         widths = json.loads(file.metadata()["in_channels"])
     weights = {name.removeprefix("release."): t for name, t in tensors.items() if name.startswith("release.")}

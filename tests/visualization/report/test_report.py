@@ -1,5 +1,6 @@
 """HTML reports of one run and of several runs."""
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -12,8 +13,10 @@ from drfpn.data import ShapesDataset
 from drfpn.evaluation import evaluate_results
 from drfpn.training import resolve
 from drfpn.utils.errors import UserError
+from drfpn.utils.formatting import printable
 from drfpn.visualization import save_training_curves, write_comparison, write_report
 from drfpn.visualization.class_bars import save_class_bars
+from tests.names import NAMES
 
 
 def make_run(folder: Path, *, masks: bool = False, ap: float = 0.25, **settings) -> Path:
@@ -25,7 +28,7 @@ def make_run(folder: Path, *, masks: bool = False, ap: float = 0.25, **settings)
     metrics["cost"] = {"params": 4e6, "neck_params": 1e6, "macs": 2e9, "neck_macs": 1e9, "width": 320, "height": 240}
     metrics["data"] = {"train": {"images": 20, "objects": 70}, "val": {"images": 2, "objects": 7}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    (folder / "config.yaml").write_text(resolve("faster_rcnn_lite0_fpn", "shapes", **settings).to_yaml())
+    (folder / "config.yaml").write_text(resolve("faster_rcnn_lite0_fpn", **{"data": "shapes"} | settings).to_yaml())
     rows = [
         {"epoch": 1, "loss": 2.0, "seconds": 60.0},
         {"epoch": 2, "loss": 1.0, "seconds": 60.0, "AP": ap, "AP50": ap},
@@ -136,7 +139,7 @@ def test_runs_of_one_name_are_told_apart_by_their_folder_and_others_refused(tmp_
 
 
 def test_bars_have_room_for_many_classes_and_say_where_there_is_no_object(tmp_path) -> None:
-    few = {"a": 0.5, "b": -1.0}
+    few = {"a": 0.5, "b": None}
     save_class_bars({"run": few}, tmp_path / "few.png")
     save_class_bars({"run": {f"class {i}": i / 80 for i in range(80)}}, tmp_path / "many.png")
     short, tall = (Image.open(tmp_path / f"{name}.png").height for name in ("few", "many"))
@@ -152,3 +155,33 @@ def test_a_run_of_an_earlier_version_is_reported_and_compared(tmp_path) -> None:
     (a / "config.yaml").write_text(config.replace("base_lr:", "lr_per_16:"))
     assert f"with {metrics['engine']}" in write_report(a).read_text()
     assert "the same settings" in write_comparison([a, b], tmp_path / "page.html").read_text()
+
+
+def test_names_are_literal_in_reports_and_comparisons(tmp_path) -> None:
+    a, b = make_run(tmp_path / "run [i] #1 100%"), make_run(tmp_path / "R&D <b>")
+    for run in (a, b):
+        metrics = json.loads((run / "metrics.json").read_text())
+        metrics["per_class"] = {name: {"AP": 0.5, "AP50": 0.5} for name in NAMES.values()}
+        (run / "metrics.json").write_text(json.dumps(metrics))
+    for file in (write_report(a), write_comparison([a, b], tmp_path / "runs.html")):
+        page = file.read_text()
+        assert Page(page).open == []
+        assert "run [i] #1 100%" in page
+        assert "<b>" not in page
+        for name in NAMES.values():
+            assert f"<td>{html.escape(printable(name, None))}</td>" in page or file.name == "runs.html"
+
+
+def test_metrics_that_are_not_defined_are_dashes_in_a_report(tmp_path) -> None:
+    run = make_run(tmp_path / "run", data="a: b #c")
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["box"] = dict.fromkeys(metrics["box"])
+    metrics["per_class"] = {name: dict.fromkeys(of) for name, of in metrics["per_class"].items()}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    rows = [{"epoch": epoch, "loss": 1.0, "seconds": 60.0, "AP": None, "AP50": None} for epoch in (1, 2)]
+    (run / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = write_report(run).read_text()
+    assert "It has no objects, so AP is not defined." in page
+    assert "-100" not in page
+    assert "nan" not in re.sub("base64,[^']*", "", page)
+    assert page.count("<td>-</td>") == len(metrics["box"]) + 2 * len(metrics["per_class"])
