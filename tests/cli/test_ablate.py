@@ -88,15 +88,17 @@ def test_an_interrupted_ablation_leaves_no_process_and_is_resumed(data, drfpn, f
     two.mkdir()
     (two / "results.jsonl").write_text("".join(line for line in results if json.loads(line)["row"] == "fpn"))
     numbers = [signal.SIGTERM, signal.SIGKILL] if sys.platform == "linux" else [signal.SIGTERM]
-    log = two / "runs/drfpn-0.log"
+    run, log = two / "runs/drfpn-0", two / "runs/drfpn-0.log"
     for done, number in enumerate(numbers):
+        earlier = count_lines(run / "steps.jsonl")
         process = Command(*longer, "--out", "two", folder=folder)
-        wait_until(lambda least=3 * (1 + done): count_lines(two / "runs/drfpn-0/steps.jsonl") >= least, process)
+        wait_until(lambda earlier=earlier: count_lines(run / "steps.jsonl") > earlier, process)
         process.send_signal(number)
         _, err = process.communicate()
         assert process.returncode in (128 + number, -number)
         assert "Traceback" not in err
         while log.read_text().count("stopped by SIGTERM") <= done:
+            assert not (run / "metrics.json").exists(), "the run ended before the signal"
             time.sleep(0.05)
     last = drfpn(*longer, "--out", "two")
     assert last.code == 0, last.err
