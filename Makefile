@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-mmdet check format clean
+.PHONY: demo test test-fast test-mmdet test-ray check format clean
 
 demo: .venv/ready  ## train a small DRFPN detector on synthetic shapes, measure it, draw what it finds
 	$(BIN)/drfpn demo
@@ -15,6 +15,9 @@ test-fast: .venv/ready  ## without those that train
 
 test-mmdet: .venv-mmdet/ready  ## the necks in mmdetection
 	OMP_NUM_THREADS=1 .venv-mmdet/bin/python -m pytest -n auto tests/integrations/test_mmdet.py
+
+test-ray: .venv-ray/ready  ## ablations and predictions on a Ray cluster of this machine
+	OMP_NUM_THREADS=1 .venv-ray/bin/python -m pytest tests/cli/test_ray.py
 
 check: .venv/ready  ## lint, format, types, layers
 	$(BIN)/ruff check .
@@ -42,5 +45,13 @@ format: .venv/ready
 	.venv-mmdet/bin/pip install --quiet --disable-pip-version-check -e ".[mmdet-test]"
 	@touch $@
 
+# Ray in an environment of its own, on top of the packages of .venv.
+.venv-ray/ready: .venv/ready
+	$(PYTHON) -m venv .venv-ray
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		"$$(.venv-ray/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/drfpn-venv.pth"
+	.venv-ray/bin/pip install --quiet --disable-pip-version-check -e ".[ray]"
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-mmdet .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-mmdet .venv-ray .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,9 +1,12 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+
+from drfpn.utils.hub import download_weights
+from tests.hub.fake_hub import TOKEN, FakeHub, serve
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +44,19 @@ def pyramid_maps() -> Callable[..., list[Tensor]]:
         return maps
 
     return make
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path_factory) -> Iterator[FakeHub]:
+    """Serve an empty Hugging Face Hub, whose cache on this machine is empty too, to a user with a token."""
+    from huggingface_hub import constants
+
+    folder = tmp_path_factory.mktemp("hub")
+    for name in ("HF_TOKEN_PATH", "HF_STORED_TOKENS_PATH", "HF_HUB_CACHE"):
+        monkeypatch.setattr(constants, name, str(folder / name))
+    with serve() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        download_weights.cache_clear()
+        yield hub
+        download_weights.cache_clear()

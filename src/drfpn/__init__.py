@@ -4,7 +4,8 @@ Public packages:
 
 - :mod:`drfpn.necks`: the necks; :mod:`drfpn.detectors`: detectors with these necks.
 - :mod:`drfpn.data`: data sets and annotation formats.
-- :mod:`drfpn.training`, :mod:`drfpn.evaluation`, :mod:`drfpn.inference`, :mod:`drfpn.export`.
+- :mod:`drfpn.training`, :mod:`drfpn.evaluation`, :mod:`drfpn.inference`, :mod:`drfpn.export`,
+  :mod:`drfpn.hub`.
 
 The other packages are internal. Names are imported lazily, so that ``drfpn --help`` does not import PyTorch.
 """

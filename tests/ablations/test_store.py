@@ -1,6 +1,7 @@
 """The file of results of finished runs."""
 
 import json
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -71,3 +72,21 @@ def test_resamples_are_paired_and_center_on_ap() -> None:
     assert drawn.mean() == pytest.approx(evaluate_results(truth, results).box["AP"], abs=0.05)
     low, high = analyze(truth, results, resamples=300).box.interval
     assert high - low == pytest.approx(np.subtract(*np.quantile(drawn, [0.975, 0.025])))
+
+
+def test_results_of_several_processes_are_kept_in_the_order_of_one(tmp_path, make_record) -> None:
+    keys = [(row, seed) for row in ("fpn", "drfpn", "srb") for seed in (0, 1)]
+    one = Store(tmp_path / "one/results.jsonl")
+    for key in keys:
+        one.add(make_record(*key))
+    stores = [Store(tmp_path / "two/results.jsonl") for _ in keys]  # opened before any has a result
+    threads = [
+        Thread(target=store.add, args=(make_record(*key),)) for store, key in zip(stores, keys[::-1], strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "two/results.jsonl").read_bytes() == (tmp_path / "one/results.jsonl").read_bytes()
+    with stores[0].locked():
+        assert len(stores[0].records) == len(keys)

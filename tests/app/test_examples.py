@@ -22,8 +22,9 @@ def test_examples_are_of_the_data_of_the_run_or_else_shapes(tmp_path: Path) -> N
     torch.testing.assert_close(torch.from_numpy(np.asarray(Image.open(files[2]))).permute(2, 0, 1), expected)
     without_data = card.model_copy(update={"config": card.config.model_copy(update={"data": str(tmp_path / "gone")})})
     expected = open_dataset("shapes", "test").image(2)
-    files = write_examples(without_data, tmp_path)
-    torch.testing.assert_close(torch.from_numpy(np.asarray(Image.open(files[2]))).permute(2, 0, 1), expected)
+    for other in (without_data, None):
+        files = write_examples(other, tmp_path)
+        torch.testing.assert_close(torch.from_numpy(np.asarray(Image.open(files[2]))).permute(2, 0, 1), expected)
 
 
 def test_the_shipped_weights_and_their_card_stay_small() -> None:

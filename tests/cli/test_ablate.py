@@ -51,7 +51,7 @@ def test_an_ablation_trains_its_rows_once_and_its_tables_are_written_from_the_re
         assert line["cost"]["times"]["training"]["median"] > 0
     assert table["lines"][1]["difference"]["seeds"] == 2
     assert {f.name for f in out.iterdir()} == {
-        *("results.jsonl", "costs.json", "runs"),
+        *("results.jsonl", ".results.lock", "costs.json", "runs"),
         *(f"pyramids.{ending}" for ending in ("json", "md", "csv", "png")),
     }
     assert str(data.parent) not in (out / "results.jsonl").read_text()

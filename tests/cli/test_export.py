@@ -1,5 +1,7 @@
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,10 +25,10 @@ def test_8_bits_want_openvino_and_images(drfpn) -> None:
         assert "--data" in result.err
 
 
-def test_gathers_are_for_onnx_alone(drfpn) -> None:
+def test_gathers_are_for_onnx_and_the_page_alone(drfpn) -> None:
     result = drfpn("export", "run", "--format", "pt2", "--no-grid-sample")
     assert result.code == 2
-    assert "--no-grid-sample is for --format onnx, not pt2" in result.err
+    assert "--no-grid-sample is for --format onnx or web, not pt2" in result.err
 
 
 def test_a_missing_package_is_told_with_what_to_install(drfpn, monkeypatch) -> None:
@@ -34,6 +36,32 @@ def test_a_missing_package_is_told_with_what_to_install(drfpn, monkeypatch) -> N
     result = drfpn("export", "run", "--format", "onnx")
     assert result.code == 1
     assert 'pip install "drfpn[onnx]"' in result.err
+
+
+def test_a_page_is_not_written_into_a_folder_of_other_files(drfpn, trained, tmp_path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("mine")
+    result = drfpn("export", trained / "run", "--format", "web", "--out", "site")
+    assert result.code == 1
+    assert "site has files of something else; name a new folder for the page by --out." in result.err
+    assert [file.name for file in (tmp_path / "site").iterdir()] == ["index.html"]
+
+
+def test_a_run_becomes_a_page_beside_its_weights(drfpn, trained, monkeypatch) -> None:
+    from drfpn.export import OutputDifferences
+
+    monkeypatch.setattr("drfpn.export.web.to_onnx", lambda model, file, *_, **__: file.write_bytes(b""))
+    monkeypatch.setattr("drfpn.export.load_exported", lambda file: None)
+    differences = OutputDifferences(images=1, detections=1, matched=1, boxes=0, scores=0)
+    monkeypatch.setattr("drfpn.export.compare_outputs", lambda *_: differences)
+    shutil.copytree(trained / "run", "run")
+    result = drfpn("export", "run", "--format", "web")
+    assert result.code == 0, result.err
+    folder = Path("run/web")
+    assert "python -m http.server --directory run/web" in result.out
+    assert (folder / "index.html").is_file()
+    assert len(json.loads((folder / "detector.json").read_text())["classes"]) == 6
+    assert json.loads((folder / "detector.onnx.parity.json").read_text())["format"] == "web"
 
 
 @pytest.mark.slow

@@ -35,7 +35,8 @@ class Folder:
     def image(self, name: str, height: int = 20, width: int = 30, **options: Any) -> Path:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(zlib.crc32(name.encode())).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        seed = zlib.crc32(name.encode("utf-8", "surrogatepass"))
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path, **options)
         return path
 

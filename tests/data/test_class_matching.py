@@ -83,6 +83,13 @@ def test_check_warns_of_names_that_are_nearly_the_same(folder: Any, coco_dict: A
     assert "'car' and ' Car' differ in letter case or spaces only" in issues["similar-class-name"].examples[0]
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_check_warns_of_classes_without_a_name(folder: Any, coco_dict: Any, name: str) -> None:
+    coco_dict["categories"][0]["name"] = name
+    issues = {issue.kind: issue for issue in check_dataset(folder.coco(coco_dict), ["train"])}
+    assert f"the name of a class is {name!r}" in issues["empty-class-name"].examples[0]
+
+
 def test_classes_of_one_name_in_yolo_are_one_class(folder: Any) -> None:
     lines: list[str] = []
     data = str(folder.yolo({"a": "0 0.5 0.5 0.2 0.2\n2 0.3 0.3 0.2 0.2\n1 0.6 0.3 0.2 0.2"}, names=["a", "b", "a"]))

@@ -130,3 +130,56 @@ def test_training_on_data_without_val_names_the_command(voc: Path) -> None:
     for split in ("train", "val"):
         with pytest.raises(UserError, match=f"has no split '{split}', expected one that is there: all. {command}"):
             open_dataset(str(voc), split)
+
+
+def yolo(folder: Any, *names: str) -> Path:
+    for name in names:
+        folder.image(f"images/{name}.png")
+        folder.json(f"labels/{name}.txt", "0 0.5 0.5 0.5 0.5\n")
+    folder.json("classes.txt", "cat\n")
+    root: Path = folder.root
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a\nb", r"'a\\nb\.png' cannot be listed"),
+        ("a\rb", r"'a\\rb\.png' cannot be listed"),
+        (" b", r"' b\.png' and 'b\.png' are one in a list"),
+        ("c\\d", r"are one in a list"),
+        ("a\udcff", r"is not UTF-8, expected one that a list can hold"),
+    ],
+)
+def test_names_that_a_list_cannot_tell_apart_are_refused(folder: Any, name: str, message: str) -> None:
+    data = yolo(folder, name, "b", "c/d", "e")
+    with pytest.raises(UserError, match=message):
+        split_dataset(str(data), 0.5, group_similar=False)
+    assert not (data / "splits").exists()
+
+
+def test_names_may_have_other_separators_of_lines(folder: Any) -> None:
+    data = yolo(folder, "a\u2028b", "c\x85d", "e\x0bf", "g")
+    result = split_dataset(str(data), 0.5, group_similar=False)
+    assert {split: names(data, split) for split in ("train", "val")} == {
+        split: annotations.file_names.tolist() for split, annotations in result.splits.items()
+    }
+
+
+def test_a_list_for_test_is_refused_where_the_data_has_its_own(folder: Any) -> None:
+    data = yolo(folder, "train/a", "train/b", "train/c", "test/d")
+    with pytest.raises(UserError, match=r"has a split 'test' of its own, expected `test=0`"):
+        split_dataset(str(data), 0.3, 0.3, group_similar=False)
+    assert set(split_dataset(str(data), 0.3, group_similar=False).files) == {"train", "val"}
+    assert names(data, "test") == ["d.png"]
+
+
+def test_trainval_is_divided_where_there_is_neither_train_nor_val(folder: Any) -> None:
+    stems = list("abcd")
+    box = folder.voc_object("cat", (2, 3, 11, 20))
+    data = folder.voc(dict.fromkeys(stems, box), trainval=stems[:3], test=stems[3:])
+    with pytest.raises(UserError, match=r"has no split 'train'.*divides it into train and val"):
+        open_dataset(data)
+    split_dataset(data, 0.3, group_similar=False)
+    assert sorted(names(data, "train") + names(data, "val")) == ["a.jpg", "b.jpg", "c.jpg"]
+    assert names(data, "test") == ["d.jpg"]

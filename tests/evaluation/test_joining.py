@@ -111,6 +111,23 @@ def test_an_image_of_another_size_is_another_image(tmp_path) -> None:
         join_by_name(file, rows((1, 1)), Named({"e/a.jpg": 1}, {1: "cat"}), "val", print)
 
 
+def test_detections_of_classes_that_the_data_set_lacks_are_left_out_with_a_word(tmp_path) -> None:
+    file = write(tmp_path, {1: "d/a.jpg"}, {1: "cat", 2: "zebra"})
+    said: list[str] = []
+    dataset = Named({"d/a.jpg": 1}, {5: "cat", 6: "eel"})
+    assert ids_of(join_by_name(file, rows((1, 1), (1, 2)), dataset, "val", said.append)) == [(1, 5)]
+    assert said == ["detections of classes that are not in the data set are left out: zebra."]
+    write(tmp_path, {1: "d/a.jpg"}, {1: "cat", 2: "eels"})
+    with pytest.raises(UserError, match=r"no category 'eels', only cat, eel\. Did you mean 'eel'"):
+        join_by_name(file, rows((1, 1), (1, 2)), dataset, "val", print)
+
+
+def test_files_with_a_byte_order_mark_are_joined_too(tmp_path) -> None:
+    file = write(tmp_path, {1: "d/a.jpg"})
+    (tmp_path / "images.json").write_text((tmp_path / "images.json").read_text(), encoding="utf-8-sig")
+    assert ids_of(join_by_name(file, rows((1, 1)), Named({"d/a.jpg": 9}, {1: "cat"}), "val", print)) == [(9, 1)]
+
+
 def test_categories_of_one_name_are_joined_by_id(tmp_path) -> None:
     file = write(tmp_path, {1: "d/a.jpg"}, {2: "dog", 3: "dog"})
     dataset = Named({"d/a.jpg": 1}, {1: "cat", 2: "dog", 3: "dog"})
@@ -133,3 +150,12 @@ def test_paths_that_match_equally_well_are_refused() -> None:
         match_paths(["a.jpg"], ["s1/a.jpg", "s2/a.jpg"])
     with pytest.raises(UserError, match=r"d/a\.jpg may be x/a\.jpg or y/a\.jpg"):
         match_paths(["x/a.jpg", "y/a.jpg"], ["d/a.jpg"])
+
+
+def test_relative_paths_are_not_those_of_the_working_folder(tmp_path, monkeypatch) -> None:
+    (tmp_path / "s1").mkdir()
+    monkeypatch.chdir(tmp_path / "s1")
+    known = [str(tmp_path / folder / "a.jpg") for folder in ("s1", "s2")]
+    with pytest.raises(UserError, match=r"a\.jpg may be .*s1.a\.jpg or .*s2.a\.jpg"):
+        match_paths(["a.jpg"], known)
+    assert match_paths([known[1]], known) == [1]

@@ -45,6 +45,21 @@ def test_a_plot_on_another_image_is_refused(detections) -> None:
         detections([], [], []).plot(Image.new("RGB", (60, 50)))
 
 
+def test_detections_have_the_form_of_the_pipelines_of_transformers(detections) -> None:
+    rows = detections([[1.9, 2.2, 4.7, 8], [0, 0, 1, 1]], [2, 1], [0.75, 0.25]).to_hf()
+    assert rows[0] == {"score": 0.75, "label": "dog", "box": {"xmin": 1, "ymin": 2, "xmax": 4, "ymax": 8}}
+    assert all(type(side) is int for side in rows[0]["box"].values())
+    assert [row["label"] for row in rows] == ["dog", "cat"]
+    assert detections([], [], []).to_hf() == []
+
+
+def test_masks_of_the_segmentation_pipeline_are_black_and_white_images(detections) -> None:
+    predictions = detections([[10, 20, 50, 60]], [1], [0.9], crops=torch.ones(1, 1, 28, 28))
+    (row,) = predictions.to_hf()
+    assert (row["mask"].mode, row["mask"].size) == ("L", (120, 100))
+    np.testing.assert_array_equal(np.asarray(row["mask"]), 255 * predictions.masks()[0].numpy().astype(np.uint8))
+
+
 def test_supervision_gets_boxes_names_and_masks(detections, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(Detections=lambda **values: values))
     converted = detections([[10, 20, 50, 60]], [2], [0.5], crops=torch.ones(1, 1, 28, 28)).to_supervision()

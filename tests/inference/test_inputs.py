@@ -76,6 +76,39 @@ def test_folders_with_brackets_in_their_names_are_not_patterns(folder: Path) -> 
     assert find_inputs([str(folder / "set*" / "*.png")]) == [folder / "set [1]" / "b.png"]
 
 
+def test_names_of_missing_files_with_brackets_are_not_only_patterns(folder: Path) -> None:
+    (folder / "a[1].png").touch()
+    with pytest.raises(UserError, match=r"There is no file or folder .*a\[2\]\.png, and as a pattern .*'a\[1\]\.png'"):
+        find_inputs([str(folder / "a[2].png")])
+
+
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_input_is_not_the_working_folder(folder: Path, monkeypatch, text: str) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match=f"An input is '{text}', expected a file"):
+        find_inputs([text])
+
+
+def test_a_pattern_that_pathlib_refuses_is_a_user_error(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"not a valid pattern|holds no image"):
+        find_inputs([str(folder / "**x" / "*.png")])
+
+
+def test_a_file_is_listed_once_by_whatever_path(folder: Path, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "link").symlink_to(folder)
+    (folder / "c.png").symlink_to(folder / "b.png")  # another name is another input
+    found = find_inputs(["b.png", str(folder / "b.png"), "link/b.png", "c.png"])
+    assert found == [Path("b.png"), Path("c.png")]
+
+
+def test_source_code_in_typescript_is_no_video(folder: Path) -> None:
+    (folder / "app.ts").write_text("import {a} from 'b'")
+    (folder / "clip.ts").write_bytes(b"\x47\x40\x00")
+    assert [file.name for file in find_inputs([str(folder)])] == ["a.JPG", "b.png", "clip.ts"]
+    assert find_inputs([str(folder / "app.ts")]) == [folder / "app.ts"]  # its error is that of the reader
+
+
 def test_an_address_is_refused_with_what_to_do() -> None:
     with pytest.raises(UserError, match="is an address, expected a file or folder"):
         find_inputs(["rtsp://10.0.0.3/cam"])
@@ -92,6 +125,16 @@ def test_output_files_of_the_same_name_get_numbers() -> None:
     files = [Path("a/x.png"), Path("b/x.png"), Path("x-2.jpg"), Path("x.mov")]
     names = [file.name for file in output_files(files, Path("out"))]
     assert names == ["x.jpg", "x-2.jpg", "x-2-2.jpg", "x.mp4"]
+
+
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_names_of_output_files_are_cut_to_what_file_systems_accept(tmp_path: Path, letter: str) -> None:
+    stem = letter * (251 // len(letter.encode()))
+    outputs = output_files([Path(f"{stem}.png"), Path(f"a/{stem}.png"), Path(f"{stem}.ts")], tmp_path)
+    assert len(set(outputs)) == 3
+    for file in outputs:
+        file.with_name(file.name + ".part").touch()
+        assert 245 <= len(file.name.encode()) <= 250
 
 
 def test_an_input_is_never_overwritten(folder: Path) -> None:

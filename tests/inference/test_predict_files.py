@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from drfpn.inference import predict_files
 from drfpn.inference.outputs import CSV_COLUMNS
 from drfpn.utils.errors import UserError
+from drfpn.utils.shard import Shard
 
 
 def save_image(file: Path, box: tuple[int, int, int, int] = (10, 20, 40, 60)) -> Path:
@@ -92,6 +93,15 @@ def test_categories_are_written_by_name_since_ids_differ(bright, tmp_path) -> No
     for name in ("categories.json", "categories-compare.json"):
         written = json.loads((tmp_path / "out" / name).read_text())
         assert written == [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog, brown"}]
+
+
+@pytest.mark.parametrize("below", ["", "sub/folder"])
+@pytest.mark.parametrize("shard", [None, Shard(1, 2)])
+def test_an_output_folder_that_is_a_file_is_one_sentence(bright, tmp_path, below, shard) -> None:
+    image = save_image(tmp_path / "a.png")
+    (tmp_path / "out").touch()
+    with pytest.raises(UserError, match=r"The folder .* could not be created: .*out is a file\."):
+        predict_files(bright(), [image], tmp_path / "out" / below, shard=shard)
 
 
 def test_files_of_several_pages_and_without_bytes_are_named(bright, tmp_path, caplog) -> None:

@@ -62,6 +62,26 @@ def test_a_rate_that_is_the_resolution_of_the_clock_is_measured(tmp_path, last) 
         assert video.estimated_frames == len(list(video.frames())) == 5
 
 
+@pytest.mark.parametrize(("share", "warned"), [(1.0, False), (0.5, True)])
+def test_a_video_that_ends_before_its_duration_is_named(tmp_path, write_video, caplog, share, warned) -> None:
+    write_video(tmp_path / "a.mkv", frames=40, width=320)
+    content = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(content[: int(share * len(content))])
+    frames = read_frames(tmp_path / "a.mkv")
+    assert (f"a.mkv ends after {len(frames)} frames, but should have about 40" in caplog.text) is warned
+
+
+def test_a_frame_of_another_size_gets_borders(tmp_path) -> None:
+    with open_video_writer(tmp_path / "a.mp4", Fraction(25)) as writer:
+        writer.add(Image.new("RGB", (96, 64), "white"))
+        writer.add(Image.new("RGB", (64, 128), "white"))
+    _, frame = read_frames(tmp_path / "a.mp4")
+    assert frame.shape == (64, 96, 3)
+    assert frame[:, :24].max() <= 40
+    assert frame[:, 72:].max() <= 40
+    assert frame[8:-8, 40:56].min() >= 215
+
+
 def rotate(file: Path) -> None:
     """Set the metadata of an .mp4 to a rotation by 90 degrees clockwise."""
     data = bytearray(file.read_bytes())

@@ -31,7 +31,7 @@ def test_a_detector_survives_its_file(tmp_path, card) -> None:
 
 
 def test_names_of_classes_survive_the_file_and_are_ascii_in_exported_models(tmp_path, card) -> None:
-    card = card.model_copy(update={"classes": tuple(NAMES.values())})
+    card = card.model_copy(update={"classes": tuple(NAMES.values()), "category_ids": tuple(range(len(NAMES)))})
     save_detector(tmp_path / "best.safetensors", torch.nn.Linear(1, 1), card)
     assert load_card(tmp_path).classes == card.classes
     text = export_metadata(SimpleNamespace(score_threshold=0.05), card)["classes"]

@@ -11,11 +11,13 @@ from pydantic import TypeAdapter
 from drfpn.ablations.costs import Cost, measure_costs
 from drfpn.ablations.plan import PlannedRun
 from drfpn.ablations.plots import draw_curves, draw_summary
-from drfpn.ablations.runner import train_runs
+from drfpn.ablations.runner import TrainingProcess, train_runs
 from drfpn.ablations.store import Store, dataset_digest, read_record
 from drfpn.ablations.summary import Summary, summarize, to_csv, to_markdown
 from drfpn.ablations.tables import Table
+from drfpn.ablations.training_job import TrainingJob
 from drfpn.utils.io import write_atomically
+from drfpn.utils.shard import Shard
 
 _COSTS = TypeAdapter(dict[str, Cost])
 
@@ -23,7 +25,8 @@ _COSTS = TypeAdapter(dict[str, Cost])
 class Ablation:
     """Runs of a table in a folder with ``results.jsonl``, ``costs.json``, ``runs/`` and the written tables.
 
-    Several tables may share a folder; a row that occurs in two of them is trained once.
+    Several tables may share a folder; a row that occurs in two of them is trained once. Several processes may train
+    runs of a folder, each a shard of them.
 
     Args:
         out: folder.
@@ -46,15 +49,34 @@ class Ablation:
     @property
     def missing(self) -> list[PlannedRun]:
         """Runs without a stored result."""
-        return [run for run in self.runs if (run.row, run.config.seed) not in self.store.records]
+        return self.missing_of(None)
 
-    def train(self, *, devices: Sequence[str], threads: int | None, after: Callable[[], object]) -> dict[str, str]:
+    def missing_of(self, shard: Shard | None) -> list[PlannedRun]:
+        """Return the runs of a shard without a stored result.
+
+        Args:
+            shard: the shard; ``None`` for all runs.
+        """
+        runs = self.runs if shard is None else shard.every_nth(self.runs)
+        return [run for run in runs if (run.row, run.config.seed) not in self.store.records]
+
+    def train(
+        self,
+        *,
+        devices: Sequence[str],
+        threads: int | None,
+        after: Callable[[], object],
+        shard: Shard | None = None,
+        start: Callable[[PlannedRun, Path, str, int | None], TrainingJob] = TrainingProcess,
+    ) -> dict[str, str]:
         """Train the missing runs.
 
         Args:
             devices: as for ``train_runs``.
             threads: as for ``train_runs``.
             after: called after each run, when its result is stored.
+            shard: which of the runs; ``None`` for all.
+            start: as for ``train_runs``.
 
         Returns:
             The error message of each run that failed, by name.
@@ -64,7 +86,8 @@ class Ablation:
             self.store.add(read_record(folder, run.row, self.ground_truth, versions()))
             after()
 
-        return train_runs(self.missing, self.out / "runs", store, devices=devices, threads=threads)
+        missing = self.missing_of(shard)
+        return train_runs(missing, self.out / "runs", store, devices=devices, threads=threads, start=start)
 
     def measure(self, device: torch.device, turns: int) -> None:
         """Measure parameters, multiply-adds and, with turns, time and memory of the rows that lack them.
@@ -81,9 +104,9 @@ class Ablation:
             return
         todo = [run_of_row[row] for row in rows if row == rows[0] or row in missing]
         new = measure_costs(todo, len(self.ground_truth["categories"]), device=device, turns=turns)
-        costs = {**costs, **{row: new[row] for row in missing}}
-        self.out.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.out / "costs.json", _COSTS.dump_json(costs, indent=2))
+        with self.store.locked():
+            costs = {**self.costs(), **{row: new[row] for row in missing}}
+            write_atomically(self.out / "costs.json", _COSTS.dump_json(costs, indent=2))
 
     def costs(self) -> dict[str, Cost]:
         """Return the costs measured so far, by row."""
@@ -110,14 +133,18 @@ class Ablation:
 
     def write(self) -> Summary:
         """Write the table as JSON, Markdown, CSV and plots, and return it."""
-        summary = self.summarize()
-        self.out.mkdir(parents=True, exist_ok=True)
-        texts = {"json": summary.model_dump_json(indent=2) + "\n", "md": to_markdown(summary), "csv": to_csv(summary)}
-        for ending, text in texts.items():
-            write_atomically(self.out / f"{self.name}.{ending}", text.encode())
-        draw_summary(summary, self.out / f"{self.name}.png")
-        if any(len(line.curve) > 1 for line in summary.lines):
-            draw_curves(summary, self.out / f"{self.name}-curves.png")
+        with self.store.locked():
+            summary = self.summarize()
+            texts = {
+                "json": summary.model_dump_json(indent=2) + "\n",
+                "md": to_markdown(summary),
+                "csv": to_csv(summary),
+            }
+            for ending, text in texts.items():
+                write_atomically(self.out / f"{self.name}.{ending}", text.encode())
+            draw_summary(summary, self.out / f"{self.name}.png")
+            if any(len(line.curve) > 1 for line in summary.lines):
+                draw_curves(summary, self.out / f"{self.name}-curves.png")
         return summary
 
 

@@ -2,21 +2,19 @@
 
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from drfpn.ablations.plan import PlannedRun
+from drfpn.ablations.training_job import TrainingJob, training_arguments
 from drfpn.training.interrupt import InterruptHandler
 from drfpn.utils.errors import Interrupted
-from drfpn.utils.io import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -24,49 +22,37 @@ _POLL = 0.2
 """Seconds between polls of the processes."""
 
 
-class TrainingProcess:
-    """A ``drfpn train`` process.
+class TrainingProcess(TrainingJob):
+    """A ``drfpn train`` process on this machine.
 
     Args:
         planned: run to train.
-        folder: run folder; stdout and stderr are appended to ``FOLDER.log`` beside it.
+        folder: run folder.
         device: device to train on.
         threads: CPU threads of the process; ``None`` for PyTorch's default.
     """
 
     def __init__(self, planned: PlannedRun, folder: Path, device: str, threads: int | None) -> None:
-        self.planned, self.folder = planned, folder
-        self.log = folder.with_name(folder.name + ".log")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "drfpn.ablations.child", "train", "--device", device, "--out", str(folder)]
-        if (folder / "state.pt").exists():
-            command.append("--resume")
-        else:
-            if folder.exists():  # interrupted before the first saved state
-                shutil.rmtree(folder)
-            settings = folder.with_name(folder.name + ".yaml")
-            write_atomically(settings, planned.config.to_yaml().encode())
-            command += ["--config", str(settings)]
+        super().__init__(planned, folder)
+        command = [sys.executable, "-m", "drfpn.utils.child", *training_arguments(folder, device)]
         environment = dict(os.environ)
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
-        self._read = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             # in a new session, since the terminal sends Ctrl-C to the whole process group; it is forwarded by ``_stop``
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
 
-    def new_epoch_lines(self) -> list[str]:
-        """Return the lines about epochs that were logged since the last call."""
-        text = self.log.read_bytes()[self._read :]
-        whole = text[: text.rfind(b"\n") + 1]
-        self._read += len(whole)
-        lines = whole.decode(errors="replace").splitlines()
-        return [line for line in lines if line.startswith("epoch ") and ": loss" in line]
+    def poll(self) -> int | None:
+        """Return the exit code, ``None`` while the training goes on."""
+        return self._process.poll()
 
-    def last_line(self) -> str:
-        """Return the last line of the log, which is the error message if the process failed."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return lines[-1].removeprefix("drfpn: ") if lines else "it printed nothing"
+    def stop(self) -> None:
+        """Send SIGTERM."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Wait for the end of the process."""
+        self._process.wait()
 
 
 def train_runs(
@@ -76,6 +62,7 @@ def train_runs(
     *,
     devices: Sequence[str],
     threads: int | None = None,
+    start: Callable[[PlannedRun, Path, str, int | None], TrainingJob] = TrainingProcess,
 ) -> dict[str, str]:
     """Train runs in parallel, one on each device at a time.
 
@@ -85,6 +72,7 @@ def train_runs(
         on_finished: called with each finished run and its folder.
         devices: devices to train on; a device that is listed several times takes as many runs at a time.
         threads: CPU threads of each run; ``None`` for PyTorch's default.
+        start: starts the training of a run in a folder, on a device, with some threads.
 
     Returns:
         The error message of each run that failed, by name; the other runs are trained nevertheless.
@@ -92,9 +80,9 @@ def train_runs(
     Raises:
         Interrupted: SIGTERM or Ctrl-C, after all runs have saved their state.
     """
-    waiting, running, failed = list(runs), dict[tuple[int, str], TrainingProcess](), dict[str, str]()
+    waiting, running, failed = list(runs), dict[tuple[int, str], TrainingJob](), dict[str, str]()
     free_slots = list(enumerate(devices))
-    start, done = time.monotonic(), 0
+    began, done = time.monotonic(), 0
     with InterruptHandler() as interrupt:
         try:
             while waiting or running:
@@ -103,38 +91,38 @@ def train_runs(
                     folder = out / planned.name
                     resuming = ", resuming" if (folder / "state.pt").exists() else ""
                     logger.info("[%s] %s%s", planned.name, planned.config.model, resuming)
-                    running[slot] = TrainingProcess(planned, folder, slot[1], threads)
+                    running[slot] = start(planned, folder, slot[1], threads)
                 time.sleep(_POLL)
                 if interrupt.signal_number:
                     raise Interrupted(interrupt.signal_number)
-                for slot, child in list(running.items()):
-                    exit_code = child.process.poll()
-                    for line in child.new_epoch_lines():
-                        logger.info("[%s] %s", child.planned.name, line)
+                for slot, job in list(running.items()):
+                    exit_code = job.poll()
+                    for line in job.new_epoch_lines():
+                        logger.info("[%s] %s", job.planned.name, line)
                     if exit_code is None:
                         continue
                     del running[slot]
                     free_slots.append(slot)
                     done += 1
                     if exit_code:
-                        failed[child.planned.name] = child.last_line()
-                        logger.warning("[%s] failed: %s", child.planned.name, failed[child.planned.name])
+                        failed[job.planned.name] = job.last_line()
+                        logger.warning("[%s] failed: %s", job.planned.name, failed[job.planned.name])
                     else:
-                        on_finished(child.planned, child.folder)
-                    left = (time.monotonic() - start) / done * (len(runs) - done)
+                        on_finished(job.planned, job.folder)
+                    left = (time.monotonic() - began) / done * (len(runs) - done)
                     logger.info("%d of %d runs done, about %s left", done, len(runs), _duration(left))
         finally:
-            _stop([child.process for child in running.values()])
+            _stop(list(running.values()))
     return failed
 
 
-def _stop(processes: Sequence["subprocess.Popen[Any]"]) -> None:
-    """Stop the processes, which save their state, and wait for them."""
-    for process in processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-    for process in processes:
-        process.wait()
+def _stop(jobs: Sequence[TrainingJob]) -> None:
+    """Stop the runs, which save their state, and wait for them."""
+    for job in jobs:
+        if job.poll() is None:
+            job.stop()
+    for job in jobs:
+        job.wait()
 
 
 def _duration(seconds: float) -> str:

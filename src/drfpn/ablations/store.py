@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
 from drfpn.evaluation.backend import choose_backend
@@ -85,7 +87,7 @@ def dataset_digest(ground_truth: Mapping[str, Any]) -> str:
 
 
 class Store:
-    """Results of finished runs in ``results.jsonl``.
+    """Results of finished runs in ``results.jsonl``, which several processes may add to.
 
     Args:
         file: path; the file is created when the first result is added.
@@ -97,26 +99,39 @@ class Store:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.records: dict[tuple[str, int], Record] = {}
-        if not file.exists():
+        self._lock = FileLock(file.with_name(f".{file.stem}.lock"))
+        self._read()
+
+    def _read(self) -> None:
+        if not self.file.exists():
             return
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(self.file.read_text(encoding="utf-8").splitlines(), start=1):
             try:
                 record = Record.model_validate_json(line, context=SAVED)
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"])
-                raise UserError(f"{file}, line {number}: '{where}': {first['msg']}.") from error
+                raise UserError(f"{self.file}, line {number}: '{where}': {first['msg']}.") from error
             self.records[record.row, record.seed] = record
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Read what other processes have added, and let none of them write the files of this folder meanwhile."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            self._read()
+            yield
+
     def add(self, record: Record) -> None:
-        """Add a result and write the file.
+        """Add a result and write the file, in the order of rows and seeds.
 
         Args:
             record: result of a finished run.
         """
-        self.records[record.row, record.seed] = record
-        ordered = [self.records[key] for key in sorted(self.records)]
-        write_atomically(self.file, "".join(record.model_dump_json() + "\n" for record in ordered).encode())
+        with self.locked():
+            self.records[record.row, record.seed] = record
+            ordered = [self.records[key] for key in sorted(self.records)]
+            write_atomically(self.file, "".join(record.model_dump_json() + "\n" for record in ordered).encode())
 
     def select(self, rows: Iterable[str]) -> dict[str, dict[int, Record]]:
         """Return the results of some rows, by row and seed.

@@ -18,7 +18,6 @@ from drfpn.app.predictors import PredictorPool
 from drfpn.app.rendering import (
     detection_table,
     detections_json,
-    escape_markdown,
     render_detections,
     render_gates,
     render_levels,
@@ -26,6 +25,7 @@ from drfpn.app.rendering import (
 )
 from drfpn.inference import Detections
 from drfpn.utils.errors import UserError, out_of_memory_message
+from drfpn.utils.formatting import escape_markdown
 from drfpn.visualization.hooks import NeckTensors
 
 NO_DETECTOR = "(none)"

@@ -11,13 +11,13 @@ from drfpn.utils.errors import UserError
 MAX_EXAMPLES = 6
 
 
-def write_examples(card: Card, folder: Path) -> list[Path]:
+def write_examples(card: Card | None, folder: Path) -> list[Path]:
     """Write up to ``MAX_EXAMPLES`` example images for a detector.
 
     They are images of the validation split that it was trained with or, if that cannot be read, synthetic shapes.
 
     Args:
-        card: card of the detector.
+        card: card of the detector; ``None`` for synthetic shapes.
         folder: where to write, as PNG.
 
     Returns:
@@ -31,7 +31,9 @@ def write_examples(card: Card, folder: Path) -> list[Path]:
     return files
 
 
-def _open_examples(card: Card) -> DetectionDataset:
+def _open_examples(card: Card | None) -> DetectionDataset:
+    if card is None:
+        return open_dataset("shapes", "test")
     try:
         config = card.config
         dataset = open_dataset(

@@ -10,16 +10,13 @@ from torch import Tensor
 
 from drfpn.inference import Detections, compare, draw_comparison
 from drfpn.training.checkpoint import Card
-from drfpn.utils.formatting import percent, printable
+from drfpn.utils.formatting import escape_markdown, percent
 from drfpn.visualization import feature_maps, side_by_side
 from drfpn.visualization.diagnostics import Diagnosis, diagnose_gates, diagnose_offsets, diagnose_omegas
 from drfpn.visualization.hooks import NeckTensors
 
 TABLE_COLUMNS = ("detector", "class", "score", "x1", "y1", "x2", "y2")
 """Columns of :func:`detection_table`; boxes are in pixels of the image."""
-
-_MARKDOWN = r"\`*_{}[]()<>#+-!|&$~:"
-"""Characters with a meaning in Markdown, HTML or formulas."""
 
 
 def render_levels(tensors: Mapping[str, NeckTensors], *, mean: bool) -> Image.Image:
@@ -138,15 +135,6 @@ def detectors_markdown(cards: Mapping[str, Card]) -> str:
             f"({card.epoch} epochs{ap}); classes: {', '.join(map(escape_markdown, card.classes))}"
         )
     return "\n".join(lines)
-
-
-def escape_markdown(text: str) -> str:
-    """Return Markdown that shows a text literally, without formatting, HTML and formulas.
-
-    Args:
-        text: plain text, such as the name of a class.
-    """
-    return "".join(f"&#{ord(c)};" if c in _MARKDOWN else c for c in printable(text, None))
 
 
 def _sentences(title: str, diagnoses: Sequence[Diagnosis]) -> list[str]:

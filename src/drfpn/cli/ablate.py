@@ -11,14 +11,17 @@ from drfpn.cli.common import (
     Device,
     Epochs,
     Json,
+    On,
     Overrides,
     Rows,
     Schedule,
+    ShardOption,
     Turns,
     choose_device,
     counting,
     current_table_name,
     make_console,
+    parse_distribution,
     print_json,
     split_list,
 )
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from drfpn.ablations.plan import PlannedRun
     from drfpn.ablations.summary import Summary
     from drfpn.ablations.tables import Table
+    from drfpn.utils.shard import Shard
 
 TURNS = 7
 """Timed turns by default."""
@@ -58,12 +62,15 @@ def ablate(
     draw: Annotated[bool, typer.Option("--draw", help="Write the tables from the finished runs; train none.")] = False,
     turns: Turns = TURNS,
     list_rows: Annotated[bool, typer.Option("--list", help="List the rows and the finished runs, and exit.")] = False,
+    shard: ShardOption = None,
+    on: On = "local",
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Train the rows of a table and compare them, with confidence intervals over images and seeds.
 
-    The command can be interrupted at any time; called again, it resumes.
+    The command can be interrupted at any time; called again, it resumes. Several machines may share the runs, if the
+    folder is on a disk that all of them can write to: by --shard, or by --on ray.
 
     Example: drfpn ablate table2 --data path/to/dataset --seeds 3 --jobs 2
     """
@@ -74,6 +81,7 @@ def ablate(
     if table is None:
         _print_tables(json)
         return
+    part = parse_distribution(shard, on)
     table = current_table_name(table)
     selected = choose_rows(find_table(table), split_list(rows))
     if data is None:
@@ -84,8 +92,9 @@ def ablate(
     settings = {"scale": scale, "model": model, "schedule": schedule, "epochs": epochs, "convention": convention}
     runs = plan(selected, data, seeds=range(first_seed, first_seed + seeds), overrides=override or (), **settings)  # type: ignore[arg-type]
     ablation = _open(out, selected, table, runs)
-    say(f"{len(runs)} runs in {ablation.out}, {len(ablation.missing)} of them to be trained")
-    failed = {} if list_rows else _measure(ablation, device, turns, jobs, train=not draw)
+    share = "" if part is None else f", {len(ablation.missing_of(part))} by shard {part}"
+    say(f"{len(runs)} runs in {ablation.out}, {len(ablation.missing)} of them to be trained{share}")
+    failed = {} if list_rows else _measure(ablation, device, turns, jobs, train=not draw, shard=part, on=on)
     _report(ablation, failed, write=not list_rows, json=json)
 
 
@@ -110,19 +119,43 @@ def _open(out: Path | None, table: "Table", name: str, runs: "Sequence[PlannedRu
     return Ablation(folder, table, name, runs, val_set.ground_truth())
 
 
-def _measure(ablation: "Ablation", device: str, turns: int, jobs: int | None, *, train: bool) -> dict[str, str]:
-    """Train the missing runs and measure costs; return the error message of each failed run."""
-    from drfpn.ablations.runner import assign_devices
-
-    ablation.measure(
-        choose_device(device), turns=0
-    )  # first, so that tables written during the training have the counts
+def _measure(
+    ablation: "Ablation",
+    device: str,
+    turns: int,
+    jobs: int | None,
+    *,
+    train: bool,
+    shard: "Shard | None",
+    on: str,
+) -> dict[str, str]:
+    """Train the missing runs and measure costs here; return the error message of each failed run."""
+    here = choose_device("auto" if on == "ray" else device)
+    ablation.measure(here, turns=0)  # first, so that tables written during the training have the counts
     if not train:
         return {}
-    devices, threads = assign_devices(device, jobs)
-    failed = ablation.train(devices=devices, threads=threads, after=lambda: ablation.write())
-    ablation.measure(choose_device(device), turns)
+    failed = _train_on_ray(ablation, device, jobs) if on == "ray" else _train(ablation, device, jobs, shard)
+    if shard is None or not ablation.missing:  # the last shard measures all rows, on one machine
+        ablation.measure(here, turns)
     return failed
+
+
+def _train(ablation: "Ablation", device: str, jobs: int | None, shard: "Shard | None") -> dict[str, str]:
+    """Train the missing runs, or those of a shard, on this machine; return the error message of each failed run."""
+    from drfpn.ablations.runner import assign_devices
+
+    devices, threads = assign_devices(device, jobs)
+    return ablation.train(devices=devices, threads=threads, after=lambda: ablation.write(), shard=shard)
+
+
+def _train_on_ray(ablation: "Ablation", device: str, jobs: int | None) -> dict[str, str]:
+    """Train the missing runs on the nodes of a Ray cluster; return the error message of each failed run."""
+    from drfpn.ablations.ray_training import RayTraining
+    from drfpn.utils.ray_jobs import connect
+
+    with connect():  # which lets tasks wait until a node is free
+        slots = [device] * (jobs or max(1, len(ablation.missing)))
+        return ablation.train(devices=slots, threads=None, after=lambda: ablation.write(), start=RayTraining)
 
 
 def _report(ablation: "Ablation", failed: Mapping[str, str], *, write: bool, json: bool) -> None:

@@ -18,6 +18,7 @@ from drfpn.cli import (
     hints,
     inspect,
     predict,
+    push,
     report,
     serve,
     train,
@@ -36,7 +37,9 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("merge")(predict.merge)
 app.command("export")(export.export)
+app.command("push")(push.push)
 app.command("info")(inspect.info)
 app.command("models")(inspect.models)
 app.command("report")(report.report)

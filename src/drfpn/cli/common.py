@@ -18,11 +18,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from drfpn.evaluation import Metrics
+    from drfpn.utils.shard import Shard
+
+PLACES = {"local": "this machine", "ray": "the nodes of a Ray cluster"}
+"""Where work that is divided into processes can run."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 DATA_HELP = "Data set: a folder or file in COCO, VOC, YOLO or another format of docs/data.md, or 'shapes' (synthetic)."
 Data = Annotated[str, typer.Option("--data", help=DATA_HELP, metavar="DATA")]
 Device = Annotated[str, typer.Option(help="Device: 'auto', 'cpu', 'cuda', 'cuda:1', ...")]
+
+RUN_HELP = "Run folder, weights (.safetensors), or hf:USER/NAME[@REVISION] for a run on the Hugging Face Hub."
 
 Images = Annotated[
     str | None,
@@ -30,12 +36,17 @@ Images = Annotated[
 ]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs; the learning rate drops at 8/12 and 11/12.")]
 OnBad = Annotated[str, typer.Option(help="Invalid images and boxes: 'error', 'skip' or 'fix'.")]
+On = Annotated[str, typer.Option(help="Where to run: 'local', or 'ray' on the nodes of a Ray cluster (extra ray).")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("-o", "--override", metavar="KEY=VALUE", help="A setting, as in config.yaml; may be repeated."),
 ]
 Rows = Annotated[str | None, typer.Option(metavar="ROW,ROW,...", help="Only these rows and the first, the baseline.")]
 Schedule = Annotated[str | None, typer.Option(help="Schedule of the paper: '1x' (12 epochs) or '2x' (24).")]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="K/N", help="Do only the K-th of N parts, of which each is done by a process."),
+]
 Tile = Annotated[
     int | None, typer.Option(min=32, help="Detect in overlapping tiles of N pixels, for small objects.", metavar="N")
 ]
@@ -56,6 +67,30 @@ def current_table_name(name: str) -> str:
     if note is not None:
         typer.echo(note, err=True)
     return f"table{name}" if name.isdigit() else name
+
+
+def parse_distribution(shard: str | None, on: str) -> "Shard | None":
+    """Return the shard that this process is to do, ``None`` for all of the work.
+
+    Args:
+        shard: ``K/N`` or ``None``.
+        on: where to run.
+
+    Raises:
+        UsageError: no shard, an unknown place, or a shard on Ray.
+        UserError: Ray is not installed.
+    """
+    from drfpn.utils.choices import choose
+    from drfpn.utils.ray_jobs import import_ray
+    from drfpn.utils.shard import Shard
+
+    choose("on", on, PLACES)
+    if on == "ray":
+        import_ray()
+    part = None if shard is None else Shard.parse(shard)
+    if part is not None and on != "local":
+        raise UsageError(f"`shard` and `on='{on}'` cannot be combined: Ray divides the work itself.")
+    return part
 
 
 def split_list(text: str | None) -> list[str]:

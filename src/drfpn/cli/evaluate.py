@@ -30,7 +30,8 @@ def evaluate(
     run: Annotated[
         Path,
         typer.Argument(
-            help="Run folder, weights (.safetensors), exported detector (.onnx, .xml, .pt2) or COCO results (.json)."
+            help="Run folder, weights (.safetensors), exported detector (.onnx, .xml, .pt2), COCO results (.json), or "
+            "hf:USER/NAME[@REVISION] for a run on the Hugging Face Hub."
         ),
     ],
     data: Data,
@@ -64,7 +65,8 @@ def evaluate(
     """
     from drfpn.evaluation import evaluate_results
     from drfpn.evaluation.joining import is_joined_by_name
-    from drfpn.utils.io import write_json
+    from drfpn.utils.hub import is_hub_name
+    from drfpn.utils.io import make_folder, write_json
     from drfpn.visualization.report.analysis import write_analysis
 
     if format_only and out is None:
@@ -72,7 +74,7 @@ def evaluate(
     if out is not None and is_joined_by_name(out):
         raise UsageError(f"--out {out} is beside the images.json of a prediction, which has other ids: choose another.")
     options: dict[str, Any] = {"on_bad": on_bad, "images": images, "crowd": crowd, "format_only": format_only}
-    if run.suffix != ".json":
+    if is_hub_name(run) or run.suffix != ".json":
         tiling = {"tile": tile, "overlap": overlap, "full": tile_full}
         dataset, results, masks = _detect(run, data, split, device=device, tiling=tiling, **options)
     elif tile is not None:
@@ -88,7 +90,7 @@ def evaluate(
         write_json(out, results)
     metrics = evaluate_results(truth, results, split=split, masks=masks)
     if report is not None:
-        report.mkdir(parents=True, exist_ok=True)
+        make_folder(report)
         write_json(report / "metrics.json", metrics.model_dump())
         write_analysis(truth, results, report, masks=masks, resamples=resamples)
     if json:
@@ -117,7 +119,7 @@ def _read_results(
     from drfpn.utils.console import say
 
     results = read_results(file)
-    masks = any(isinstance(row, dict) and "segmentation" in row for row in results)
+    masks = any(isinstance(row, dict) and row.get("segmentation") for row in results)
     options: dict[str, Any] = {"on_bad": on_bad, "images": images, "crowd": crowd or "ignore", "warn": say}
     dataset = open_dataset(data, split, masks=masks and not format_only, **options)
     results = join_by_name(file, results, dataset, split, warn=say)
@@ -198,9 +200,11 @@ def _load(run: Path, device: Any) -> tuple[Any, tuple[str, ...], bool, str]:
     """
     from drfpn.export import is_exported_file, load_exported
     from drfpn.training import load_detector
+    from drfpn.utils.runs import locate_run
 
-    if is_exported_file(run):
-        exported = load_exported(run)
+    path = locate_run(run)
+    if is_exported_file(path):
+        exported = load_exported(path)
         return exported, exported.classes, exported.masks, "ignore"
     model, card = load_detector(run)
     return model.to(device), card.classes, card.config.masks, card.config.crowd

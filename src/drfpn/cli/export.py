@@ -1,29 +1,40 @@
-"""``drfpn export``: ONNX, OpenVINO and torch.export."""
+"""``drfpn export``: ONNX, OpenVINO, torch.export and a page for the browser."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drfpn.cli.common import DATA_HELP, Json, print_json
+from drfpn.cli.common import DATA_HELP, RUN_HELP, Json, print_json
 from drfpn.utils.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from drfpn.detectors.base import CanDetect, DetectionModel
     from drfpn.export import OutputDifferences
 
-_SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
+_SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2", "web": ""}
+"""Suffix of the files of a format; ``web`` is a folder."""
 CALIBRATION = 100
 """Images of the training split that set the quantization ranges."""
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder or weights (.safetensors).")],
+    run: Annotated[Path, typer.Argument(help=RUN_HELP)],
     format_: Annotated[
-        str, typer.Option("--format", help="Format: 'onnx', 'openvino', or 'pt2' for torch.export.", metavar="FORMAT")
+        str,
+        typer.Option(
+            "--format",
+            help="Format: 'onnx', 'openvino', 'pt2' for torch.export, or 'web', a page that detects in the browser.",
+            metavar="FORMAT",
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="File to write (.onnx, .xml or .pt2); default: beside the weights.")
+        Path | None,
+        typer.Option(
+            help="File to write (.onnx, .xml, .pt2), or folder of the page; default: beside the weights; of "
+            "hf:USER/NAME, NAME.onnx."
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", help=f"{DATA_HELP} AP is compared on it.", metavar="DATA")
@@ -39,7 +50,7 @@ def export(
         bool,
         typer.Option(
             "--grid-sample/--no-grid-sample",
-            help="Sample by the operator GridSample, or by gathers, for runtimes without it; ONNX only.",
+            help="Sample by the operator GridSample, or by gathers, for runtimes without it; ONNX and web.",
         ),
     ] = True,
     json: Json = False,
@@ -53,14 +64,12 @@ def export(
     from drfpn.training import load_detector
     from drfpn.utils.console import say
     from drfpn.utils.io import write_json
-    from drfpn.utils.runs import find_weights
 
-    suffix = _check(format_, out, data, int8, grid_sample)
+    _check(format_, out, data, int8, grid_sample)
     model, card = load_detector(run)
     options: dict[str, Any] = {"masks": card.config.masks, "crowd": card.config.crowd, "classes": card.classes}
     dataset = None if data is None else open_dataset(data, split, warn=say, **options)
-    file = find_weights(run).with_suffix(".int8.xml" if int8 else suffix) if out is None else out
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file = _file(run, out, format_, int8)
     say(f"exporting {card.config.model}, which may take some minutes")
     calibration = open_dataset(str(data), "train", warn=say) if int8 else None
     onnx_options = {} if grid_sample else {"grid_sample": False}
@@ -75,6 +84,8 @@ def export(
         print_json(report)
         return
     typer.echo(f"{file}\n{_summary(parity)}")
+    if format_ == "web":
+        typer.echo(f"to see the page: python -m http.server --directory {shlex.quote(str(file.parent))}")
     for name, (eager, other) in report.get("ap", {}).items():
         if eager is None or other is None:
             typer.echo(f"{name} is not defined: '{split}' has no objects")
@@ -82,8 +93,34 @@ def export(
         typer.echo(f"{name} {100 * eager:.2f} in PyTorch, {100 * other:.2f} exported ({100 * (other - eager):+.2f})")
 
 
-def _check(format_: str, out: Path | None, data: str | None, int8: bool, grid_sample: bool) -> str:
-    """Return the suffix of the files of a format.
+def _beside_weights(run: Path) -> Path:
+    """Return the file of weights, whose suffix is replaced; of a run on the Hub a file in the current folder."""
+    from drfpn.utils.hub import is_hub_name
+    from drfpn.utils.runs import find_weights, name_runs
+
+    return Path(f"{name_runs([run])[0]}.safetensors") if is_hub_name(run) else find_weights(run)
+
+
+def _file(run: Path, out: Path | None, format_: str, int8: bool) -> Path:
+    """Return the file of the detector to write.
+
+    Raises:
+        UserError: a page must not be written into the folder.
+    """
+    from drfpn.export.web import WEB_MODEL, require_web_folder
+
+    if format_ == "web":
+        folder = _beside_weights(run).with_name("web") if out is None else out
+        require_web_folder(folder)
+        return folder / WEB_MODEL
+    suffix = ".int8.xml" if int8 else _SUFFIX[format_]
+    file = _beside_weights(run).with_suffix(suffix) if out is None else out
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
+def _check(format_: str, out: Path | None, data: str | None, int8: bool, grid_sample: bool) -> None:
+    """Check options and packages.
 
     Raises:
         UsageError: options that exclude each other.
@@ -97,12 +134,12 @@ def _check(format_: str, out: Path | None, data: str | None, int8: bool, grid_sa
             f"--format must be one of {known}, not '{format_}'.{did_you_mean(format_, _SUFFIX)}",
         )
     suffix = _SUFFIX[format_]
-    if out is not None and out.suffix != suffix:
+    if out is not None and suffix and out.suffix != suffix:
         raise UsageError(f"--out must end in {suffix} for --format {format_}, not {out.suffix or 'without a suffix'}.")
     if int8 and (format_ != "openvino" or data is None):
         raise UsageError("--int8 needs --format openvino, and --data for the quantization ranges.")
-    if not grid_sample and format_ != "onnx":
-        raise UsageError(f"--no-grid-sample is for --format onnx, not {format_}.")
+    if not grid_sample and format_ not in ("onnx", "web"):
+        raise UsageError(f"--no-grid-sample is for --format onnx or web, not {format_}.")
     if format_ != "pt2":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             import_optional(package, "onnx")
@@ -110,7 +147,6 @@ def _check(format_: str, out: Path | None, data: str | None, int8: bool, grid_sa
         import_optional("openvino", "openvino")
     if int8:
         import_optional("nncf", "quant")
-    return suffix
 
 
 def _write(
@@ -124,8 +160,11 @@ def _write(
     """Export to ``file``, quantized if a calibration data set is given."""
     import tempfile
 
-    from drfpn.export import quantize, to_onnx, to_openvino, to_pt2
+    from drfpn.export import quantize, to_onnx, to_openvino, to_pt2, to_web
 
+    if format_ == "web":
+        to_web(model, file.parent, metadata, **onnx_options)
+        return
     if calibration is None:
         write: Any = {"onnx": to_onnx, "openvino": to_openvino, "pt2": to_pt2}[format_]
         write(model, file, metadata, **onnx_options)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from drfpn.cli.common import Json, print_json
+from drfpn.utils.errors import UsageError
 
 
 def report(
@@ -17,8 +18,11 @@ def report(
     json: Json = False,
 ) -> None:
     """Write the report of a run, or a page that compares several runs."""
+    from drfpn.utils.hub import is_hub_name
     from drfpn.visualization import write_comparison, write_report
 
+    for run in filter(is_hub_name, runs):
+        raise UsageError(f"{run} is on the Hub, without the logs of which a report is made: give a run folder.")
     if len(runs) == 1:
         page = write_report(runs[0])
         if out is not None:

@@ -15,7 +15,9 @@ def serve(
     runs: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[RUN|FILE...]", help="Run folders or weights; default: a small detector of synthetic shapes."
+            metavar="[RUN|FILE...]",
+            help="Run folders, weights, or hf:USER/NAME for runs on the Hugging Face Hub; default: a small detector of "
+            "synthetic shapes.",
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to serve on; 0.0.0.0 for the whole network.")] = "127.0.0.1",
@@ -26,8 +28,8 @@ def serve(
 ) -> None:
     """Serve a web page that shows detections, features, offsets and gates of one or two detectors for an image.
 
-    No data leaves this machine. The examples are images of the validation split of the first run if they can be read,
-    else synthetic shapes. Ctrl-C stops the server.
+    No data leaves this machine. The examples are images of the validation split of the first run if it is a local one
+    and they can be read, else synthetic shapes. Ctrl-C stops the server.
     """
     try:
         from drfpn.app.callbacks import Callbacks, DownloadFolder
@@ -44,6 +46,7 @@ def serve(
     from drfpn.inference import load_predictor
     from drfpn.training.checkpoint import load_card
     from drfpn.utils.console import say
+    from drfpn.utils.hub import is_hub_name
     from drfpn.utils.runs import name_runs
 
     files = runs or [SHIPPED_WEIGHTS]
@@ -52,7 +55,8 @@ def serve(
     say(f"loading {', '.join(cards)}")
     predictors = {name: load_predictor(file, target_device) for name, file in zip(cards, files, strict=True)}
     with tempfile.TemporaryDirectory(prefix="drfpn-") as folder:
-        examples = write_examples(next(iter(cards.values())), Path(folder))
+        first = None if is_hub_name(files[0]) else next(iter(cards.values()))  # whose data may be anything here
+        examples = write_examples(first, Path(folder))
         callbacks = Callbacks(PredictorPool(predictors), examples, DownloadFolder(Path(folder)))
         page = build_page(callbacks, detectors_markdown(cards))
         typer.echo(f"{start(page, host, port)} (Ctrl-C stops it)")

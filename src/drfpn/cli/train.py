@@ -41,7 +41,10 @@ def train(
     scale: Annotated[str | None, typer.Option(help="Scale: 'small' or 'paper'; default: by backbone.")] = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="RUN|torchvision|FILE", help="Initial weights: a run with any neck, or torchvision's."),
+        typer.Option(
+            metavar="RUN|torchvision|FILE",
+            help="Initial weights: a run with any neck (hf:USER/NAME: on the Hugging Face Hub), or torchvision's.",
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings of another run, in place of MODEL and --data.")

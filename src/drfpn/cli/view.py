@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from drfpn.cli.common import DATA_HELP, Device, Json, choose_device, print_json
+from drfpn.cli.common import DATA_HELP, RUN_HELP, Device, Json, choose_device, print_json
 from drfpn.utils.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Draw feature maps, sampling offsets and channel gates of a neck.", no_args_is_help=True)
 
-Run = Annotated[Path, typer.Argument(metavar="RUN|FILE", help="Run folder or weights (.safetensors).")]
+Run = Annotated[Path, typer.Argument(metavar="RUN|FILE", help=RUN_HELP)]
 Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="Image file.")]
 Out = Annotated[Path, typer.Option(help="Folder for plots and numbers.")]
 
@@ -22,7 +22,8 @@ Out = Annotated[Path, typer.Option(help="Folder for plots and numbers.")]
 @app.command()
 def features(
     arguments: Annotated[
-        list[Path], typer.Argument(metavar="RUN|FILE... IMAGE", help="Run folders or weights, then an image.")
+        list[Path],
+        typer.Argument(metavar="RUN|FILE... IMAGE", help="Run folders, weights or hf:USER/NAME, then an image."),
     ],
     out: Out,
     channels: Annotated[

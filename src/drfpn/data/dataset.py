@@ -30,6 +30,7 @@ from drfpn.data.validation.issues import (
     raise_issue,
 )
 from drfpn.data.validation.masks import sanitize_masks
+from drfpn.data.validation.other_formats import other_format_issue
 from drfpn.utils.errors import UsageError, UserError, message_of
 
 CROWD = ("ignore", "object")
@@ -198,6 +199,8 @@ def open_dataset(
     if max_images is not None:
         annotations = annotations.first(max_images)
     _require_images(annotations)
+    if warn is not None and (other := other_format_issue(annotations)) is not None:
+        warn(f"{other.summary}.")
     _require_encodable(data, annotations.classes)
     if crowd == "object":
         annotations = replace(annotations, crowd=np.zeros_like(annotations.crowd))

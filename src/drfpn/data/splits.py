@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from drfpn.data.annotations import Annotations
 from drfpn.data.formats.layouts import find_layout
-from drfpn.data.formats.listed_layout import NAMES, ListedLayout, list_folder, source_split
+from drfpn.data.formats.listed_layout import NAMES, ListedLayout, list_folder, require_listable, source_split
 from drfpn.data.progress import ProgressFactory
 from drfpn.data.stratification import ImageGroup, stratify
 from drfpn.data.validation.duplicates import Fingerprint, group_similar_images
@@ -73,7 +73,7 @@ def split_dataset(
     """
     fractions = _check_fractions(val, test)
     progress_bar = progress_bar or (lambda title: nullcontext(lambda done, total: None))
-    annotations, folder = _read(data, images, force, progress_bar)
+    annotations, folder = _read(data, images, force, progress_bar, has_test=test > 0)
     fingerprints: list[Fingerprint | None] = [None] * len(annotations)
     if group_similar:
         with progress_bar("comparing images") as progress:
@@ -108,7 +108,9 @@ def _check_fractions(val: float, test: float) -> dict[str, float]:
     return fractions | {"test": test} if test else fractions
 
 
-def _read(data: str, images: str | None, force: bool, progress_bar: ProgressFactory) -> tuple[Annotations, Path]:
+def _read(
+    data: str, images: str | None, force: bool, progress_bar: ProgressFactory, *, has_test: bool
+) -> tuple[Annotations, Path]:
     """Return the images to divide, and the folder for the lists."""
     if data == "shapes":
         raise UserError("shapes has train, val and test already, expected the path of a data set with one split.")
@@ -119,6 +121,8 @@ def _read(data: str, images: str | None, force: bool, progress_bar: ProgressFact
     if source is None:
         existing = ", ".join(layout.splits)
         raise UserError(f"{data} is split already ({existing}), expected one split, or train without val.")
+    if has_test and source != "test" and "test" in layout.splits:
+        raise UserError(f"{data} has a split 'test' of its own, expected `test=0`: a list would hide it.")
     existing = ", ".join(str(folder / f"{name}.txt") for name in NAMES if (folder / f"{name}.txt").exists())
     if existing and not force:
         raise UserError(f"{data} is split already by lists ({existing}); `force=True` replaces them.")
@@ -126,6 +130,7 @@ def _read(data: str, images: str | None, force: bool, progress_bar: ProgressFact
         annotations = layout.read(source, LenientIssueHandler(), progress, segmentations=False)
     if annotations is None:
         raise UserError(f"{data}: nothing in the split '{source}' can be used; 'drfpn data check' says why.")
+    require_listable(annotations)
     return annotations, folder
 
 

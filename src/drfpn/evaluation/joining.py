@@ -32,13 +32,14 @@ def join_by_name(
         results: its entries, not checked.
         dataset: the data set.
         split: name of the split, for messages.
-        warn: called with a sentence about images that only one side has.
+        warn: called with a sentence about images and classes that only one side has.
 
     Returns:
-        The entries of images of the data set.
+        The entries of images and classes of the data set.
 
     Raises:
-        UserError: no image or class is joined, one is joined to several, or an image has another size.
+        UserError: no image or class is joined, one is joined to several, a class has nearly the name of another one,
+            or an image has another size.
     """
     companion = _COMPANIONS.get(file.stem)
     if companion is None:
@@ -50,7 +51,7 @@ def join_by_name(
         results = _replace_ids(file, results, "image_id", image_ids)
     if categories is not None:
         used = {row["category_id"] for row in results if isinstance(row, dict) and _is_id(row.get("category_id"))}
-        category_ids = _join_categories(file.with_name(f"{companion}.json"), categories, used, dataset)
+        category_ids = _join_categories(file.with_name(f"{companion}.json"), categories, used, dataset, warn)
         results = _replace_ids(file, results, "category_id", category_ids)
     return results
 
@@ -67,7 +68,7 @@ def is_joined_by_name(file: Path) -> bool:
 def _read_records(file: Path, keys: set[str]) -> list[dict[str, Any]] | None:
     """Return the entries of a file beside the results; ``None`` if there is none or it is of another kind."""
     try:
-        records = json.loads(file.read_text(encoding="utf-8"))
+        records = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return None
     if not isinstance(records, list) or not all(isinstance(row, dict) and keys <= row.keys() for row in records):
@@ -135,8 +136,8 @@ def _join_images(
 def match_paths(paths: Sequence[str | None], known: Sequence[str]) -> list[int | None]:
     """Return the index of the known path that each path stands for, as far as there is one.
 
-    It is the same path, or one with the same file name and as many equal parts before it as no other. A known path is
-    returned once, for the path that has most in common with it.
+    It is the same absolute path, or one with the same file name and as many equal parts before it as no other. A known
+    path is returned once, for the path that has most in common with it.
 
     Args:
         paths: paths, of another machine or folder perhaps; ``None`` is not matched.
@@ -149,12 +150,12 @@ def match_paths(paths: Sequence[str | None], known: Sequence[str]) -> list[int |
     known_parts = [_reversed_parts(path) for path in known]
     for index, parts in enumerate(known_parts):
         by_name[parts[0]].append(index)
-    absolute = [os.path.abspath(path) for path in known]
+    absolute = [os.path.abspath(path) for path in known]  # a relative path may be of another working folder
     pairs: dict[int, list[tuple[int, int]]] = defaultdict(list)  # equal parts -> path and known path
     for number, path in enumerate(paths):
         if path is None:
             continue
-        parts, same = _reversed_parts(path), os.path.abspath(path)
+        parts, same = _reversed_parts(path), os.path.abspath(path) if os.path.isabs(path) else None
         for index in by_name.get(parts[0], ()):
             equal = _SAME_PATH if absolute[index] == same else _count_equal(parts, known_parts[index])
             pairs[equal].append((number, index))
@@ -190,11 +191,17 @@ def _count_equal(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 def _join_categories(
-    file: Path, categories: Sequence[Mapping[str, Any]], used: set[int], dataset: DetectionDataset
+    file: Path,
+    categories: Sequence[Mapping[str, Any]],
+    used: set[int],
+    dataset: DetectionDataset,
+    warn: Callable[[str], None],
 ) -> dict[int, int | None]:
     """Return the id in the data set of each category that the results have; ``None`` for others."""
     names = dict(zip(dataset.category_ids, dataset.classes, strict=True))
+    free = set(dataset.classes) - {str(category["name"]) for category in categories}
     ids: dict[int, int | None] = {}
+    missing: list[str] = []
     for category in categories:
         key, name = category["id"], str(category["name"])
         same = [key] if names.get(key) == name else [other for other, label in names.items() if label == name]
@@ -203,8 +210,15 @@ def _join_categories(
             continue
         if same:
             raise UserError(f"{file}: the data set has {len(same)} categories with the name '{name}'.")
+        missing.append(name)
+    near = next((name for name in missing if did_you_mean(name, free)), None)
+    if missing and (near or all(new is None for new in ids.values())):
+        name = near or missing[0]
         raise UserError(
             f"{file}: the data set has no category '{name}', only {', '.join(dataset.classes)}."
-            f"{did_you_mean(name, dataset.classes)}"
+            f"{did_you_mean(name, free or dataset.classes)}"
         )
+    if missing:
+        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        warn(f"detections of classes that are not in the data set are left out: {some}.")
     return ids

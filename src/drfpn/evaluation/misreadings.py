@@ -15,6 +15,7 @@ from drfpn.evaluation.coco import Result
 _Array = NDArray[np.float64]
 
 _IOU = 0.5
+_ENOUGH = 20  # objects that a proof needs: a poor detector may hit fewer under another reading by chance
 _SLACK = 1.02  # boxes of other tools may extend beyond the image a little
 
 
@@ -37,17 +38,22 @@ def find_misreadings(results: Sequence[Result], ground_truth: Mapping[str, Any])
     if not results:
         return []
     table = _Table(results, ground_truth)
-    return [*_misread_scores(table), *(_misread_boxes(table) or _misread_classes(table) or _misread_images(table))]
+    empty = _empty_boxes(table)
+    if (table.box[:, 2:] <= 0).any(axis=1).mean() > 0.5:  # the other signs would be of these boxes
+        return [*_misread_scores(table), *empty]
+    others = _misread_boxes(table) or _misread_classes(table) or _misread_images(table)
+    return [*_misread_scores(table), *empty, *others]
 
 
 class _Table:
-    """Detections and objects as arrays, sorted by image."""
+    """Detections and objects as arrays, sorted by image id."""
 
     def __init__(self, results: Sequence[Result], ground_truth: Mapping[str, Any]) -> None:
-        images = {image["id"]: index for index, image in enumerate(ground_truth["images"])}
+        shapes = {image["id"]: (image["width"], image["height"]) for image in ground_truth["images"]}
+        images = {key: index for index, key in enumerate(sorted(shapes))}
         categories = sorted(category["id"] for category in ground_truth["categories"])
         positions = {category: position for position, category in enumerate(categories)}
-        sizes = np.array([[image["width"], image["height"]] for image in ground_truth["images"]], dtype=np.float64)
+        sizes = np.array([shapes[key] for key in images], dtype=np.float64)
         self.classes = len(categories)
         self.images = len(images)
         rows = sorted(results, key=lambda row: images[row["image_id"]])
@@ -83,6 +89,10 @@ class _Table:
             nearest[rows] = np.where(ious.max(axis=1) >= _IOU, objects.start + ious.argmax(axis=1), -1)
             overlapped[objects] = ious.max(axis=0) >= _IOU
         return nearest, overlapped
+
+    def count_overlapped(self, corners: _Array, shift: int = 0) -> int:
+        """Return the number of objects that overlap a detection."""
+        return int(self.overlaps(corners, shift)[1].sum())
 
     def recall(self, corners: _Array, shift: int = 0) -> float:
         """Return the share of the objects in the images with detections that overlap one."""
@@ -120,6 +130,15 @@ def _misread_scores(table: _Table) -> list[Misreading]:
     return [Misreading(text, False)]
 
 
+def _empty_boxes(table: _Table) -> list[Misreading]:
+    negative, empty = (table.box[:, 2:] < 0).any(axis=1), (table.box[:, 2:] <= 0).any(axis=1)
+    if not negative.any() and empty.mean() < 0.02:  # clipping to the image may leave a few empty
+        return []
+    observed = "negative" if negative.all() else "0 or negative" if negative.any() else "0"
+    text = f"in {empty.sum()} of {len(table.box)} detections the width or height of bbox is {observed}"
+    return [Misreading(f"{text}: they overlap no object", False)]
+
+
 def _misread_boxes(table: _Table) -> list[Misreading]:
     box, size = table.box, table.size
     as_is = _to_corners(box)
@@ -134,7 +153,7 @@ def _misread_boxes(table: _Table) -> list[Misreading]:
         name, best = max(((name, table.recall(boxes)) for name, boxes in readings.items()), key=lambda pair: pair[1])
         shape = f", as {name}" if best > 0 else ""
         text = f"no number in bbox is above 1: boxes seem to be relative to the size of the image{shape}"
-        return [Misreading(text, best > recall or len(box) >= 20)]
+        return [Misreading(text, best > recall or (recall == 0 and len(box) >= _ENOUGH))]
     leaving = (as_is[:, 2:] > _SLACK * size + 1).any(axis=1).mean()
     ordered = (box[:, 2:] >= box[:, :2]) & (box[:, 2:] <= _SLACK * size + 1)
     like_corners = ordered.all(axis=1).mean() >= 0.99
@@ -144,10 +163,12 @@ def _misread_boxes(table: _Table) -> list[Misreading]:
         text = f"in {leaving:.0%} of the detections x + width or y + height leaves the image"
         if corners > 0:
             text += f", and {corners:.0%} of the objects overlap one that is read as corners ({recall:.0%} as it is)"
-        return [Misreading(f"{text}: bbox seems to be x1, y1, x2, y2", _is_better(corners, recall))]
+        certain = _is_better(corners, recall) and table.count_overlapped(box) >= _ENOUGH
+        return [Misreading(f"{text}: bbox seems to be x1, y1, x2, y2", certain)]
     if _is_better(centers, recall):
         text = f"{centers:.0%} of the objects overlap a detection that is read by its center ({recall:.0%} as it is)"
-        return [Misreading(f"{text}: bbox seems to be the center, width and height", True)]
+        certain = table.count_overlapped(_from_center(box)) >= _ENOUGH
+        return [Misreading(f"{text}: bbox seems to be the center, width and height", certain)]
     outside = (box[:, :2] >= size).any(axis=1).mean()
     if outside >= 0.02:
         text = f"{outside:.0%} of the detections begin outside of their image"
@@ -178,7 +199,7 @@ def _misread_classes(table: _Table) -> list[Misreading]:
                 f"category: category ids seem to be one too {low} (classes numbered from {start}), with which "
                 f"{shifted:.0%} have it"
             )
-            return [Misreading(text, len(np.unique(label)) > 2 and int(hits.sum()) >= 20)]
+            return [Misreading(text, len(np.unique(label)) > 2 and int(hits.sum()) >= _ENOUGH)]
     return []
 
 
@@ -186,10 +207,21 @@ def _misread_images(table: _Table) -> list[Misreading]:
     boxes = _to_corners(table.box)
     if not len(table.object_image):
         return []
+    nearest, overlapped = table.overlaps(boxes)
     recall = table.recall(boxes)
-    chance = max((table.recall(boxes, shift) for shift in range(1, min(3, table.images))), default=0.0)
+    others = {shift: table.recall(boxes, shift) for shift in (-1, 1, 2) if abs(shift) < table.images}
+    for shift, direction, other in ((-1, "high", "before"), (1, "low", "after")):
+        if _is_better(others.get(shift, 0.0), recall):
+            text = (
+                f"{recall:.0%} of the objects overlap a detection of their image, and {others[shift]:.0%} are "
+                f"overlapped if each detection is of the image with the id {other} its own: image ids seem to be one "
+                f"too {direction}"
+            )
+            return [Misreading(text, table.count_overlapped(boxes, shift) >= _ENOUGH)]
+    chance = max(others.values(), default=0.0)
     by_chance = recall < 0.5 and recall <= 1.25 * chance and len(table.object_image) >= 10
-    if by_chance or recall == 0:
+    few = recall <= 0.05 and (nearest >= 0).mean() <= 0.05 and len(overlapped) >= _ENOUGH
+    if by_chance or few or recall == 0:
         text = (
             f"{recall:.0%} of the objects overlap a detection of their image, and {chance:.0%} one of another image: "
             "the image ids seem to be of another data set, or nothing was learned"

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -21,7 +22,7 @@ def read_results(file: Path) -> list[Any]:
         UserError: the file is missing, is not JSON, or holds no list.
     """
     try:
-        results = json.loads(file.read_text(encoding="utf-8"))
+        results = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError(f"There is no file {file}.") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -53,7 +54,8 @@ def check_results(file: Path, results: list[Any], ground_truth: Mapping[str, Any
     categories = {category["id"] for category in ground_truth["categories"]}
     merged = {key: category["id"] for category in ground_truth["categories"] for key in category.get("merged_ids", ())}
     names = _image_names(ground_truth)
-    checked = [_checked(file, i, row, names) for i, row in enumerate(results)]
+    hint_at_text = partial(_hint_at_text, results, names, set(sizes))
+    checked = [_checked(file, i, row, hint_at_text) for i, row in enumerate(results)]
     for row in checked:
         row["category_id"] = merged.get(row["category_id"], row["category_id"])
     for key, noun, known in (("image_id", "image", set(sizes)), ("category_id", "category", categories)):
@@ -108,9 +110,13 @@ def _hint_at_numbering(used: set[int], known: set[int], noun: str) -> str:
     return ""
 
 
-def _checked(file: Path, i: int, row: Any, names: Mapping[str, int]) -> Result:
+def _checked(file: Path, i: int, row: Any, hint_at_text: Callable[[Any], str]) -> Result:
     if not isinstance(row, dict) or not {"image_id", "category_id", "score"} <= row.keys():
         raise UserError(f"{file}: entry {i} must have image_id, category_id, bbox and score.")
+    keys = ("bbox", "segmentation")  # some tools write both, and null or an empty list for the one they lack
+    row = {key: value for key, value in row.items() if key not in keys or value or not any(map(row.get, keys))}
+    if not row.get("segmentation"):
+        row.pop("segmentation", None)
     if "bbox" not in row and "segmentation" not in row:
         raise UserError(
             f"{file}: entry {i} must have image_id, category_id, bbox and score, or a mask instead of bbox."
@@ -119,7 +125,7 @@ def _checked(file: Path, i: int, row: Any, names: Mapping[str, int]) -> Result:
     for key in ("image_id", "category_id"):
         value = row[key]
         if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
-            hint = _hint_at_text(value, names) if key == "image_id" else ""
+            hint = hint_at_text(value) if key == "image_id" else ""
             raise UserError(f"{file}: the {key} of entry {i} must be a whole number, not {value!r:.60}{hint}.")
         result[key] = int(value)
     if "bbox" in row:
@@ -137,12 +143,23 @@ def _checked(file: Path, i: int, row: Any, names: Mapping[str, int]) -> Result:
     return result
 
 
-def _hint_at_text(value: Any, names: Mapping[str, int]) -> str:
+def _hint_at_text(results: list[Any], names: Mapping[str, int], known: set[int], value: Any) -> str:
+    """Return what an image id that is text seems to be, judged by those of all entries, or an empty string."""
     if not isinstance(value, str):
         return ""
-    if value in names:
-        return f": it is the name of a file, the id of that image is {names[value]}"
-    return f": write {int(value)}" if value.isdecimal() else ""
+    texts = {row["image_id"] for row in results if isinstance(row, dict) and isinstance(row.get("image_id"), str)}
+    as_id, as_name = _to_id(value), names.get(value)
+    if all(_to_id(text) in known for text in texts):
+        if as_name in (None, as_id) or not texts <= names.keys():
+            return f": write {as_id}"
+        return f": write {as_id} if it is the id, {as_name} if it is the name of a file"
+    if as_name is not None:
+        return f": it is the name of a file, the id of that image is {as_name}"
+    return "" if as_id is None else f": write {as_id}"
+
+
+def _to_id(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def _is_finite(value: Any) -> bool:

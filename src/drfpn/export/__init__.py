@@ -1,4 +1,4 @@
-"""Export of detectors to ONNX, OpenVINO and ``torch.export``, and inference with exported files.
+"""Export of detectors to ONNX, OpenVINO, ``torch.export`` and a web page, and inference with exported files.
 
 Example::
 
@@ -16,6 +16,7 @@ from drfpn.export.pt2 import to_pt2
 from drfpn.export.quantize import quantize
 from drfpn.export.runtime import ExportedDetector, is_exported_file, load_exported
 from drfpn.export.verification import OutputDifferences, compare_outputs, smooth_test_images
+from drfpn.export.web import to_web
 
 __all__ = [
     "MAX_IMAGE_SIDE",
@@ -33,4 +34,5 @@ __all__ = [
     "to_onnx",
     "to_openvino",
     "to_pt2",
+    "to_web",
 ]

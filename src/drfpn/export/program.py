@@ -6,6 +6,8 @@ from torch.export import Dim, ExportedProgram
 
 from drfpn.detectors.base import DetectionModel
 
+MIN_IMAGE_SIDE = 32
+"""Shortest side of an image that an exported graph takes, in pixels."""
 MAX_IMAGE_SIDE = 8192
 """Longest side of an image that an exported graph takes, in pixels."""
 
@@ -40,17 +42,18 @@ def export_program(model: DetectionModel, example: Tensor | None = None) -> Expo
 
     Args:
         model: detector of this library, on the device that the graph is for; it is set to evaluation mode.
-        example: image (3, H, W), uint8, to trace with; its sides must be longer than 32 and shorter than
-            ``MAX_IMAGE_SIDE`` pixels. Default: noise.
+        example: image (3, H, W), uint8, to trace with; its sides must be longer than ``MIN_IMAGE_SIDE`` and shorter
+            than ``MAX_IMAGE_SIDE`` pixels. Default: noise.
 
     Returns:
-        A program whose ``module()`` is called as :class:`EndToEndDetector` is, with images whose sides are from 32 to
-        ``MAX_IMAGE_SIDE`` pixels.
+        A program whose ``module()`` is called as :class:`EndToEndDetector` is, with images whose sides are from
+        ``MIN_IMAGE_SIDE`` to ``MAX_IMAGE_SIDE`` pixels.
     """
     if example is None:
         device = next(model.parameters()).device
         example = torch.randint(0, 256, (3, 211, 300), dtype=torch.uint8, device=device)
-    dynamic_size = {1: Dim("height", min=32, max=MAX_IMAGE_SIDE), 2: Dim("width", min=32, max=MAX_IMAGE_SIDE)}
+    limits = {"min": MIN_IMAGE_SIDE, "max": MAX_IMAGE_SIDE}
+    dynamic_size = {1: Dim("height", **limits), 2: Dim("width", **limits)}
     with torch.no_grad():
         return torch.export.export(
             EndToEndDetector(model.eval()), (example,), dynamic_shapes=(dynamic_size,), strict=False

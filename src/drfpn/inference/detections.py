@@ -106,6 +106,26 @@ class Detections:
             output["crops"] = self.crops
         return to_results(output, image_id, self.category_ids, self.image_size)
 
+    def to_hf(self) -> list[dict[str, Any]]:
+        """Convert to the output of the image pipelines of Hugging Face's ``transformers``.
+
+        Returns:
+            A dict for each detection, as of the pipeline ``object-detection``: ``score``; ``label``, the class name;
+            ``box``, a dict of ``xmin``, ``ymin``, ``xmax`` and ``ymax`` in whole pixels, truncated as there. Of
+            detectors with masks it also has ``mask``, as of the pipeline ``image-segmentation``: a Pillow image in
+            mode L and in the size of the image, 255 on the object and 0 elsewhere.
+        """
+        sides = ("xmin", "ymin", "xmax", "ymax")
+        columns = self.scores.tolist(), self.class_names(), self.boxes.int().tolist()
+        rows: list[dict[str, Any]] = [
+            {"score": score, "label": label, "box": dict(zip(sides, box, strict=True))}
+            for score, label, box in zip(*columns, strict=True)
+        ]
+        if self.crops is not None:
+            for row, mask in zip(rows, iter_masks(self.crops, self.boxes, self.image_size), strict=True):
+                row["mask"] = Image.fromarray(mask.byte().mul(255).numpy())
+        return rows
+
     def to_supervision(self) -> Any:
         """Convert to ``supervision.Detections``; its ``class_id`` starts at 0, names are in ``data["class_name"]``.
 

@@ -1,6 +1,7 @@
 """Input files of a prediction, and the names and image ids of their results."""
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ OTHER_PICTURE_SUFFIXES = frozenset({
 """Suffixes of pictures that Pillow cannot decode: raw files of cameras and others."""
 
 _NAMED = 5
+_MAX_NAME = 255 - len(".part")  # bytes of a file name; files are written under a longer one first
 
 
 def is_video(file: Path) -> bool:
@@ -30,7 +32,7 @@ def is_video(file: Path) -> bool:
 
 
 def find_inputs(inputs: Sequence[str]) -> list[Path]:
-    """List the image and video files of paths and patterns, without duplicates.
+    """List the image and video files of paths and patterns, each file once.
 
     Hidden files of folders and patterns are left out. Files there that are pictures in a format that cannot be read
     are left out with a warning.
@@ -39,11 +41,13 @@ def find_inputs(inputs: Sequence[str]) -> list[Path]:
         inputs: files, folders (of which all images and videos directly inside are taken) and glob patterns.
 
     Raises:
-        UserError: an input does not exist or holds neither images nor videos.
+        UserError: an input is empty, does not exist or holds neither images nor videos.
     """
     files: list[Path] = []
     skipped: list[Path] = []
     for text in inputs:
+        if not text.strip():
+            raise UserError(f"An input is {text!r}, expected a file, folder or pattern.")
         path = Path(text).expanduser()  # the shell does not expand ~ inside of quotes
         if path.is_file():
             files.append(path)
@@ -52,11 +56,12 @@ def find_inputs(inputs: Sequence[str]) -> list[Path]:
             candidates = list(path.iterdir())
         elif any(character in text for character in "*?["):
             candidates = _match(path)
+            if not candidates and not set(path.name) & set("*?"):  # a name with brackets, most likely
+                raise UserError(f"There is no file or folder {text}, and as a pattern it matches none.{_similar(path)}")
         elif "://" in text:
             raise UserError(f"{text} is an address, expected a file or folder; save the images or the video first.")
         else:
-            siblings = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise UserError(f"There is no file or folder {text}.{did_you_mean(path.name, siblings)}")
+            raise UserError(f"There is no file or folder {text}.{_similar(path)}")
         matches, unsupported = _sort_out(candidates)
         if not matches:
             reason = f", only {_formats(unsupported)}" if unsupported else ""
@@ -65,16 +70,32 @@ def find_inputs(inputs: Sequence[str]) -> list[Path]:
         skipped += unsupported
     if skipped:
         logger.warning("Left out: %s.", _formats(skipped))
-    return list(dict.fromkeys(files))
+    unique: dict[Path, Path] = {}  # links to one file under several names are several inputs
+    for file in files:
+        unique.setdefault(file.parent.resolve() / file.name, file)
+    return list(unique.values())
+
+
+def _similar(path: Path) -> str:
+    """Return a question with the most similar name in the folder of a missing file, or an empty string."""
+    siblings = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    return did_you_mean(path.name, siblings)
 
 
 def _match(pattern: Path) -> list[Path]:
-    """List what a glob pattern matches; folders before it may have brackets in their names."""
+    """List what a glob pattern matches; folders before it may have brackets in their names.
+
+    Raises:
+        UserError: pathlib does not support the pattern.
+    """
     root = Path(pattern.anchor)
     parts = list(pattern.relative_to(pattern.anchor).parts)
     while len(parts) > 1 and (root / parts[0]).is_dir():
         root /= parts.pop(0)
-    return list(root.glob(str(Path(*parts))))
+    try:
+        return list(root.glob(str(Path(*parts))))
+    except ValueError as error:
+        raise UserError(f"{pattern} is not a valid pattern: ** must stand alone between slashes.") from error
 
 
 def _sort_out(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
@@ -82,11 +103,22 @@ def _sort_out(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     visible = sorted(file for file in files if not is_hidden(file.name) and file.is_file())
     supported, pictures = [], []
     for file in visible:
-        if is_image_file(file) or is_video(file):
+        if is_image_file(file) or (is_video(file) and not _is_typescript(file)):
             supported.append(file)
         elif _is_picture(file):
             pictures.append(file)
     return supported, pictures
+
+
+def _is_typescript(file: Path) -> bool:
+    """Return whether a .ts file is source code: MPEG transport streams begin with their sync byte."""
+    if file.suffix.lower() != ".ts":
+        return False
+    try:
+        with file.open("rb") as stream:
+            return stream.read(1) not in (b"", b"\x47")
+    except OSError:
+        return False  # its error is that of the reader
 
 
 def _is_picture(file: Path) -> bool:
@@ -113,7 +145,7 @@ def name_some(names: Sequence[str]) -> str:
 def output_files(files: Sequence[Path], out: Path) -> list[Path]:
     """Return the output file of each input: ``out/NAME.jpg`` for images, ``out/NAME.mp4`` for videos.
 
-    Inputs of the same name get numbers: ``NAME.jpg``, ``NAME-2.jpg``, ...
+    Inputs of the same name get numbers: ``NAME.jpg``, ``NAME-2.jpg``, ... Names that are too long are cut.
 
     Args:
         files: images and videos.
@@ -126,13 +158,19 @@ def output_files(files: Sequence[Path], out: Path) -> list[Path]:
     outputs: dict[Path, None] = {}  # an ordered set
     for file in files:
         suffix = ".mp4" if is_video(file) else ".jpg"
-        output, number = out / f"{file.stem}{suffix}", 2
+        output, number = out / _short(file.stem, suffix), 2
         while output in outputs:
-            output, number = out / f"{file.stem}-{number}{suffix}", number + 1
+            output, number = out / _short(file.stem, f"-{number}{suffix}"), number + 1
         if output.resolve() in sources:
             raise UserError(f"{output} is one of the inputs and would be overwritten; give another `out`.")
         outputs[output] = None
     return list(outputs)
+
+
+def _short(stem: str, end: str) -> str:
+    """Return a file name whose stem is cut to what file systems accept."""
+    room, name = _MAX_NAME - len(end), os.fsencode(stem)
+    return (stem if len(name) <= room else name[:room].decode(errors="ignore")) + end
 
 
 def coco_image_ids(files: Sequence[Path]) -> list[int] | None:

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 from torch import Tensor
@@ -16,35 +16,18 @@ from drfpn.inference.images import UnreadableInputError, to_image_tensor
 from drfpn.inference.inputs import coco_image_ids, is_video, output_files
 from drfpn.inference.outputs import open_json_array, open_result_writer, save_jpeg, write_categories
 from drfpn.inference.predictor import Predictor
+from drfpn.inference.shards import ShardRecord, digest, finish_shard, start_shard
+from drfpn.inference.summary import PredictionSummary
 from drfpn.inference.tiling import TiledDetector
 from drfpn.inference.video import VideoReader, estimate_frame_count, import_av, open_video_writer
 from drfpn.utils.console import Bar, bar
 from drfpn.utils.errors import UsageError, message_of
-from drfpn.utils.io import write_json
+from drfpn.utils.io import make_folder, write_json
+from drfpn.utils.shard import Shard
 
 logger = logging.getLogger(__name__)
 
 _LOGGED_REMARKS = 5
-
-
-@dataclass
-class PredictionSummary:
-    """Numbers of files, frames and detections of :func:`predict_files`."""
-
-    images: int = 0
-    """Number of images."""
-    videos: int = 0
-    """Number of videos, without those that were broken."""
-    frames: int = 0
-    """Number of frames of videos that the detector was run on."""
-    detections: int = 0
-    """Number of detections of the first detector, in images and frames, before the score threshold."""
-    failed: list[str] = field(default_factory=list)
-    """Files that could not be read."""
-    remarks: list[str] = field(default_factory=list)
-    """A sentence for each image that is read otherwise than one may expect: of several pages only the first is."""
-    compared: dict[str, int] | None = None
-    """Counts of ``compare.json`` over all images (``both``, ``only_left``, ``only_right``); ``None``: one detector."""
 
 
 def predict_files(
@@ -55,6 +38,7 @@ def predict_files(
     score_threshold: float = 0.5,
     frame_stride: int = 1,
     compare_with: Predictor | None = None,
+    shard: Shard | None = None,
 ) -> PredictionSummary:
     """Run a detector on images and videos, and write annotated copies and results to a folder.
 
@@ -71,10 +55,13 @@ def predict_files(
         score_threshold: minimum score, 0..1, of detections that are drawn, compared, and written to CSV.
         frame_stride: the detector is run on every n-th frame of a video; frames between show its last detections.
         compare_with: a second detector, drawn to the right of the first; for images only.
+        shard: the part of the files to predict, if several processes share the work. Each is given all files. The
+            results of a shard go to ``out/shards``; the last one to end writes those of all to ``out``, with the
+            contents that one process would write.
 
     Raises:
         UserError: a video without the package PyAV, two detectors without a common class, an output file that is one
-            of the inputs, or a result that cannot be written.
+            of the inputs, or a folder or result that cannot be written.
         UsageError: a video with a second detector.
     """
     videos = [file for file in files if is_video(file)]
@@ -86,28 +73,57 @@ def predict_files(
         require_common_class(predictor.classes, compare_with.classes)
     outputs = output_files(files, out)
     ids = coco_image_ids(files)
-    out.mkdir(parents=True, exist_ok=True)
-    total = len(files) - len(videos) + sum(map(estimate_frame_count, videos))
+    own_ids = repeat(None, len(files)) if ids is None else ids
+    work = [_Work(*each) for each in zip(files, outputs, own_ids, strict=True)]
+    if shard is None:
+        make_folder(out)
+        return _predict(predictor, work, out, score_threshold, frame_stride, compare_with)
+    detectors = [each for each in (predictor, compare_with) if each is not None]
+    key = digest(files, detectors, [score_threshold, frame_stride])
+    part = work[shard.slice_of(work)]
+    summary = _predict(predictor, part, start_shard(out, shard), score_threshold, frame_stride, compare_with)
+    summary.missing_shards = finish_shard(out, shard, ShardRecord(digest=key, has_ids=ids is not None, summary=summary))
+    return summary
+
+
+class _Work(NamedTuple):
+    """An input, its picture or video, and its image id; ``None`` for the next free id."""
+
+    file: Path
+    output: Path
+    image_id: int | None
+
+
+def _predict(
+    predictor: Predictor,
+    work: Sequence[_Work],
+    folder: Path,
+    score_threshold: float,
+    frame_stride: int,
+    compare_with: Predictor | None,
+) -> PredictionSummary:
+    """Run a detector on files and write the results to ``folder``; see :func:`predict_files`."""
+    total = sum(estimate_frame_count(each.file) if is_video(each.file) else 1 for each in work)
     with ExitStack() as stack:
-        session = _PredictionSession(predictor, compare_with, out, score_threshold, stack)
+        session = _PredictionSession(predictor, compare_with, folder, score_threshold, stack)
         progress = stack.enter_context(bar("predicting", total))
         for each in (predictor, compare_with):
             if each is not None and isinstance(each.model, TiledDetector):
                 each.model.on_batch = lambda done, count: progress.show(f"tile {done}/{count}")
-        for number, (file, output) in enumerate(zip(files, outputs, strict=True)):
+        for file, output, image_id in work:
             try:
                 if file.is_file() and not file.stat().st_size:
                     raise UnreadableInputError(f"{file} is empty: it has 0 bytes.")
                 if is_video(file):
                     session.process_video(file, output, frame_stride, progress)
                 else:
-                    session.process_image(file, output, None if ids is None else ids[number])
+                    session.process_image(file, output, image_id)
                     progress.advance()
             except UnreadableInputError as error:
                 session.summary.failed.append(str(file))
                 logger.warning("%s", message_of(error))
     if compare_with is not None:
-        session.write_comparison(out / "compare.json")
+        session.write_comparison(folder / "compare.json")
     if len(session.summary.remarks) > _LOGGED_REMARKS:
         logger.warning("... and so on: %d remarks in all.", len(session.summary.remarks))
     return session.summary

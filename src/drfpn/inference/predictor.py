@@ -12,7 +12,7 @@ from drfpn.inference.images import ImageLike, to_image_tensor
 from drfpn.inference.tiling import DEFAULT_OVERLAP, TiledDetector
 from drfpn.ops import fuse
 from drfpn.training import load_detector
-from drfpn.utils.runs import name_runs
+from drfpn.utils.runs import find_weights, locate_run, name_runs
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Predictor:
     """Device of the model."""
     name: str = ""
     """Name of the detector, for titles of pictures."""
+    file: Path | None = None
+    """File of the weights or of the exported detector."""
 
     def __call__(self, image: ImageLike) -> Detections:
         """Detect objects in one image.
@@ -68,7 +70,9 @@ def load_predictor(
     """Load a trained or exported detector for inference.
 
     Args:
-        run_or_file: run folder, weights of a run (.safetensors), or exported file (.onnx, .xml, .pt2).
+        run_or_file: run folder, weights of a run (.safetensors), exported file (.onnx, .xml, .pt2), or the name of a
+            run on the Hugging Face Hub, ``"hf:user/name"`` or ``"hf:user/name@revision"``, whose weights are downloaded
+            into the Hub's cache.
         device: device of a trained detector; exported files always run on the CPU.
         tile: side in pixels of the overlapping tiles that images are detected in, for small objects in large images;
             ``None`` to detect in whole images.
@@ -86,10 +90,11 @@ def load_predictor(
 
 
 def _load(run_or_file: str | Path, device: torch.device | str) -> Predictor:
-    if is_exported_file(run_or_file):
-        exported = load_exported(run_or_file)
-        return Predictor(exported, exported.classes, exported.category_ids, "cpu", Path(run_or_file).stem)
+    path = locate_run(run_or_file)
+    if is_exported_file(path):
+        exported = load_exported(path)
+        return Predictor(exported, exported.classes, exported.category_ids, "cpu", path.stem, path)
     model, card = load_detector(run_or_file)
     model.backbone = fuse(model.backbone, torch.zeros(1, 3, 128, 128))
     (name,) = name_runs([Path(run_or_file)])
-    return Predictor(model.to(device), card.classes, card.category_ids, device, name)
+    return Predictor(model.to(device), card.classes, card.category_ids, device, name, find_weights(path))

@@ -1,5 +1,6 @@
 """Video files: reading frame by frame, and writing as H.264."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -9,15 +10,18 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from drfpn.inference.images import UnreadableInputError
 from drfpn.utils.errors import UserError
 from drfpn.utils.packages import import_optional
 
+logger = logging.getLogger(__name__)
+
 _DEFAULT_FRAME_RATE = Fraction(25)
 _MAX_STATED_RATE = 240  # frames per second; a greater one is checked against the timestamps
+_COMPLETE = 0.9  # share of the stated frames; the duration may be that of longer sound
 _MAX_DENOMINATOR = 60_000  # MPEG-4 stores the unit of time in 16 bits
 
 
@@ -91,6 +95,8 @@ class VideoReader:
     def frames(self) -> Iterator[Tensor]:
         """Yield each frame as uint8 (3, H, W), RGB, rotated according to the metadata of the file.
 
+        A file that ends long before its stated duration is logged as a warning.
+
         Raises:
             UnreadableInputError: the next frame cannot be decoded, or there is none at all.
         """
@@ -110,6 +116,13 @@ class VideoReader:
             number += 1
         if number == 0:
             raise UnreadableInputError(f"{self.file} cannot be read as a video: none of its frames can be decoded.")
+        if number < _COMPLETE * self.estimated_frames - 1:
+            logger.warning(
+                "%s ends after %d frames, but should have about %d: it may be cut off.",
+                self.file,
+                number,
+                self.estimated_frames,
+            )
 
 
 class VideoWriter:
@@ -137,10 +150,13 @@ class VideoWriter:
         """Append a frame.
 
         Args:
-            picture: RGB picture, in the size of the first one.
+            picture: RGB picture; one of another size than the first is resized to fit in, with black borders.
         """
         if self._stream is None:
             self._stream = self._add_stream(picture.width, picture.height)
+        size = (self._stream.width, self._stream.height)
+        if picture.size != size:
+            picture = ImageOps.pad(picture, size)
         frame = self._av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
         frame = frame.reformat(format=self._stream.pix_fmt, dst_colorspace=self._colorspace)
         frame.pts, frame.time_base = self.frames, self._time_base

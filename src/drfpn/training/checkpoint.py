@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -14,9 +14,12 @@ from drfpn.detectors import build_detector
 from drfpn.detectors.base import Detector
 from drfpn.training.config import SAVED, RunConfig
 from drfpn.utils.errors import UserError
+from drfpn.utils.hub import is_hub_name
 from drfpn.utils.io import open_atomically, write_atomically
 from drfpn.utils.runs import find_weights
-from drfpn.utils.weights import load_strict
+from drfpn.utils.weights import check_state_dict, load_strict
+
+_OF_CARD = "the detector of its card"
 
 
 class Card(BaseModel):
@@ -32,6 +35,12 @@ class Card(BaseModel):
     """COCO's metrics on the validation split, in [0, 1], those that are defined; names of mask metrics start with
     ``mask_``."""
     versions: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _check_ids(self) -> Self:
+        if len(self.classes) != len(self.category_ids):
+            raise ValueError(f"{len(self.classes)} classes have {len(self.category_ids)} ids")
+        return self
 
 
 def build(card: Card, *, pretrained: bool = False) -> Detector:
@@ -77,28 +86,47 @@ def load_detector(run_or_file: str | Path) -> tuple[Detector, Card]:
     """Load a trained detector in evaluation mode.
 
     Args:
-        run_or_file: a run folder or a .safetensors file that a run wrote.
+        run_or_file: a run folder, a .safetensors file that a run wrote, or the name of a run on the Hugging Face Hub,
+            ``"hf:user/name"`` or ``"hf:user/name@revision"``, whose weights are downloaded into the Hub's cache.
 
     Raises:
-        UserError: no such file, a file of another kind (no code in it is ever run), or weights that do not fit.
+        UserError: no such file or run, a file of another kind (no code in it is ever run), or weights that do not fit.
     """
-    file = find_weights(Path(run_or_file))
+    file = find_weights(run_or_file)
     card, tensors = _read_weights(file, card_only=False)
-    model = build(card)
-    load_strict(model, tensors, "the detector of its card", file)
+    if is_hub_name(run_or_file):  # settings of somebody else, who may have chosen them to exhaust the memory
+        with torch.device("meta"):
+            check_state_dict(_build_from(card, file).state_dict(), tensors, _OF_CARD, file)
+    model = _build_from(card, file)
+    load_strict(model, tensors, _OF_CARD, file)
     return model.eval().to(memory_format=torch.channels_last), card
+
+
+def _build_from(card: Card, file: Path) -> Detector:
+    """Build the detector of a card that was read from ``file``.
+
+    Raises:
+        UserError: its settings do not fit a detector.
+    """
+    try:
+        return build(card)
+    except UserError as error:
+        raise UserError(f"{file}: the settings in its card cannot be used: {error}") from error
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{file}: the settings in its card cannot be used: {reason}") from error
 
 
 def load_card(run_or_file: str | Path) -> Card:
     """Return the card of a trained detector, without loading its weights.
 
     Args:
-        run_or_file: a run folder or a .safetensors file that a run wrote.
+        run_or_file: as of :func:`load_detector`.
 
     Raises:
         UserError: no such file, or a file of another kind.
     """
-    return _read_weights(find_weights(Path(run_or_file)), card_only=True)[0]
+    return _read_weights(find_weights(run_or_file), card_only=True)[0]
 
 
 def _read_weights(file: Path, *, card_only: bool) -> tuple[Card, dict[str, Tensor]]:

@@ -39,7 +39,9 @@ class RunConfig(BaseModel):
 
     scale: Literal["small", "paper"] = "paper"
     weights: str | None = Field(
-        None, description="initial weights of the detector: 'torchvision' (COCO, downloaded), such a file, or a run"
+        None,
+        description="initial weights of the detector: 'torchvision' (COCO, downloaded), such a file, or a run, "
+        "which may be on the Hub: hf:user/name",
     )
     torchvision_levels: bool | None = Field(
         None, description="P6 and P7 as in torchvision; null: if the weights are torchvision's"

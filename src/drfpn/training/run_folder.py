@@ -12,6 +12,7 @@ from drfpn.training.locks import LOCK
 from drfpn.training.resolve import read_config
 from drfpn.utils import distributed
 from drfpn.utils.errors import UserError
+from drfpn.utils.runs import locate_run
 
 RUNS = Path("runs")
 """Parent of the run folders that get a default name."""
@@ -109,7 +110,7 @@ def check_resumable(folder: Path, config: RunConfig) -> None:
     """
     saved = saved_config(folder)
     for key in saved.changed(config)[:1]:
-        if config.weights not in (None, "torchvision") and not Path(str(config.weights)).exists():
+        if config.weights not in (None, "torchvision") and not locate_run(str(config.weights)).exists():
             raise UserError(
                 f"{config.weights} no longer exists, so the settings that depend on it are not known: give nothing but "
                 f"`resume=True` and `out={folder}`."

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from drfpn.detectors import parse_name
 from drfpn.training.config import SAVED, RunConfig
 from drfpn.utils.errors import UsageError, UserError
-from drfpn.utils.runs import find_weights
+from drfpn.utils.hub import is_hub_name
+from drfpn.utils.runs import find_weights, locate_run
 from drfpn.utils.weights import read_card
 
 MODEL_SETTINGS = (
@@ -20,7 +21,7 @@ MODEL_SETTINGS = (
 
 
 def is_run(weights: str | None) -> bool:
-    """Return whether ``weights`` name a run folder or a .safetensors file that a run wrote.
+    """Return whether ``weights`` name a run: its folder, a .safetensors file that it wrote, or its name on the Hub.
 
     Args:
         weights: the setting of that name.
@@ -28,21 +29,25 @@ def is_run(weights: str | None) -> bool:
     if weights is None or weights == "torchvision":
         return False
     path = Path(weights)
+    if is_hub_name(path):
+        return True
     return path.is_dir() or (path.suffix == ".safetensors" and path.is_file() and read_card(path) is not None)
 
 
 def check_weights(weights: str | None) -> None:
-    """Check that ``weights`` exist.
+    """Check that ``weights`` exist; those of a run on the Hub are downloaded.
 
     Args:
         weights: the setting of that name.
 
     Raises:
-        UsageError: they are neither a file nor a folder, nor ``"torchvision"``.
+        UsageError: they are neither a file nor a folder, nor ``"torchvision"``, nor a run on the Hub.
+        UserError: the run is not on the Hub, or cannot be downloaded.
     """
-    if weights not in (None, "torchvision") and not Path(str(weights)).exists():
+    if weights not in (None, "torchvision") and not locate_run(str(weights)).exists():
         raise UsageError(
-            f"There is no run or weights file {weights}: give a run's folder, a file of weights, or 'torchvision'."
+            f"There is no run or weights file {weights}: give a run's folder, a file of weights, 'torchvision', or "
+            "hf:user/name for a run on the Hugging Face Hub."
         )
 
 
@@ -51,13 +56,13 @@ def settings_of_run(model: str, weights: str) -> dict[str, Any]:
 
     Args:
         model: name of the new run's model.
-        weights: folder or .safetensors file of the other run.
+        weights: folder, .safetensors file or name on the Hub of the other run.
 
     Raises:
         UserError: ``weights`` are not those of a run.
         UsageError: the other run has another detector or backbone.
     """
-    file = find_weights(Path(weights))
+    file = find_weights(weights)
     try:
         config = RunConfig.model_validate(json.loads(read_card(file) or "{}").get("config"), context=SAVED)
     except ValidationError as error:

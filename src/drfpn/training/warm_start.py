@@ -47,7 +47,7 @@ def load_source_weights(model: DetectionModel, card: Card, weights: str) -> str:
     Args:
         model: a detector as built from ``card``.
         card: card of the new run.
-        weights: folder or .safetensors file of the other run.
+        weights: folder, .safetensors file or name on the Hub of the other run.
 
     Returns:
         A sentence about what was loaded and whether the detections are the same.

@@ -31,6 +31,15 @@ def printable(name: str, max_length: int | None = MAX_NAME_LENGTH) -> str:
     return f"{text[:head]}...{text[-(max_length - 3 - head) :]}"
 
 
+def escape_markdown(text: str) -> str:
+    """Return Markdown that shows a text literally, without formatting, HTML and formulas.
+
+    Args:
+        text: plain text, such as the name of a class.
+    """
+    return "".join(f"&#{ord(c)};" if c in _MARKDOWN else c for c in printable(text, None))
+
+
 def escape_character(character: str) -> str:
     r"""Return a character as in a Python string without Unicode: ``\n``, ``\xe9`` or ``\u87ba``.
 
@@ -40,5 +49,7 @@ def escape_character(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+_MARKDOWN = r"\`*_{}[]()<>#+-!|&$~:"
+"""Characters with a meaning in Markdown, HTML or formulas."""
 _INVISIBLE = ("Cc", "Cs", "Zl", "Zp")
 """Categories of control characters, unpaired surrogates and separators of lines and paragraphs."""

@@ -35,6 +35,23 @@ def open_atomically(file: Path) -> Iterator[BinaryIO]:
         raise UserError(f"{file} could not be written ({reason}); what was there before is unchanged.") from error
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it, as far as they are missing.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        UserError: it cannot be created, because it is a file for example.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        file = next((path for path in (folder, *folder.parents) if path.is_file()), None)
+        reason = f"{file} is a file" if file is not None else error.strerror or str(error)
+        raise UserError(f"The folder {folder} could not be created: {reason}.") from error
+
+
 def write_atomically(file: Path, data: bytes) -> None:
     """Write a file so that at any moment either the old or the new contents are on the disk.
 

@@ -68,6 +68,13 @@ def test_only_split_of_cvat_is_called_default(folder: Any) -> None:
         open_dataset(str(folder.root))
 
 
+def test_two_files_of_a_split_are_refused(folder: Any) -> None:
+    for name in ("train/annotations.json", "train/old.json", "val/annotations.json"):
+        folder.json(name, coco_of(("a",)))
+    with pytest.raises(UserError, match=r"train has several files of COCO \(annotations\.json, old\.json\)"):
+        find_layout(str(folder.root))
+
+
 def test_label_studio_is_read(folder: Any) -> None:
     folder.json("result.json", coco_of(("a", "b"), "images\\"))
     for stem in "ab":
@@ -155,6 +162,8 @@ class TestFileByName:
         ("sub/train/_annotations.coco.json", r"Found 'sub/train/_annotations.coco.json': Roboflow's COCO"),
         ("x/instances_default.json", r"Found 'x/instances_default.json': COCO"),
         ("train/metadata.jsonl", r"Found 'train/metadata.jsonl': Hugging Face's ImageFolder"),
+        ("via.json", r"Found 'via.json': a project of VIA"),
+        ("ds/ann/a.jpg.json", r"Found 'ds/ann/a.jpg.json': Supervisely"),
         ("data/train-0001.parquet", r"Found 'data/train-0001.parquet': a data set of Hugging Face in Parquet"),
     ],
 )

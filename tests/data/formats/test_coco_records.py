@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from drfpn.data import check_dataset, convert, open_dataset
@@ -96,8 +97,6 @@ class TestAreas:
     def test_a_placeholder_is_replaced_by_the_area_of_the_mask(
         self, parse: Any, coco_dict: Any, segmentations: bool, compressed: bool
     ) -> None:
-        import numpy as np
-
         mask = np.zeros((20, 30), dtype=np.uint8)
         mask[5:9, 4:10] = 1
         mask[9:12, 4] = 1
@@ -135,7 +134,7 @@ class TestAreas:
     def test_boxes_that_are_not_finite_are_left_to_the_check_of_boxes(self, parse: Any, x: float) -> None:
         annotations, issues = parse(boxes_of(1, area=1, bbox=[x, 0, 10, 10], segmentation=[[0, 0, 9, 0, 9, 9]]))
         assert annotations.areas.tolist() == [100]
-        assert {issue.kind for issue in issues} == {"implausible-area"}
+        assert {issue.kind for issue in issues} - {"box-differs"} == {"implausible-area"}
 
     def test_boxes_without_area_are_left_to_the_check_of_boxes(self) -> None:
         assert not is_implausible_area(1, 0, 5, has_mask=False)
@@ -165,7 +164,96 @@ class TestRotation:
         assert "2 of 2 boxes are rotated" in lines[0]
 
 
+class TestValues:
+    def test_numbers_may_be_strings(self, parse: Any) -> None:
+        annotations, issues = parse(boxes_of(1, bbox=["1.5", "2", " 3", "4e0"], area="11", iscrowd="0"))
+        assert not issues
+        assert annotations.boxes.tolist() == [[1.5, 2, 3, 4]]
+        assert (annotations.areas.tolist(), annotations.crowd.tolist()) == ([11], [False])
+
+    @pytest.mark.parametrize("box", [None, []])
+    @pytest.mark.parametrize("compressed", [True, False])
+    def test_a_missing_box_is_that_of_the_mask(self, parse: Any, box: Any, compressed: bool) -> None:
+        mask = np.zeros((100, 100), dtype=np.uint8)
+        mask[20:60, 10:40] = 1
+        segmentation = encode(mask) if compressed else [[10, 20, 40, 20, 40, 50], [12, 22, 20, 60, 12, 60]]
+        annotations, issues = parse(boxes_of(1, bbox=box, segmentation=segmentation))
+        assert not issues
+        assert annotations.boxes.tolist() == [[10, 20, 30, 40]]
+
+    @pytest.mark.parametrize("segmentation", [None, [[]], [["x"] * 6], {"size": [5, 5]}])
+    def test_a_missing_box_without_a_mask_is_bad(self, parse: Any, segmentation: Any) -> None:
+        assert (
+            "its bbox is None"
+            in only(parse(boxes_of(1, bbox=None, segmentation=segmentation))[1], "bad-record").observed
+        )
+
+
+class TestBoxesOfMasks:
+    POLYGON = ((10, 20, 40, 20, 40, 60, 10, 60),)
+
+    @pytest.mark.parametrize(
+        ("box", "observed"),
+        [
+            ([10, 20, 40, 60], "is that of its mask as x1, y1, x2, y2"),
+            ([25, 40, 30, 40], "is that of its mask as center, width, height"),
+            ([20, 10, 40, 30], "is that of its mask as y, x, height, width"),
+            ([60, 20, 30, 40], "does not meet its mask"),
+        ],
+    )
+    def test_a_contradiction_is_reported(self, parse: Any, box: list[float], observed: str) -> None:
+        data = boxes_of(2, segmentation=list(map(list, self.POLYGON)))
+        data["annotations"][0]["bbox"], data["annotations"][1]["bbox"] = box, [10, 20, 30, 40]
+        issue = only(parse(data)[1], "box-differs")
+        assert not issue.fatal
+        assert issue.observed == f"1 of 2 boxes contradict their masks (that of annotation 1 {observed})"
+
+    @pytest.mark.parametrize("box", [[11.5, 19, 30, 41], [0, 0, 90, 90], [20, 30, 5, 5], [38, 58, 30, 30]])
+    def test_a_larger_or_smaller_box_is_none(self, parse: Any, box: list[float]) -> None:
+        assert not parse(boxes_of(1, bbox=box, segmentation=list(map(list, self.POLYGON))))[1]
+
+    def test_crowds_are_not_compared(self, parse: Any) -> None:
+        assert not parse(boxes_of(1, bbox=[80, 80, 5, 5], iscrowd=1, segmentation=list(map(list, self.POLYGON))))[1]
+
+    def test_a_word_is_said_without_masks(self, folder: Any) -> None:
+        lines: list[str] = []
+        data = boxes_of(1, bbox=[20, 10, 5, 5], segmentation=[[1, 2, 11, 2, 11, 12]])
+        data["images"][0] |= {"height": 20, "width": 30}
+        open_dataset(folder.coco(data), warn=lines.append)
+        assert "1 of 1 boxes contradict their masks" in lines[0]
+
+
+class TestRepeatedBoxes:
+    @pytest.mark.parametrize(
+        ("category", "kind", "observed"),
+        [
+            (1, "repeated-object", "1 of 3 objects have the box and the class of another one"),
+            (2, "two-classes", "1 of 3 objects have the box of another one of another class"),
+        ],
+    )
+    def test_the_same_box_again_is_reported(self, parse: Any, category: int, kind: str, observed: str) -> None:
+        data = boxes_of(3)
+        data["categories"].append({"id": 2, "name": "nut"})
+        data["annotations"][2] |= {"bbox": data["annotations"][0]["bbox"], "category_id": category}
+        issue = only(parse(data)[1], kind)
+        assert not issue.fatal
+        assert issue.observed == f"{observed} (annotations 1 and 3 in 'a.png')"
+
+    def test_few_among_many_are_none(self, parse: Any) -> None:
+        data = boxes_of(201)
+        data["annotations"][200]["bbox"] = data["annotations"][0]["bbox"]
+        assert not parse(data)[1]
+
+
 class TestSharedFiles:
+    @pytest.mark.parametrize("name", ["./30.png", "../train2017/30.png", ".//30.png"])
+    def test_other_paths_of_one_file_are_refused(self, folder: Any, coco_dict: Any, name: str) -> None:
+        data = folder.coco(coco_dict)
+        coco_dict["images"][2]["file_name"] = name
+        folder.json("annotations/instances_train2017.json", coco_dict)
+        with pytest.raises(UserError, match="images 30 and 12 are this file, each with other"):
+            open_dataset(data)
+
     def test_one_file_as_two_images_with_other_objects_is_refused(self, folder: Any, coco_dict: Any) -> None:
         coco_dict["images"][2]["file_name"] = "30.png"
         data = folder.coco(coco_dict)

@@ -455,3 +455,34 @@ def test_real_voc_data_is_unchanged(assets: Path, tmp_path: Path, through: str) 
     for split in ("train", "val", "test"):
         start, end = read(assets / "voc", split), read(back, split)
         assert_same_objects(end, start, 1e-5, ordered=False)
+
+
+def with_names(folder: Any, *names: str, class_name: str = "cat") -> str:
+    """Write COCO's layout with one object in each image."""
+    images = [{"id": i, "file_name": name, "height": 20, "width": 30} for i, name in enumerate(names, start=1)]
+    objects = [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 2, 3 + i, 4]} for i in range(1, len(names) + 1)]
+    data = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": class_name}]}
+    return str(folder.coco(data))
+
+
+@pytest.mark.parametrize("name", ["images/a.png", "Labels/a.png", ".h.png", "._a.png", ".d/c.png", "Thumbs.db/d.png"])
+@pytest.mark.parametrize("to", ["labelme", "yolo", "imagefolder"])
+def test_names_that_readers_would_pass_over_are_changed(folder: Any, tmp_path: Path, to: str, name: str) -> None:
+    data = with_names(folder, name, "b.png")
+    lost = convert(data, to, tmp_path / "out").lost
+    back = read(tmp_path / "out", find_layout(str(tmp_path / "out")).splits[0])
+    assert sorted(back.boxes[:, 2].round(3).tolist()) == [4, 5]
+    assert any("renamed" in line for line in lost) == (to == "labelme" or "." in name.split("/")[0])
+
+
+@pytest.mark.parametrize("to", ["voc", "labelme", "imagefolder"])
+def test_names_that_are_not_utf8_are_refused(folder: Any, tmp_path: Path, to: str) -> None:
+    data = with_names(folder, "a\udcff.png")
+    with pytest.raises(UserError, match="is not UTF-8, expected a name that the format can hold"):
+        convert(data, to, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_labelme_refuses_a_class_without_a_name(folder: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="A class has an empty name, which LabelMe cannot hold"):
+        convert(with_names(folder, "a.png", class_name=" "), "labelme", tmp_path / "out")

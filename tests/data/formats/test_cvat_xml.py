@@ -50,6 +50,20 @@ def test_subsets_are_splits(folder: Any) -> None:
     assert open_dataset(str(folder.root), "val").num_objects() == 1
 
 
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_images_without_a_subset_are_a_split_of_their_own(folder: Any, quote: str) -> None:
+    images = [("a&amp;b.png", ' subset="T&amp;A"'), ("b.png", ' subset="Train"'), ("c.png", "")]
+    body = "".join(f'<image name="{name}" width="30" height="20"{more}>{BOX}</image>' for name, more in images)
+    folder.json("annotations.xml", f"<annotations>{body}</annotations>".replace('"', quote))
+    for name in ("a&b.png", "b.png", "c.png"):
+        folder.image(f"images/{name}")
+    data, lines = str(folder.root), list[str]()
+    assert find_layout(data).splits == ("T&A", "train", "others")
+    assert open_dataset(data, "T&A", warn=lines.append).to_annotations().file_names.tolist() == ["a&b.png"]
+    assert open_dataset(data, "others").to_annotations().file_names.tolist() == ["c.png"]
+    assert "1 images have no subset; they are the split 'others'" in lines[0]
+
+
 def test_boxes_and_polygons_are_those_of_hotcoco(folder: Any, parse: Any) -> None:
     annotations, issues = parse(BOX, POLYGON)
     with warnings.catch_warnings():

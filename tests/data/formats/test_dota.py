@@ -5,6 +5,7 @@ from hotcoco import COCO
 
 from drfpn.data import check_dataset, open_dataset
 from drfpn.data.formats.layouts import find_layout
+from drfpn.utils.errors import UserError
 
 LABELS = "imagesource:GoogleEarth\ngsd:0.14\n10 3 20 8 15 18 5 13 plane 0\n1 1 4 1 4 5 1 5 ship 1\n"
 
@@ -65,3 +66,33 @@ def test_an_invalid_line_is_reported_with_its_number(folder: Any, line: str) -> 
     folder.json("train/labelTxt/P0.txt", f"{LABELS}{line}\n")
     issues = {issue.kind: issue for issue in check_dataset(data, ["train"])}
     assert "P0.txt: line 5" in issues["bad-record"].examples[0]
+
+
+def test_two_images_of_one_label_file_are_refused(folder: Any) -> None:
+    data = write(folder)
+    folder.image("train/images/P0.bmp")
+    with pytest.raises(UserError, match=r"P0\.txt: several images have its name: P0\.bmp, P0\.png"):
+        open_dataset(data)
+
+
+def test_labels_that_are_not_utf8_are_refused(folder: Any) -> None:
+    data = write(folder)
+    (folder.root / "train/labelTxt/P0.txt").write_bytes("1 1 4 1 4 5 1 5 кот 0\n".encode("cp1251"))
+    with pytest.raises(UserError, match=r"P0\.txt: it is not UTF-8"):
+        open_dataset(data)
+
+
+def test_images_and_labels_one_folder_deeper_are_found(folder: Any) -> None:
+    folder.image("train/images/part1/P0.png")
+    folder.json("train/labelTxt-v1.5/train/P0.txt", f"acquisition dates:2016-05-04\n{LABELS}")
+    annotations = open_dataset(str(folder.root)).to_annotations()
+    assert annotations.file_names.tolist() == ["part1/P0.png"]
+    assert len(annotations.boxes) == 2
+
+
+def test_two_label_files_of_one_image_are_refused(folder: Any) -> None:
+    folder.image("train/images/P0.png")
+    for kind in ("hbb", "obb"):
+        folder.json(f"train/labelTxt/{kind}/P0.txt", LABELS)
+    with pytest.raises(UserError, match=r"'obb/P0\.txt' and 'hbb/P0\.txt' are of one image"):
+        open_dataset(str(folder.root))

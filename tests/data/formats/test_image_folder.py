@@ -9,6 +9,7 @@ from drfpn.data import check_dataset, open_dataset
 from drfpn.data.formats.image_folder import parse_image_folder
 from drfpn.data.formats.layouts import find_layout
 from drfpn.data.validation.issues import Issue
+from drfpn.utils.errors import UserError
 
 README = """---
 dataset_info:
@@ -63,6 +64,37 @@ def test_one_file_for_all_splits_is_divided_by_folders(folder: Any) -> None:
     assert len(open_dataset(str(folder.root))) == 1
 
 
+def test_images_in_no_folder_of_a_split_are_a_split_of_their_own(folder: Any) -> None:
+    lines = [line(name, [[1, 2, 3, 4]], ["x"]) for name in ("train/a.png", "b.png", "more/c.png")]
+    write(folder, "metadata.jsonl", *lines)
+    for name in ("train/a.png", "b.png", "more/c.png"):
+        folder.image(name)
+    said: list[str] = []
+    assert len(open_dataset(str(folder.root), warn=said.append)) == 1
+    assert "2 images are in no folder of a split; they are the split 'others'" in said[0]
+    others = open_dataset(str(folder.root), "others").to_annotations()
+    assert others.file_names.tolist() == ["b.png", "more/c.png"]
+
+
+@pytest.mark.parametrize("first", [{"file_name": "b.png"}, {"file_name": "b.png", "objects": None}])
+def test_image_with_null_or_missing_objects_has_none(folder: Any, first: dict[str, Any]) -> None:
+    write(folder, "metadata.jsonl", first, line("a.png", [[1, 2, 3, 4]], ["x"]))
+    for name in ("a.png", "b.png"):
+        folder.image(name)
+    lines: list[str] = []
+    dataset = open_dataset(str(folder.root), "all", warn=lines.append)
+    assert [len(dataset[i][1]["boxes"]) for i in range(2)] == [0, 1]
+    assert ("lines without 'objects'" in "".join(lines)) == ("objects" not in first)
+
+
+def test_text_that_is_not_utf8_is_refused(folder: Any) -> None:
+    text = json.dumps(line("a.png", [[1, 2, 3, 4], [2, 2, 4, 4]], ["кот", "дом"]), ensure_ascii=False)
+    (folder.root / "metadata.jsonl").write_bytes(text.encode("cp1251"))
+    folder.image("a.png")
+    with pytest.raises(UserError, match="line 1 is not UTF-8"):
+        open_dataset(str(folder.root), "all")
+
+
 def test_folder_without_splits_is_one(folder: Any) -> None:
     file = write(folder, "metadata.jsonl", line("a.png", [[1, 2, 3, 4]], ["x"]))
     folder.image("a.png")
@@ -79,6 +111,30 @@ def test_numbers_have_the_names_in_the_readme(folder: Any) -> None:
     assert dataset.classes == ("bolt", "nut", "screw")
     assert dataset[0][1]["labels"].tolist() == [3]
     assert not lines
+
+
+SCENE = """  - name: scene
+    dtype:
+      class_label:
+        names: [indoor, outdoor]
+"""
+
+
+def test_names_are_those_of_the_objects_not_of_the_image(folder: Any) -> None:
+    folder.json("README.md", README.replace("  features:\n", f"  features:\n{SCENE}"))
+    write(folder, "train/metadata.jsonl", line("a.png", [[1, 2, 3, 4]], [1]))
+    folder.image("train/a.png")
+    assert open_dataset(str(folder.root)).classes == ("bolt", "nut", "screw")
+
+
+def test_several_lists_of_names_without_objects_are_refused(folder: Any) -> None:
+    folder.json("README.md", README.replace("  features:\n", f"  features:\n{SCENE}").replace("objects", "things"))
+    write(folder, "train/metadata.jsonl", line("a.png", [[1, 2, 3, 4]], [1]))
+    folder.image("train/a.png")
+    assert open_dataset(str(folder.root)).classes == ("bolt", "nut", "screw")  # the feature is called category
+    folder.json("README.md", (folder.root / "README.md").read_text().replace("category", "kind"))
+    with pytest.raises(UserError, match=r"its features 'scene', 'things\.kind' have different names"):
+        open_dataset(str(folder.root))
 
 
 def test_numbers_without_names_are_their_names_with_a_word(folder: Any) -> None:
@@ -111,7 +167,7 @@ def test_other_forms_of_objects_are_read(folder: Any, objects: Any) -> None:
     [
         ("{", "line 2: it is '{'"),
         ("[1]", r"line 2: it is '\[1\]'"),
-        ('{"file_name": "b.png"}', "line 2: its objects have no boxes or no categories"),
+        ('{"file_name": "b.png", "objects": 3}', "line 2: its objects have no boxes or no categories"),
         ('{"file_name": "b.png", "objects": {"bbox": [[1, 2, 3, 4]], "categories": []}}', "line 2: its objects"),
         ('{"file_name": "b.png", "objects": {"bbox": [[1, 2, 3, 4]]}}', "line 2: its objects"),
         ('{"objects": {"bbox": [], "categories": []}}', "its id is 2 and its file_name None"),

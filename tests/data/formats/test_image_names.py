@@ -92,3 +92,43 @@ def test_missing_file_is_reported_under_its_name(folder: Any) -> None:
     folder.json("annotations/train.json", coco_of("a.png", "sub\\b.png"))
     issues = {issue.kind: issue for issue in check_dataset(str(folder.root), ["train"])}
     assert "sub\\b.png" in issues["image-missing"].examples[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("../../label-studio/data/media/1/g.png", "Sub2/G.PNG"),
+        ("https://bucket/x/my%20photo%20%231.jpg?sig=1", "my photo #1.jpg"),
+        ("a.jpg", "sub/a.jpg"),
+    ],
+)
+def test_the_only_file_of_a_base_name_is_found(images: Path, name: str, found: str) -> None:
+    assert ImageFinder(images).find_bases([name], set()) == {name: [found]}
+
+
+@pytest.mark.parametrize("other", ["val/c.jpg", "val2017/c.jpg", "masks/c.jpg", "SegmentationClass/c.jpg"])
+def test_files_of_another_split_or_masks_are_not_taken_for_images(tmp_path: Path, other: str) -> None:
+    (tmp_path / other).parent.mkdir()
+    (tmp_path / other).touch()
+    assert ImageFinder(tmp_path).find_bases(["c.jpg"], set()) == {}
+
+
+def test_a_base_name_that_several_have_is_not_found(images: Path) -> None:
+    finder = ImageFinder(images)
+    assert finder.find_bases(["x/a.jpg", "y/a.jpg"], set()) == {}
+    assert finder.find_bases(["x/a.jpg"], {"sub/a.jpg"}) == {}
+    (images / "Sub2/a.jpg").touch()
+    assert finder.find_bases(["x/a.jpg"], set()) == {}
+
+
+def test_images_in_subfolders_of_another_tool_are_opened_with_a_word(folder: Any, coco_dict: Any) -> None:
+    data = folder.coco(coco_dict)
+    coco_dict["images"][0]["file_name"] = "../../media/upload/1/30.png"
+    coco_dict["images"][2]["file_name"] = "x/12.png"
+    (folder.root / "train2017/12.png").unlink()
+    folder.image("train2017/site1/12.png")
+    folder.json("annotations/instances_train2017.json", coco_dict)
+    lines: list[str] = []
+    names = open_dataset(data, warn=lines.append).to_annotations().file_names.tolist()
+    assert names == ["30.png", "7.png", "site1/12.png"]
+    assert "2 of 3 images have another name on disk" in lines[0]

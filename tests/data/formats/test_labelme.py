@@ -174,3 +174,18 @@ def test_a_name_of_a_class_keeps_its_spaces(folder: Any) -> None:
     write(folder, "a", shape("rectangle", [[1, 1], [5, 5]], "hot dog "))
     assert read(folder).classes == ("hot dog ",)
     assert json.loads((folder.root / "a.json").read_text())["shapes"][0]["label"] == "hot dog "
+
+
+@pytest.mark.parametrize("group", [None, "", -1])
+def test_shapes_without_a_group_stay_apart(folder: Any, group: Any) -> None:
+    shapes = [shape("rectangle", [[x, 1], [x + 3, 4]], group_id=group) for x in (1, 10)]
+    write(folder, "a", *shapes)
+    assert read(folder).boxes.tolist() == [[1, 1, 3, 3], [10, 1, 3, 3]]
+
+
+def test_rectangles_of_a_group_that_do_not_overlap_are_said(folder: Any) -> None:
+    write(folder, "a", *[shape("rectangle", [[x, 1], [x + 3, 4]], group=0) for x in (1, 10)])
+    issues: list[Issue] = []
+    assert read(folder, on_issue=issues.append).boxes.tolist() == [[1, 1, 12, 3]]
+    assert [(issue.kind, issue.fatal) for issue in issues] == [("shapes-far-apart", False)]
+    assert "shapes-far-apart" in {issue.kind for issue in check_dataset(str(folder.root), ["all"])}

@@ -41,6 +41,12 @@ def test_boxes_are_scaled_to_the_images_on_disk(folder: Any, file: Path) -> None
     assert "1 of 2 images are not in" in lines[0]
 
 
+def test_images_one_folder_deeper_are_found(folder: Any, file: Path) -> None:
+    (folder.root / "train/a.jpg").unlink()
+    folder.image("train/0/a.jpg")
+    assert open_dataset(str(folder.root)).to_annotations().file_names.tolist() == ["0/a.jpg"]  # type: ignore[attr-defined]
+
+
 def test_boxes_are_those_of_hotcoco(folder: Any, file: Path) -> None:
     expected = COCO.from_oid(str(file), images_dir=str(folder.root / "train")).dataset["annotations"][:2]
     annotations = open_dataset(str(folder.root)).to_annotations()  # type: ignore[attr-defined]

@@ -64,9 +64,15 @@ def test_other_suffixes_are_recognized(voc: Path) -> None:
     [
         ("<annotation>", r"b\.xml: it is not XML"),
         (None, r"b\.xml: there is no such file"),
-        ("<a><object><name>dog</name></object></a>", r"b\.xml: object 1 \(dog\): it has no <bndbox>"),
-        ("<a><object><bndbox/></object></a>", r"b\.xml: object 1 \(without a name\): it has no <name>"),
-        ("<a><object><name>dog</name><bndbox/></object></a>", r"its <xmin> is None, expected a number"),
+        ("<annotation><object><name>dog</name></object></annotation>", r"b\.xml: object 1 \(dog\): it has no <bndbox>"),
+        (
+            "<annotation><object><bndbox/></object></annotation>",
+            r"b\.xml: object 1 \(without a name\): it has no <name>",
+        ),
+        (
+            "<annotation><object><name>dog</name><bndbox/></object></annotation>",
+            r"its <xmin> is None, expected a number",
+        ),
     ],
 )
 def test_an_invalid_record_is_reported_with_its_file(voc: Path, text: str | None, message: str) -> None:
@@ -90,3 +96,34 @@ def test_real_data_is_read(assets: Path) -> None:
     assert counts == {"train": 6, "val": 3, "test": 3}
     ids = np.concatenate([read_voc(assets / "voc", split).image_ids for split in counts])
     assert sorted(ids.tolist()) == list(range(1, 13))
+
+
+def test_a_namespace_is_no_part_of_the_names_of_elements(folder: Any) -> None:
+    data = folder.voc({"a": folder.voc_object("cat", (2, 3, 11, 20))}, train=["a"])
+    file = folder.root / "Annotations/a.xml"
+    file.write_text(file.read_text().replace("<annotation>", '<annotation xmlns="http://example.com">'))
+    assert read_voc(data, "train").boxes.tolist() == [[1, 2, 10, 18]]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("annotation>", "annotations>"),
+        ("object>", "Object>"),
+        ("object>", "objects>"),
+        ("<object>", "<objects><object>"),
+    ],
+)
+def test_objects_that_would_not_be_reached_are_refused(folder: Any, old: str, new: str) -> None:
+    data = folder.voc(dict.fromkeys("ab", folder.voc_object("cat", (2, 3, 11, 20))), train=["a", "b"])
+    file = folder.root / "Annotations/a.xml"
+    text = file.read_text().replace(old, new)
+    file.write_text(text.replace("</object>", "</object></objects>") if new == "<objects><object>" else text)
+    message = r"a\.xml: (its root is <annotations>|it has 1 <bndbox> outside of the <object> of its <annotation>)"
+    with pytest.raises(UserError, match=message):
+        read_voc(data, "train")
+
+
+def test_difficult_may_be_true(folder: Any) -> None:
+    box = folder.voc_object("cat", (2, 3, 11, 20), "<difficult>True</difficult>")
+    assert read_voc(folder.voc({"a": box}, train=["a"]), "train").crowd.tolist() == [True]

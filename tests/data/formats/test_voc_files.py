@@ -200,3 +200,35 @@ def test_real_data_is_read_without_its_lists(assets: Path, tmp_path: Path) -> No
     (tmp_path / "annotations").symlink_to(assets / "voc/Annotations")
     listed = [read_voc(assets / "voc", split) for split in voc_sources(assets / "voc")]
     assert counts(read_voc(tmp_path, "all")) == {name: count for part in listed for name, count in counts(part).items()}
+
+
+@pytest.mark.parametrize("has_lists", [False, True])
+def test_a_part_of_the_name_may_look_like_a_suffix(folder: Any, has_lists: bool) -> None:
+    write(folder, "Annotations/a.xml", "JPEGImages/a.jpg", "a.jpg", name="cat")
+    write(folder, "Annotations/a.jpg.xml", "JPEGImages/a.jpg.png", "a.jpg.png")
+    if has_lists:
+        lists(folder, all="a\na.jpg\n")
+    annotations = read_voc(folder.root, "all")
+    names = [annotations.classes[label - 1] for label in annotations.labels]
+    assert dict(zip(annotations.file_names.tolist(), names, strict=True)) == {"a.jpg": "cat", "a.jpg.png": "dog"}
+
+
+def test_a_file_may_have_the_name_of_its_image_with_its_suffix(folder: Any) -> None:
+    for image, name in (("a.jpg", "cat"), ("a.png", "dog")):
+        write(folder, f"annotations/{image}.xml", f"images/{image}", image, name=name)
+    annotations = read_voc(folder.root, "all")
+    assert annotations.file_names.tolist() == ["a.jpg", "a.png"]
+    assert annotations.labels.tolist() == [1, 2]
+
+
+def test_a_stated_path_decides_between_images_of_one_name(folder: Any) -> None:
+    folder.image("images/site1/a.jpg")
+    write(folder, "annotations/a.xml", "images/site2/a.jpg", "site2/a.jpg")
+    assert counts(read_voc(folder.root, "all")) == {"site2/a.jpg": 1}
+
+
+def test_the_folder_above_a_voc_folder_is_refused_with_a_hint(folder: Any) -> None:
+    write(folder, "VOC2007/Annotations/a.xml", "VOC2007/JPEGImages/a.jpg")
+    folder.json("VOC2007/ImageSets/Main/train.txt", "a\n")
+    with pytest.raises(UserError, match=r"Found 'VOC2007/ImageSets': Pascal VOC"):
+        open_dataset(str(folder.root))

@@ -117,7 +117,7 @@ def test_missing_and_damaged_images_are_reported_once(folder: Any) -> None:
         ("train: images/train\nnc: many", "'nc' is 'many', expected the number of classes"),
         ("train: images/train\nnames: {0: a, 2: b}", "the keys of 'names' lack 1"),
         ("train: images/train\nnames: cat", "'names' is 'cat', expected a list"),
-        ("train: images/train\nnames: [a]\npath: /nowhere", "'path' is '/nowhere', and there is no such folder"),
+        ("train: images/no\nnames: [a]\npath: /nowhere", "'path' is '/nowhere', and there is no such folder"),
         ("train: [[a]]\nnames: [a]", "train is"),
         ("train: images/no\nnames: [a]\ndownload: https://example.com/x.zip", r"images/no', which does not exist"),
         ("train: empty\nnames: [a]", "it holds no image"),

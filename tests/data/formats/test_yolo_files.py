@@ -115,3 +115,65 @@ def test_all_label_files_of_a_split_are_listed(folder: Any) -> None:
     layout = find_layout(str(folder.root))
     names = sorted(path.relative_to(folder.root).as_posix() for path in layout.label_files("train"))
     assert names == ["labels/train/a.txt", "labels/train/sub/b.txt", "labels/train/unused.txt"]
+
+
+def test_labels_may_be_in_another_place_for_each_folder_of_images(folder: Any) -> None:
+    for image, label in (
+        ("A/images/a.png", "A/labels/a.txt"),
+        ("B/b.png", "B/b.txt"),
+        ("C/images/c.png", "C/images/c.txt"),
+    ):
+        folder.image(image)
+        folder.json(label, LINE)
+    data = folder.json("data.yaml", {"train": ["A/images", "B", "C/images"], "names": ["cat"]})
+    assert read_yolo(data, "train").starts.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("label", ["labels/a.txt", "images/train/site/a.txt", "labels/train/other/a.txt"])
+def test_a_label_file_in_another_folder_than_expected_is_refused(folder: Any, label: str) -> None:
+    data = folder.yolo({"site/a": None, "site/b": LINE})
+    folder.json(label, LINE)
+    expected = r"'a\.png' has no annotation file: only their folders differ, expected '.*labels/train/site/a\.txt'"
+    with pytest.raises(UserError, match=expected):
+        read_yolo(data, "train")
+    kinds = {issue.kind: issue.severity for issue in check_dataset(str(data), ["train"])}
+    assert kinds["label-name-differs"] == "error"
+
+
+def test_label_files_of_other_images_and_other_text_are_no_misplaced_labels(folder: Any) -> None:
+    data = folder.yolo({"one/a": None, "two/a": LINE})
+    folder.json("images/train/one/a.txt", "a caption\n")
+    assert read_yolo(data, "train").starts.tolist() == [0, 0, 1]
+
+
+def test_a_label_file_that_is_a_broken_link_is_refused(folder: Any) -> None:
+    data = folder.yolo({"a": LINE, "b": None})
+    os.symlink("nowhere.txt", folder.root / "labels/train/b.txt")
+    with pytest.raises(UserError, match=r"b\.txt is a link to 'nowhere\.txt', which does not exist"):
+        read_yolo(data, "train")
+
+
+@pytest.mark.parametrize(
+    ("path", "train"),
+    [
+        ("../datasets/set", "images/train"),
+        ("/content/drive/set", "images/train"),
+        (None, "/content/set/images/train"),
+        (None, "C:\\\\data\\\\images\\\\train"),
+        (None, "Images/Train"),
+        (None, "list.txt"),
+    ],
+)
+def test_yaml_files_and_lists_of_another_computer_are_read(folder: Any, path: str | None, train: str) -> None:
+    folder.yolo({"a": LINE})
+    folder.json("list.txt", "/home/someone/project/images/train/a.png\n")
+    record = {"train": train, "names": ["cat"]} | ({"path": path} if path else {})
+    assert len(read_yolo(folder.json("data.yaml", record), "train").boxes) == 1
+
+
+def test_the_folder_of_a_split_is_not_left_out(folder: Any) -> None:
+    folder.image("images/a.png")
+    folder.json("labels/a.txt", LINE)
+    data = folder.json("data.yaml", {"train": "/content/train/images", "names": ["cat"]})
+    with pytest.raises(UserError, match=r"train is '/content/train/images', which does not exist"):
+        read_yolo(data, "train")

@@ -87,3 +87,23 @@ def test_other_text_files_are_no_labels(folder: Any) -> None:
     folder.json("a.txt", "a cat on a mat\n")
     folder.json("b.txt", "1 2 3 4\n")
     assert read_yolo_folder(folder.root) is None
+
+
+def test_an_empty_line_between_names_is_refused_and_those_at_the_end_are_not(folder: Any) -> None:
+    folder.image("a.png")
+    folder.json("a.txt", LINE)
+    folder.json("classes.txt", "cat\ndog\n\n \n")
+    config = read_yolo_folder(folder.root)
+    assert config is not None
+    assert config.classes == ("cat", "dog")
+    folder.json("classes.txt", "cat\n\ndog\n")
+    with pytest.raises(UserError, match=r"classes\.txt: line 2 is empty, expected the name of class 1"):
+        read_yolo_folder(folder.root)
+
+
+def test_names_in_another_encoding_are_refused(folder: Any) -> None:
+    folder.image("a.png")
+    folder.json("a.txt", LINE)
+    (folder.root / "classes.txt").write_bytes("cat\né\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"classes\.txt is not text in UTF-8 \(line 2\)"):
+        read_yolo_folder(folder.root)

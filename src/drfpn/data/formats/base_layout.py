@@ -79,6 +79,6 @@ def split_hint(data: str, splits: tuple[str, ...]) -> str:
         data: path of the data set.
         splits: its splits.
     """
-    if "val" in splits or not ("train" in splits or len(splits) == 1):
+    if "val" in splits or not ({"train", "trainval"} & set(splits) or len(splits) == 1):
         return ""
     return f" 'drfpn data split {shlex.quote(data)} --val 0.2' divides it into train and val."

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drfpn.data.annotations import Annotations
-from drfpn.data.image_formats import COMMON_SUFFIXES, IMAGE_SUFFIXES
+from drfpn.data.image_formats import COMMON_SUFFIXES, IMAGE_SUFFIXES, is_hidden
 from drfpn.data.validation.boxes import clip_xywh
 from drfpn.utils.errors import UserError
 
@@ -89,6 +89,20 @@ class DatasetWriter(ABC):
             lines.append(f"the order of the classes is lost: {reader} are read in alphabetical order")
         return lines
 
+    def unique_names(self, split: str, used: set[str], *, by_stem: bool) -> list[PurePosixPath]:
+        """Return a name for each image of a split, and count those that readers would take for hidden files.
+
+        Args:
+            split: the split.
+            used: as of ``unique_name``.
+            by_stem: as of ``unique_name``.
+        """
+        file_names = self.splits[split].file_names.tolist()
+        hidden = sum(any(map(is_hidden, relative_name(name).parts)) for name in file_names)
+        if hidden:
+            self.changes["images renamed, since names of hidden files are not read"] += hidden
+        return [unique_name(image_name(name), used, by_stem=by_stem) for name in file_names]
+
     def clipped_boxes(self, split: str, index: int) -> NDArray[np.float64]:
         """Return the boxes (N, 4) of an image, clipped to it, and count those that this changes."""
         annotations = self.splits[split]
@@ -109,7 +123,7 @@ def relative_name(file_name: str) -> PurePosixPath:
 
 
 def image_name(file_name: str) -> PurePosixPath:
-    """Return ``relative_name`` for a format whose readers recognize images by their suffix.
+    """Return ``relative_name`` for a format whose readers recognize images by their suffix; no part of it is hidden.
 
     Args:
         file_name: name in the original annotations.
@@ -123,7 +137,11 @@ def image_name(file_name: str) -> PurePosixPath:
             f"The image '{file_name}' has the suffix '{name.suffix}', expected one by which other tools recognize "
             f"images ({', '.join(COMMON_SUFFIXES)})."
         )
-    return name
+    return PurePosixPath(*map(_visible, name.parts))
+
+
+def _visible(part: str) -> str:
+    return f"_{part}" if is_hidden(part) else part
 
 
 def unique_name(name: PurePosixPath, used: set[str], *, by_stem: bool) -> PurePosixPath:

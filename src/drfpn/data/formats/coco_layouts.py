@@ -8,6 +8,7 @@ from pathlib import Path
 from drfpn.data.formats.coco import parse_coco
 from drfpn.data.formats.file_layout import FileLayout, SplitFile
 from drfpn.data.formats.split_names import is_split_name, name_splits
+from drfpn.utils.errors import UserError
 
 ROBOFLOW_FILE = "_annotations.coco.json"
 
@@ -53,11 +54,18 @@ def find_single_coco_layout(root: Path) -> FileLayout | None:
 
     Known are result.json (Label Studio), labels.json (FiftyOne), _annotations.coco.json and others that hold lists of
     COCO, in the folder itself or in one for each split.
+
+    Raises:
+        UserError: a folder of a split has several files.
     """
     if files := _coco_files(root):
         return _layout(root, files)
     below = {folder.name: _coco_files(folder) for folder in sorted(root.iterdir()) if is_split_name(folder.name)}
-    files = {name: next(iter(candidates.values())) for name, candidates in below.items() if len(candidates) == 1}
+    for name, candidates in below.items():
+        if len(candidates) > 1:
+            names = ", ".join(path.name for path in candidates.values())
+            raise UserError(f"{root / name} has several files of COCO ({names}), expected one for the split.")
+    files = {name: next(iter(candidates.values())) for name, candidates in below.items() if candidates}
     return _layout(root, files) if files else None
 
 

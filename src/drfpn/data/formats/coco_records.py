@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from drfpn.data.annotation_builder import AnnotationBuilder
 from drfpn.data.annotations import Annotations
 from drfpn.data.class_matching import merge_same_names
+from drfpn.data.formats.coco_boxes import find_contradiction, mask_box
 from drfpn.data.formats.coco_values import (
     IdParser,
     has_rotation,
@@ -22,13 +23,20 @@ from drfpn.data.formats.coco_values import (
     short,
     some,
     to_float,
+    to_number,
 )
-from drfpn.data.formats.image_names import ImageFinder
+from drfpn.data.formats.image_names import ImageFinder, file_key
 from drfpn.data.formats.json_stream import json_type
 from drfpn.data.validation.issues import Issue, IssueHandler
 
 MAX_PIXELS = 2**32
 """Limit of the counts of run-length encoding."""
+
+_REPEATED_FROM = 0.005
+"""Fraction of objects with the box of another one from which there is an issue."""
+
+_MAX_DECODED = 2000
+"""Annotations, the first ones, of which RLE is compared with the box: decoding it takes time."""
 
 _SAME_AREA_FROM = 10
 """Number of objects from which one area for all of them is a placeholder."""
@@ -76,7 +84,7 @@ class CocoRecords:
             **self._objects.arrays(list(self._images.images), category_ids),
         )
         annotations = find_images(merge_same_names(annotations, self._on_issue), self._on_issue)
-        for issue in shared_file_issues(annotations):
+        for issue in (*shared_file_issues(annotations), *repeated_box_issues(annotations)):
             self._on_issue(issue)
         return annotations
 
@@ -91,10 +99,15 @@ def find_images(annotations: Annotations, on_issue: IssueHandler) -> Annotations
     finder = ImageFinder(annotations.root)
     names = annotations.file_names.tolist()
     changed: dict[str, str] = {}
-    for index, name in enumerate(names):
-        if finder.exists(name):
-            continue
-        matches = finder.find(name)
+    missing = [index for index, name in enumerate(names) if not finder.exists(name)]
+    matches_of = {index: finder.find(names[index]) for index in missing}
+    if not all(matches_of.values()):
+        used = {name for index, name in enumerate(names) if index not in matches_of}
+        used |= {match for matches in matches_of.values() for match in matches}
+        elsewhere = finder.find_bases([names[index] for index in missing if not matches_of[index]], used)
+        matches_of |= {index: elsewhere[names[index]] for index in missing if names[index] in elsewhere}
+    for index, matches in matches_of.items():
+        name = names[index]
         if len(matches) > 1:
             location = f"{annotations.source}: image '{name}' (id {annotations.image_ids[index]})"
             observed = f"several files in {annotations.root} may be meant ({some(matches, 3)})"
@@ -114,12 +127,36 @@ def shared_file_issues(annotations: Annotations) -> Iterable[Issue]:
     """Yield an issue for each image whose file is that of an earlier one with other objects."""
     first: dict[str, int] = {}
     for index, name in enumerate(annotations.file_names.tolist()):
-        other = first.setdefault(name, index)
+        other = first.setdefault(file_key(annotations.root, name), index)
         if other == index or _have_same_objects(annotations, other, index):
             continue
         ids = annotations.image_ids[[other, index]].tolist()
         observed = f"images {ids[0]} and {ids[1]} are this file, each with other objects"
         yield Issue("shared-image-file", f"{annotations.source}: image '{name}'", observed, "all objects in one image")
+
+
+def repeated_box_issues(annotations: Annotations) -> Iterable[Issue]:
+    """Yield an issue if objects have the very box of an earlier one in their image, of the same class or another.
+
+    Large data sets have a few of them by chance: fewer than 0.5 % of all are none.
+    """
+    rows = np.column_stack([annotations.image_indices(), annotations.boxes])[~annotations.crowd]
+    indices = np.flatnonzero(~annotations.crowd)
+    rows, indices = rows[np.isfinite(rows).all(axis=1)], indices[np.isfinite(rows).all(axis=1)]
+    _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    originals = first[inverse.reshape(-1)]
+    repeated = np.flatnonzero(originals != np.arange(len(rows)))
+    labels = annotations.labels[indices]
+    same = labels[repeated] == labels[originals[repeated]]
+    for these, kind, observed, expected in (
+        (repeated[same], "repeated-object", "have the box and the class of another one", "each object once"),
+        (repeated[~same], "two-classes", "have the box of another one of another class", "one class for each object"),
+    ):
+        if len(these) and len(these) >= _REPEATED_FROM * len(rows):
+            name = annotations.file_names[annotations.image_indices()[indices[these[0]]]]
+            ids = annotations.annotation_ids[indices[[originals[these[0]], these[0]]]].tolist()
+            text = f"{len(these)} of {len(rows)} objects {observed} (annotations {ids[0]} and {ids[1]} in '{name}')"
+            yield Issue(kind, str(annotations.source), text, expected, fatal=False)
 
 
 def _have_same_objects(annotations: Annotations, one: int, other: int) -> bool:
@@ -209,6 +246,7 @@ class _Objects:
         self._any_mask = False
         self._implausible: list[str] = []
         self._rotated: list[str] = []
+        self._contradicting: list[str] = []
 
     def add(self, index: int, record: Any) -> None:
         """Add a record of the list."""
@@ -216,6 +254,7 @@ class _Objects:
             location = f"{self._source}: annotation {index} of the list"
             self._on_issue(Issue("bad-record", location, f"it is a JSON {json_type(record)}", "an object"))
             return
+        record = with_numbers(record)
         annotation_id = 0 if record.get("id") is None else self._parse_id(record["id"])
         image_id = self._parse_image_id(record.get("image_id"))
         category_id = self._parse_category_id(record.get("category_id"))
@@ -227,6 +266,10 @@ class _Objects:
             return
         box = [to_float(value) for value in record["bbox"]]
         segmentation = record.get("segmentation") or None
+        crowd = bool(record.get("iscrowd"))
+        is_compared = not crowd and (isinstance(segmentation, list) or index < _MAX_DECODED)
+        if segmentation and is_compared and (observed := find_contradiction(box, segmentation)) is not None:
+            self._contradicting.append(f"that of annotation {_name(record, index)} {observed}")
         self._any_mask |= segmentation is not None
         self._indices.append(index)
         if has_rotation(record):
@@ -236,7 +279,7 @@ class _Objects:
             box=box,
             label=category_id,
             area=self._area(index, record, box, segmentation),
-            crowd=bool(record.get("iscrowd")),
+            crowd=crowd,
             annotation_id=annotation_id,
             segmentation=segmentation,
         )
@@ -300,11 +343,29 @@ class _Objects:
         for kind, examples, observed, expected in (
             ("implausible-area", self._implausible, "the areas of {} objects are placeholders", "areas in pixels"),
             ("rotated-box", self._rotated, "{} boxes are rotated, and read without the rotation", "upright boxes"),
+            ("box-differs", self._contradicting, "{} boxes contradict their masks", "x, y, width, height in pixels"),
         ):
             if examples:
                 text = f"{observed.format(f'{len(examples)} of {len(areas)}')} ({examples[0]})"
                 self._on_issue(Issue(kind, self._source, text, expected, fatal=False))
         return arrays
+
+
+def with_numbers(record: dict[str, Any]) -> dict[str, Any]:
+    """Return an annotation with numbers for strings of them, and with the box of its mask if it has no box.
+
+    Args:
+        record: annotation; returned as it is if nothing is to be changed.
+    """
+    box, changes = record.get("bbox"), dict[str, Any]()
+    if box in (None, []) and record.get("segmentation"):
+        changes["bbox"] = mask_box(record["segmentation"])
+    elif isinstance(box, list) and any(isinstance(value, str) for value in box):
+        changes["bbox"] = [to_number(value) for value in box]
+    for key in ("area", "iscrowd"):
+        if isinstance(record.get(key), str):
+            changes[key] = to_number(record[key])
+    return {**record, **changes} if changes else record
 
 
 def _name(record: dict[str, Any], index: int) -> str:

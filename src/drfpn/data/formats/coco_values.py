@@ -1,6 +1,7 @@
 """Values of COCO's records: ids, boxes, areas, rotations."""
 
 import math
+import re
 from typing import Any
 
 from drfpn.data.masks.rle import area as mask_area
@@ -33,6 +34,16 @@ class IdParser:
 def is_number(value: Any) -> bool:
     """Return whether a JSON value is a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def to_number(value: Any) -> Any:
+    """Return the number that a string of one holds, such as "12.5"; other values as they are.
+
+    Args:
+        value: JSON value.
+    """
+    is_text = isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*", value, re.ASCII)
+    return float(value) if is_text else value
 
 
 def to_float(value: float) -> float:

@@ -261,6 +261,9 @@ def _new_folder(out: Path) -> Iterator[Path]:
         for parent in created:
             with suppress(OSError):  # not empty: other processes write there too
                 parent.rmdir()
+        if isinstance(error, UnicodeEncodeError):
+            text = error.object[:80].encode("utf-8", "backslashreplace").decode()
+            raise UserError(f"{text!r} is not UTF-8, expected a name that the format can hold.") from error
         if isinstance(error, OSError):
             raise UserError(f"{out} could not be written ({error}); nothing was left there.") from error
         raise

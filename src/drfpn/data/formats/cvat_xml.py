@@ -1,9 +1,10 @@
 """Reader of the XML of "CVAT for images": boxes, polygons, masks and ellipses."""
 
 import math
-import re
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,7 +14,7 @@ import numpy as np
 from drfpn.data.annotations import Annotations
 from drfpn.data.formats.coco_records import CocoRecords
 from drfpn.data.formats.file_layout import FileLayout, SplitFile
-from drfpn.data.formats.split_names import name_splits
+from drfpn.data.formats.split_names import OTHERS, name_splits
 from drfpn.data.masks.rle import encode
 from drfpn.data.progress import ProgressCallback
 from drfpn.data.validation.issues import Issue, IssueHandler
@@ -39,11 +40,14 @@ def cvat_layout(file: Path, root: Path | None = None) -> FileLayout:
         root: name of the data set in messages; ``None`` for ``file``.
     """
     images = file.parent / "images"
-    subsets = dict.fromkeys(re.findall(r'<image\b[^>]*?\bsubset="([^"]+)"', _read(file)))
+    subsets = dict.fromkeys(image.get("subset", "") for image in _images(file))
     files = {}
-    for split, subset in name_splits(subsets).items():
+    for split, subset in name_splits(subset for subset in subsets if subset).items():
         read = partial(_read_subset, subset=subset)
         files[split] = SplitFile(file, (images / subset, images), file.parent, read, _first_names)
+    if "" in subsets and files:
+        read = partial(_read_subset, subset="")
+        files[OTHERS] = SplitFile(file, (images,), file.parent, read, _first_names)
     if not files:
         files = {"all": SplitFile(file, (images,), file.parent, parse_cvat, _first_names)}
     return FileLayout(root or file, tuple(files), files)
@@ -68,7 +72,7 @@ def parse_cvat(
         on_issue: called with each issue.
         progress: not called.
         segmentations: keep the segmentations.
-        subset: read only the images of this subset; ``None`` for all.
+        subset: read only the images of this subset, which is empty for those without one; ``None`` for all.
     """
     try:
         root = ElementTree.parse(file).getroot()
@@ -82,9 +86,11 @@ def parse_cvat(
     records = CocoRecords(file, on_issue, segmentations=segmentations)
     labels = [name.text or "" for name in root.findall("meta//labels/label/name")]
     left_out: Counter[str] = Counter()
-    number = 0
+    number = without_subset = 0
     for index, image in enumerate(root.iter("image")):
-        if subset is not None and image.get("subset") != subset:
+        of = image.get("subset", "")
+        if subset is not None and of != subset:
+            without_subset += not of
             continue
         size = {side: int(image.get(side, "")) if image.get(side, "").isdigit() else 0 for side in ("width", "height")}
         records.add_image(index, {"id": index + 1, "file_name": image.get("name"), **size})
@@ -107,6 +113,9 @@ def parse_cvat(
             records.add_annotation(number - 1, record | ids)
     for index, label in enumerate(dict.fromkeys(labels)):
         records.add_category(index, {"id": labels.index(label), "name": label})
+    if without_subset:
+        observed = f"{without_subset} images have no subset; they are the split '{OTHERS}'"
+        on_issue(Issue("left-out-images", str(file), observed, "a subset of each image", fatal=False))
     if left_out:
         observed = ", ".join(f"{count} <{tag}>" for tag, count in left_out.items()) + " are no objects with a box"
         on_issue(Issue("left-out-shapes", str(file), observed, "boxes, polygons, masks or ellipses", fatal=False))
@@ -189,11 +198,17 @@ def _number(shape: ElementTree.Element, key: str) -> float:
 
 
 def _first_names(file: Path) -> list[str]:
-    return re.findall(r'<image\b[^>]*?\bname="([^"]+)"', _read(file))[:20]
+    return [image.get("name", "") for image in islice(_images(file), 20)]
 
 
-def _read(file: Path) -> str:
+def _images(file: Path) -> Iterator[ElementTree.Element]:
+    """Yield the <image> elements as far as the file is XML, each with its attributes only."""
     try:
-        return file.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError:
-        return ""
+        with file.open("rb") as stream:
+            for event, element in ElementTree.iterparse(stream, ("start", "end")):
+                if event == "end":
+                    element.clear()
+                elif element.tag == "image":
+                    yield element
+    except (ElementTree.ParseError, OSError, ValueError):
+        return  # the reader of the file says why

@@ -1,6 +1,6 @@
 """Reader of DOTA's labels: quadrilaterals in text files, one for each image."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,13 +9,16 @@ import numpy as np
 from drfpn.data.annotations import Annotations
 from drfpn.data.formats.base_layout import Layout
 from drfpn.data.formats.coco_records import CocoRecords
+from drfpn.data.formats.image_names import direct_or_below
 from drfpn.data.formats.split_names import is_split_name, name_splits
-from drfpn.data.image_io import is_image_file
 from drfpn.data.progress import ProgressCallback
 from drfpn.data.validation.issues import Issue, IssueHandler
+from drfpn.utils.errors import UserError
 
 _LABELS = "labelTxt*"
 """Pattern of the folder of labels: labelTxt, or labelTxt-v1.5 and the like."""
+
+_HEADERS = ("imagesource:", "gsd:", "acquisition dates:", "acquisition date:")
 
 
 @dataclass(frozen=True)
@@ -47,19 +50,29 @@ class DotaLayout(Layout):
         2 become crowds. Classes are those of all splits in alphabetical order.
         """
         images, labels = self.folders[split]
-        files = {file.stem: file for file in _label_files(labels)}
+        files: dict[str, Path] = {}
+        for file in _label_files(labels):
+            if (other := files.setdefault(file.stem, file)) != file:
+                observed = f"'{file.relative_to(labels)}' and '{other.relative_to(labels)}' are of one image"
+                on_issue(Issue("image-ambiguous", str(labels), observed, "one label file for each image"))
         records = CocoRecords(labels, on_issue, segmentations=segmentations)
         classes = sorted({words[8] for _, folder in self.folders.values() for words in _all_objects(folder)})
         for index, name in enumerate(classes):
             records.add_category(index, {"id": index + 1, "name": name})
-        paths = [path for path in sorted(images.iterdir()) if is_image_file(path)] if images.is_dir() else []
-        labeled = [path for path in paths if path.stem in files]
+        paths = direct_or_below(images)
+        labeled = []
+        for stem, group in _by_stem(paths).items():
+            if len(group) > 1 and stem in files:
+                observed = f"several images have its name: {', '.join(path.name for path in group)}"
+                on_issue(Issue("image-ambiguous", str(files[stem]), observed, "one image"))
+            elif stem in files:
+                labeled += group
         if missing := [path.name for path in paths if path.stem not in files]:
             observed = f"{len(missing)} of {len(paths)} images have no label file and are left out ({missing[0]})"
             on_issue(Issue("left-out-images", str(labels), observed, "a text file for each image", fatal=False))
         count = 0
         for index, path in enumerate(labeled):
-            records.add_image(index, {"id": index + 1, "file_name": path.name})
+            records.add_image(index, {"id": index + 1, "file_name": path.relative_to(images).as_posix()})
             for number, words in _objects(files[path.stem]):
                 try:
                     record = _record(words)
@@ -95,7 +108,16 @@ def _pair(folder: Path) -> tuple[Path, Path] | None:
 
 
 def _label_files(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.glob("*.txt")) if not file.name.startswith("."))
+    """Return the text files in a folder, or else those in its subfolders, sorted."""
+    files = sorted(folder.glob("*.txt")) or sorted(folder.rglob("*.txt"))
+    return (file for file in files if not file.name.startswith("."))
+
+
+def _by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(path.stem, []).append(path)
+    return groups
 
 
 def _all_objects(folder: Path) -> Iterator[list[str]]:
@@ -103,10 +125,18 @@ def _all_objects(folder: Path) -> Iterator[list[str]]:
 
 
 def _objects(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number, from 1, and the words of each line that is not empty and no header."""
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+    """Yield the number, from 1, and the words of each line that is not empty and no header.
+
+    Raises:
+        UserError: the file is not UTF-8: decoded otherwise, different names of classes might become one.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: it is not UTF-8 ({error.reason}), expected DOTA's labels in UTF-8.") from error
+    for number, line in enumerate(text.splitlines(), start=1):
         words = line.split()
-        if words and not words[0].startswith(("imagesource:", "gsd:")):
+        if words and not line.strip().startswith(_HEADERS):
             yield number, words
 
 

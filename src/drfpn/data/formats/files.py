@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -107,9 +108,7 @@ class FileFinder:
 
 
 def read_lines(file: Path) -> list[str]:
-    """Return the lines of a text file without blanks around them, and without empty ones.
-
-    UTF-8 and, where the file begins with a byte order mark, UTF-16 are read.
+    """Return the lines of a text file without blanks around them, and without empty ones; see ``read_text``.
 
     Args:
         file: the file.
@@ -117,13 +116,41 @@ def read_lines(file: Path) -> list[str]:
     Raises:
         UserError: it cannot be read.
     """
+    return list(filter(None, split_lines(read_text(file))))
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the lines of a text without blanks around them.
+
+    Lines end with LF, CR LF or CR. Other separators, such as U+2028, may be part of a file name.
+
+    Args:
+        text: the text.
+    """
+    return [line.strip() for line in re.split(r"\r\n|\n|\r", text)]
+
+
+def read_text(file: Path) -> str:
+    """Return the text of a file in UTF-8 or, where it begins with a byte order mark, UTF-16.
+
+    Args:
+        file: the file.
+
+    Raises:
+        UserError: it cannot be read, or has another encoding.
+    """
     try:
         content = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}).") from error
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = content.decode("utf-16" if is_utf16 else "utf-8-sig", errors="replace")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    encoding = "utf-16" if is_utf16 else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        name = "UTF-16" if is_utf16 else "UTF-8"
+        raise UserError(f"{file} is not text in {name} (line {line}), expected it saved as UTF-8.") from error
 
 
 def child(folder: Path, names: Iterable[str]) -> Path | None:

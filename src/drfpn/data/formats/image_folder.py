@@ -1,7 +1,8 @@
 """Reader of Hugging Face's ImageFolder for detection: metadata.jsonl with a line for each image."""
 
+import codecs
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ from drfpn.data.annotations import Annotations
 from drfpn.data.formats.coco_records import CocoRecords
 from drfpn.data.formats.coco_values import integer
 from drfpn.data.formats.file_layout import FileLayout, Reader, SplitFile
-from drfpn.data.formats.split_names import is_split_name, name_splits
+from drfpn.data.formats.split_names import OTHERS, is_split_name, name_splits
 from drfpn.data.progress import ProgressCallback
-from drfpn.data.validation.issues import Issue, IssueHandler
+from drfpn.data.validation.issues import Issue, IssueHandler, raise_issue
 
 METADATA = "metadata.jsonl"
 
 _BOXES = ("bbox", "bboxes", "boxes")
 _CATEGORIES = ("categories", "category", "category_id", "labels", "label", "class")
+
+_MAX_SNIFFED = 1000
+"""Lines in which `objects` are searched to recognize the format: images without objects may come first."""
 
 
 def find_image_folder_layout(root: Path) -> FileLayout | None:
@@ -38,9 +42,12 @@ def image_folder_layout(file: Path, root: Path | None = None) -> FileLayout:
         file: the metadata.
         root: name of the data set in messages; ``None`` for ``file``.
     """
-    folders = dict.fromkeys(name.replace("\\", "/").split("/")[0] for name in _names(file) if "/" in name)
-    names = name_splits(folder for folder in folders if is_split_name(folder))
+    folders = dict.fromkeys(map(_first_folder, _names(file)))
+    split_folders = [folder for folder in folders if is_split_name(folder)]
+    names = name_splits(split_folders)
     files = {split: _split_file(file, partial(_read_part, folder=folder)) for split, folder in names.items()}
+    if files and len(split_folders) < len(folders):
+        files[OTHERS] = _split_file(file, partial(_read_part, not_in=frozenset(split_folders)))
     if not files:
         only = file.resolve().parent.name
         files = {split: _split_file(file) for split in name_splits([only if is_split_name(only) else "all"])}
@@ -55,11 +62,12 @@ def parse_image_folder(
     *,
     segmentations: bool = True,
     folder: str | None = None,
+    not_in: Collection[str] = (),
 ) -> Annotations | None:
     """Read the valid lines of a metadata.jsonl and report the others; ``None`` if nothing is valid.
 
     Boxes are x, y, width, height in pixels. Classes are names, or numbers whose names are those of ``class_label`` in
-    the README.md of the data set.
+    the README.md of the data set. An image whose ``objects`` are null or missing has none.
 
     Args:
         file: the metadata.
@@ -68,15 +76,22 @@ def parse_image_folder(
         progress: not called: the file is small.
         segmentations: keep the segmentations.
         folder: read only images in this folder; ``None`` for all.
+        not_in: read only images that are not in these folders.
     """
     records = CocoRecords(file, on_issue, segmentations=segmentations)
     categories: set[str | int] = set()
     parsed: list[tuple[int, dict[str, Any]]] = []
+    without_key: list[int] = []
+    not_in_splits = 0
     for number, line in _lines(file, on_issue):
         name = line.get("file_name")
-        if folder is not None and not (isinstance(name, str) and name.replace("\\", "/").startswith(f"{folder}/")):
+        top = _first_folder(name) if isinstance(name, str) else ""
+        if (folder is not None and top != folder) or top in not_in:
+            not_in_splits += folder is not None and not is_split_name(top)
             continue
-        objects = _objects(line.get("objects"))
+        if "objects" not in line:
+            without_key.append(number)
+        objects = [] if line.get("objects") is None else _objects(line["objects"])
         if objects is None:
             observed, expected = "its objects have no boxes or no categories", "lists `bbox` and `categories`"
             on_issue(Issue("bad-record", f"{file}: line {number}", observed, expected))
@@ -87,6 +102,13 @@ def parse_image_folder(
             if isinstance(category, str) or integer(category) is not None:
                 categories.add(category)
             parsed.append((number, record))
+    if not_in_splits:
+        observed = f"{not_in_splits} images are in no folder of a split; they are the split '{OTHERS}'"
+        on_issue(Issue("left-out-images", str(file), observed, "all images in folders of splits", fatal=False))
+    if without_key:
+        observed = f"lines without 'objects' are images without objects ({len(without_key)}: line {without_key[0]}"
+        observed += ", ...)" if len(without_key) > 1 else ")"
+        on_issue(Issue("objects-missing", str(file), observed, "a list, which may be empty", fatal=False))
     names = _category_names(file, categories, on_issue)
     for index, (category_id, name) in enumerate(names.values()):
         records.add_category(index, {"id": category_id, "name": name})
@@ -107,9 +129,12 @@ def _read_part(
     /,
     *,
     segmentations: bool = True,
-    folder: str,
+    folder: str | None = None,
+    not_in: Collection[str] = (),
 ) -> Annotations | None:
-    return parse_image_folder(file, image_root, on_issue, progress, segmentations=segmentations, folder=folder)
+    return parse_image_folder(
+        file, image_root, on_issue, progress, segmentations=segmentations, folder=folder, not_in=not_in
+    )
 
 
 def _split_file(file: Path, read: Reader = parse_image_folder) -> SplitFile:
@@ -117,7 +142,17 @@ def _split_file(file: Path, read: Reader = parse_image_folder) -> SplitFile:
 
 
 def _has_objects(file: Path) -> bool:
-    return any("objects" in line for _, line in _lines(file, lambda issue: None, 1))
+    def require_text(issue: Issue) -> None:
+        if issue.kind == "not-annotations":
+            raise_issue(issue)
+
+    return any("objects" in line for _, line in _lines(file, require_text, _MAX_SNIFFED))
+
+
+def _first_folder(name: str) -> str:
+    """Return the first folder of the path of an image; empty if it is in none."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    return parts[0] if len(parts) > 1 else ""
 
 
 def _names(file: Path) -> list[str]:
@@ -128,9 +163,17 @@ def _lines(file: Path, on_issue: IssueHandler, count: int | None = None) -> Iter
     """Yield the number, from 1, and the object of each line that is not empty; ``count`` lines at most."""
     if not file.is_file():
         return
-    with file.open(encoding="utf-8-sig", errors="replace") as stream:
-        for number, text in enumerate(stream, start=1):
-            if not text.strip():
+    with file.open("rb") as stream:
+        for number, content in enumerate(stream, start=1):
+            content = content.removeprefix(codecs.BOM_UTF8) if number == 1 else content
+            if not content.strip():
+                continue
+            try:
+                text = content.decode()
+            except UnicodeDecodeError as error:
+                # Decoded otherwise, different names of classes might become one.
+                observed = f"line {number} is not UTF-8 ({error.reason})"
+                on_issue(Issue("not-annotations", str(file), observed, "JSON lines in UTF-8"))
                 continue
             try:
                 line = json.loads(text)
@@ -180,7 +223,7 @@ def _category_names(file: Path, used: set[str | int], on_issue: IssueHandler) ->
     if names and numbers:
         observed = f"some classes are names ('{names[0]}') and some are numbers ({numbers[0]})"
         on_issue(Issue("bad-record", str(file), observed, "one of the two"))
-    named = _readme_names(file)
+    named = _readme_names(file, on_issue)
     if names:
         ordered = list(dict.fromkeys([*(named.values() if set(names) <= set(named.values()) else ()), *names]))
         return {name: (number, name) for number, name in enumerate(ordered)}
@@ -190,27 +233,45 @@ def _category_names(file: Path, used: set[str | int], on_issue: IssueHandler) ->
     return {number: (number, named.get(number, str(number))) for number in dict.fromkeys([*sorted(named), *numbers])}
 
 
-def _readme_names(file: Path) -> dict[int, str]:
-    """Return the names of ``class_label`` in the YAML of the README of the data set, by number; empty without any."""
+def _readme_names(file: Path, on_issue: IssueHandler) -> dict[int, str]:
+    """Return the names of ``class_label`` in the YAML of the README of the data set, by number; empty without any.
+
+    Those of the objects are taken: other features of an image, such as its scene, may have classes too.
+    """
     for folder in (file.parent, file.parent.parent):
+        readme = folder / "README.md"
         try:
-            parts = (folder / "README.md").read_text(encoding="utf-8-sig").split("---", 2)
+            parts = readme.read_text(encoding="utf-8-sig").split("---", 2)
             header = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
         except (OSError, ValueError, yaml.YAMLError):
             continue
-        for names in _find_class_labels(header):
-            return names
+        labels = dict(_find_class_labels(header))
+        of_objects = {path: names for path, names in labels.items() if "objects" in path} or labels
+        of_classes = {path: names for path, names in of_objects.items() if path[-1] in _CATEGORIES} or of_objects
+        candidates = list(of_classes.values())
+        if any(names != candidates[0] for names in candidates):
+            features = ", ".join(f"'{'.'.join(path)}'" for path in of_classes)
+            observed = f"its features {features} have different names in `class_label`"
+            on_issue(Issue("bad-record", str(readme), observed, "one `class_label`, in the feature `objects`"))
+        elif candidates:
+            return candidates[0]
     return {}
 
 
-def _find_class_labels(value: Any) -> Iterator[dict[int, str]]:
-    """Yield the names of each class_label, a dict or a list, somewhere in a YAML value."""
-    if isinstance(value, Mapping):
-        label = value.get("class_label")
-        names = label.get("names") if isinstance(label, Mapping) else None
-        if isinstance(names, list):
-            yield {number: str(name) for number, name in enumerate(names)}
-        elif isinstance(names, Mapping) and all(str(number).isdigit() for number in names):
-            yield {int(number): str(name) for number, name in names.items()}
-    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
-        yield from _find_class_labels(inner)
+def _find_class_labels(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[int, str]]]:
+    """Yield path of the feature and names of each class_label, a dict or a list, somewhere in a YAML value."""
+    if isinstance(value, list):
+        for inner in value:
+            yield from _find_class_labels(inner, path)
+    if not isinstance(value, Mapping):
+        return
+    path = (*path, str(value["name"])) if isinstance(value.get("name"), str) else path
+    label = value.get("class_label")
+    names = label.get("names") if isinstance(label, Mapping) else None
+    if isinstance(names, list):
+        yield path, {number: str(name) for number, name in enumerate(names)}
+    elif isinstance(names, Mapping) and all(str(number).isdigit() for number in names):
+        yield path, {int(number): str(name) for number, name in names.items()}
+    for key, inner in value.items():
+        if key != "class_label":
+            yield from _find_class_labels(inner, path)

@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from drfpn.data.formats.base_writer import DatasetWriter, Splits, image_name, unique_name
+from drfpn.data.formats.base_writer import DatasetWriter, Splits
 
 
 class ImageFolderWriter(DatasetWriter):
@@ -22,10 +22,9 @@ class ImageFolderWriter(DatasetWriter):
         super().__init__(folder, splits, masks=masks)
         self._names = {}
         self._lines: dict[str, list[str]] = defaultdict(list)
-        for split, annotations in splits.items():
+        for split in splits:
             used = {"metadata.jsonl"}
-            names = map(image_name, annotations.file_names.tolist())
-            self._names[split] = [unique_name(name, used, by_stem=False) for name in names]
+            self._names[split] = self.unique_names(split, used, by_stem=False)
 
     def image_file(self, split: str, index: int) -> Path:
         """Return {split}/{name}."""

@@ -1,11 +1,17 @@
 """``ImageFinder``: finds the image file of a name that another tool or another file system has changed."""
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
-from drfpn.data.formats.files import fold
+from drfpn.data.formats.files import base_name, fold, list_files
+from drfpn.data.formats.split_names import is_split_name
+from drfpn.data.image_formats import is_image_file, walk_files
+
+_OTHER_IMAGES = re.compile("mask|segm|label|depth|thumb|annot")
+"""Folders of images that are not those of the data set, but have their names."""
 
 
 class ImageFinder:
@@ -44,6 +50,33 @@ class ImageFinder:
         exact = {variant for variant in variants if self.exists(variant)}
         return sorted(exact or {path for variant in variants for path in self._similar(variant)})
 
+    def find_bases(self, names: Iterable[str], used: Collection[str]) -> dict[str, list[str]]:
+        """Return the files anywhere below the folder that are the only ones of the last part of names, by name.
+
+        That may be another image, so no file is returned for names that share their last part, nor one that another
+        image has, nor one in a folder of another split or of masks.
+
+        Args:
+            names: paths for which ``find`` finds nothing.
+            used: the files of other images.
+        """
+        by_base: dict[str, set[str]] = {}
+        for name in names:
+            by_base.setdefault(fold(_base(name)), set()).add(name)
+        files: dict[str, list[str]] = {}
+        for path in walk_files(self._root):
+            if (base := fold(path.name)) in by_base and is_image_file(path):
+                files.setdefault(base, []).append(path.relative_to(self._root).as_posix())
+        matches = {}
+        for base, candidates in files.items():
+            if len(by_base[base]) == len(candidates) == 1 and candidates[0] not in used:
+                (name,) = by_base[base]
+                folders = {fold(part) for part in candidates[0].split("/")[:-1]}
+                foreign = folders - {fold(part) for part in re.split(r"[/\\]", name)}
+                if not any(is_split_name(part.rstrip("0123456789")) or _OTHER_IMAGES.search(part) for part in foreign):
+                    matches[name] = candidates
+        return matches
+
     def _similar(self, name: str) -> set[str]:
         """Return the files whose path differs in letter case and Unicode normalization only."""
         folders = {""}
@@ -66,6 +99,29 @@ class ImageFinder:
                 listing.setdefault(fold(entry), []).append(entry)
             self._listings[folder] = listing
         return self._listings[folder]
+
+
+def direct_or_below(folder: Path) -> list[Path]:
+    """Return the images in a folder, or else those in its subfolders, sorted.
+
+    Args:
+        folder: the folder; it may be missing.
+    """
+    direct = [path for path in sorted(folder.iterdir()) if is_image_file(path)] if folder.is_dir() else []
+    return direct or list_files(folder, is_image_file)
+
+
+def file_key(root: Path, name: str) -> str:
+    """Return a text that is the same for all names of one file in a folder, such as a.jpg and ./a.jpg.
+
+    Args:
+        root: the folder.
+        name: path relative to it, or an absolute one.
+    """
+    if _is_plain(name) and not name.startswith("/"):
+        return name
+    folder, last = os.path.split(root / name)
+    return os.path.join(os.path.relpath(os.path.realpath(folder), os.path.realpath(root)), last).removeprefix("./")
 
 
 def choose_folder(folders: Iterable[Path], names: Iterable[str]) -> Path | None:
@@ -92,6 +148,12 @@ def _variants(name: str, root: Path) -> set[str]:
             starts = [0, *(i for i, part in enumerate(parts[:-1], start=1) if part == root.name)]
             variants |= {"/".join(parts[start:]) for start in starts if parts}
     return {variant for variant in variants if _is_plain(variant)}
+
+
+def _base(name: str) -> str:
+    """Return the last part of a path or an address, decoded."""
+    path = name.partition("?")[0] if "://" in name else name
+    return base_name(unquote(path))
 
 
 def _is_plain(name: str) -> bool:

@@ -13,7 +13,7 @@ from drfpn.data.image_formats import walk_files
 from drfpn.data.progress import ProgressCallback
 from drfpn.data.validation.issues import IssueHandler
 
-_ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "json", "jsons", "labelme")
+ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "json", "jsons", "labelme")
 _CHECKED_FILES = 20
 
 
@@ -47,7 +47,7 @@ class LabelMeLayout(Layout):
 
 def find_labelme_layout(root: Path) -> Layout | None:
     """Return the layout of a folder in LabelMe's format; ``None`` if it is none."""
-    pairs = find_folder_pairs(root, _ANNOTATION_FOLDERS, _holds_labelme)
+    pairs = find_folder_pairs(root, ANNOTATION_FOLDERS, _holds_labelme)
     sources = {split: LabelMeFolders(pair.images, pair.annotations) for split, pair in pairs.items()}
     return LabelMeLayout(root, tuple(sources), sources) if sources else None
 

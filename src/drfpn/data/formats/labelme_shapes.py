@@ -17,6 +17,8 @@ from drfpn.data.validation.issues import Issue, IssueHandler
 
 _CIRCLE_CORNERS = 64
 
+_NO_GROUP = (None, "", -1, "-1", "null")
+"""Values of ``group_id`` that tools write for a shape without a group."""
 _POLYGONS = ("polygon", "rotation", "oriented_rectangle")
 _WITHOUT_AREA = ("point", "points", "line", "linestrip")
 _NUMBERS_OF_POINTS = {"rectangle": (2, 4), "circle": (2,), "mask": (2,)}
@@ -57,8 +59,14 @@ def read_shapes(record: dict[str, Any], size: tuple[int, int], source: str, on_i
     objects: dict[tuple[str, Any], Shape] = {}
     for number, (value, shape) in enumerate(_shapes(record, size, source, on_issue)):
         group = value.get("group_id")
-        key = shape.label, ("alone", number) if group is None else str(group)
-        objects[key] = _merge(objects[key], shape, size) if key in objects else shape
+        key = shape.label, ("alone", number) if group in _NO_GROUP else str(group)
+        if key not in objects:
+            objects[key] = shape
+            continue
+        if shape.is_rectangle and objects[key].is_rectangle and not _overlap(objects[key], shape):
+            observed = f"two rectangles of '{shape.label}' that do not overlap have the 'group_id' {group}: one object"
+            on_issue(Issue("shapes-far-apart", source, observed, "a group_id for each object, or null", fatal=False))
+        objects[key] = _merge(objects[key], shape, size)
     return list(objects.values())
 
 
@@ -148,6 +156,11 @@ def _merge(first: Shape, second: Shape, size: tuple[int, int]) -> Shape:
     masks = [decode(part.mask if part.mask is not None else list(part.polygons), *size) for part in (first, second)]
     mask = masks[0] | masks[1]
     return Shape(first.label, box, float(mask.sum()), mask=encode(mask))
+
+
+def _overlap(first: Shape, second: Shape) -> bool:
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = first.box, second.box
+    return min(ax2, bx2) >= max(ax1, bx1) and min(ay2, by2) >= max(ay1, by1)
 
 
 def _points(value: Any) -> NDArray[np.float64] | None:

@@ -3,19 +3,25 @@
 import base64
 import io
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from drfpn.data.formats.base_writer import DatasetWriter, Splits, image_name, unique_name
+from drfpn.data.formats.base_writer import DatasetWriter, Splits, unique_name
+from drfpn.data.formats.files import fold
+from drfpn.data.formats.folder_pairs import IMAGE_FOLDERS
+from drfpn.data.formats.labelme_layouts import ANNOTATION_FOLDERS
 from drfpn.data.masks.rle import decode
 from drfpn.data.validation.masks import find_segmentation_fault
+from drfpn.utils.errors import UserError
 
 _VERSION = "5.5.0"
 """Of LabelMe, from which on its files have the keys that are written."""
+
+_KNOWN_FOLDERS = set(map(fold, (*IMAGE_FOLDERS, *ANNOTATION_FOLDERS)))
 
 
 class LabelMeWriter(DatasetWriter):
@@ -28,15 +34,20 @@ class LabelMeWriter(DatasetWriter):
         folder: as of ``DatasetWriter``.
         splits: as of ``DatasetWriter``.
         masks: as of ``DatasetWriter``.
+
+    Raises:
+        UserError: a class has no name.
     """
 
     def __init__(self, folder: Path, splits: Splits, *, masks: bool) -> None:
         super().__init__(folder, splits, masks=masks)
+        if not all(map(str.strip, self.classes)):
+            raise UserError("A class has an empty name, which LabelMe cannot hold, expected printable characters.")
         self._names = {}
-        for split, annotations in splits.items():
+        for split in splits:
             used: set[str] = set()
-            names = map(image_name, annotations.file_names.tolist())
-            self._names[split] = [unique_name(name, used, by_stem=True) for name in names]
+            names = self.unique_names(split, used, by_stem=True)
+            self._names[split] = [self._outside_known_folders(name, used) for name in names]
 
     def image_file(self, split: str, index: int) -> Path:
         """Return {split}/{name}."""
@@ -81,6 +92,13 @@ class LabelMeWriter(DatasetWriter):
     def lost(self) -> list[str]:
         """Return the lines of all formats, and those about classes."""
         return [*super().lost(), *self.lost_classes(self.classes, "LabelMe's")]
+
+    def _outside_known_folders(self, name: PurePosixPath, used: set[str]) -> PurePosixPath:
+        """Return a name whose first folder is not one that readers search alone, such as ``images``."""
+        if len(name.parts) == 1 or fold(name.parts[0]) not in _KNOWN_FOLDERS:
+            return name
+        self.changes["images renamed, since readers expect all of them in a folder of such a name"] += 1
+        return unique_name(PurePosixPath(f"{name.parts[0]}_", *name.parts[1:]), used, by_stem=True)
 
     def _parts(self, split: str, index: int, box: NDArray[np.float64], height: int, width: int) -> list[dict[str, Any]]:
         """Return the shapes of object ``index``, without their label."""

@@ -8,9 +8,10 @@ import numpy as np
 
 from drfpn.data.annotations import Annotations
 from drfpn.data.formats.base_layout import Layout
-from drfpn.data.formats.files import read_lines
+from drfpn.data.formats.files import read_lines, split_lines
 from drfpn.data.progress import ProgressCallback
 from drfpn.data.validation.issues import Issue, IssueHandler
+from drfpn.utils.errors import UserError
 
 NAMES = ("train", "val", "test")
 
@@ -109,15 +110,48 @@ def list_folder(layout: Layout) -> Path:
 
 
 def source_split(layout: Layout) -> str | None:
-    """Return the split that lists divide: the only one, or ``train`` where there is no ``val``; else ``None``."""
+    """Return the split that lists divide: the only one, or ``train`` or ``trainval`` without ``val``; else ``None``."""
     if len(layout.splits) == 1:
         return layout.splits[0]
-    return "train" if "train" in layout.splits and "val" not in layout.splits else None
+    if "val" in layout.splits:
+        return None
+    return next((name for name in ("train", "trainval") if name in layout.splits), None)
+
+
+def require_listable(annotations: Annotations) -> None:
+    """Raise if a list could not tell one of the images by the name in its line.
+
+    Args:
+        annotations: the images that are divided.
+
+    Raises:
+        UserError: the name of an image has an end of a line, is no UTF-8, or differs too little from another one.
+    """
+    first: dict[str, str] = {}
+    for name in annotations.file_names.tolist():
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"The name of the image {shown!r} is not UTF-8, expected one that a list can hold."
+            ) from error
+        if len(split_lines(name)) != 1 or name.startswith("\ufeff"):
+            raise UserError(f"The image {shown!r} cannot be listed, expected a name without ends of lines.")
+        if (other := first.setdefault(_listed_name(name), name)) != name:
+            raise UserError(
+                f"The images {other!r} and {name!r} are one in a list, expected names that differ in more than spaces "
+                "around them or \\ for /."
+            )
+
+
+def _listed_name(name: str) -> str:
+    return name.strip().replace("\\", "/")
 
 
 def _find(names: list[str], annotations: Annotations) -> list[int | None]:
     """Return the index of the image of each name, which may lack the suffix if only one image fits."""
-    by_name = {name.strip().replace("\\", "/"): index for index, name in enumerate(annotations.file_names.tolist())}
+    by_name = {_listed_name(name): index for index, name in enumerate(annotations.file_names.tolist())}
     stems = Counter(map(_without_suffix, by_name))
     by_stem = {stem: by_name[name] for name in by_name if stems[stem := _without_suffix(name)] == 1}
     return [by_name.get(name, by_stem.get(name)) for name in (name.replace("\\", "/") for name in names)]

@@ -10,8 +10,9 @@ from hotcoco import COCO
 from drfpn.data.annotations import Annotations
 from drfpn.data.formats.coco_records import CocoRecords
 from drfpn.data.formats.file_layout import FileLayout, SplitFile
+from drfpn.data.formats.image_names import direct_or_below
 from drfpn.data.formats.split_names import is_split_name, name_splits
-from drfpn.data.image_io import image_size, is_image_file
+from drfpn.data.image_io import image_size
 from drfpn.data.progress import ProgressCallback
 from drfpn.data.validation.issues import Issue, IssueHandler
 from drfpn.utils.errors import UserError, message_of
@@ -71,16 +72,14 @@ def parse_open_images(
     except (ValueError, OSError) as error:
         on_issue(Issue("not-annotations", str(file), f"it cannot be read ({error})", "a CSV of boxes of Open Images"))
         return None
-    on_disk = (
-        {path.stem: path.name for path in image_root.iterdir() if is_image_file(path)} if image_root.is_dir() else {}
-    )
+    on_disk = {path.stem: path.relative_to(image_root).as_posix() for path in direct_or_below(image_root)}
     records = CocoRecords(file, on_issue)
     sizes: dict[int, tuple[int, int]] = {}
     for index, image in enumerate(dataset["images"]):
-        name = on_disk.get(image["file_name"])
-        if name is not None and (size := _size(image_root / name, on_issue)) is not None:
+        path = on_disk.get(image["file_name"])
+        if path is not None and (size := _size(image_root / path, on_issue)) is not None:
             sizes[image["id"]] = size
-            records.add_image(index, {"id": image["id"], "file_name": name, "height": size[0], "width": size[1]})
+            records.add_image(index, {"id": image["id"], "file_name": path, "height": size[0], "width": size[1]})
         if progress is not None:
             progress(index + 1, len(dataset["images"]))
     if missing := len(dataset["images"]) - len(sizes):

@@ -12,7 +12,8 @@ class ImageChooser:
     """Chooses the image of each annotation file, and an image for no two of them.
 
     The image has the name of the annotation file but for its suffix; letter case, Unicode form (NFC or NFD) or the
-    folders before it may differ if only one image fits. Of several such images it is the one that the file states.
+    folders before it may differ if only one image fits. The name may also be that of the image with its suffix:
+    a.jpg.xml. Of several such images it is the one that the file states.
     If there is none, it is the image that the file states, unless another file has that one's name.
 
     Args:
@@ -44,13 +45,15 @@ class ImageChooser:
         if image_key is None and self.annotations.match_base(key) is not None:
             image_key = self.images.match_base(key)
         candidates = self.images.files[image_key] if image_key is not None else []
+        if image_key is None and (named := self.images.find(key)) is not None:
+            candidates = [named]
         stated_image = self._find(stated, image_key or key, anywhere=not candidates) if stated else None
         if listed is not None and listed in candidates:
             image = self._check_stated(listed, stated_image, file)
         elif not candidates:
             image = (
                 stated_image
-                if stated_image is not None and self._annotation_of(stated_image) is None
+                if stated_image is not None and self._annotation_of(stated_image) in (None, key)
                 else _path(key, listed or stated)
             )
         elif len(candidates) == 1:
@@ -90,7 +93,10 @@ class ImageChooser:
     def _annotation_of(self, image: str) -> str | None:
         """Return the key of the annotation file that has the name of an image."""
         key = image.removesuffix(Path(image).suffix)
-        return self.annotations.match(key) or self.annotations.match_base(key)
+        own = self.annotations.match(key) or self.annotations.match_base(key)
+        if own is None and self.images.match(image) is None:  # else it is the one of a.jpg.png
+            return self.annotations.match(image)
+        return own
 
     def _take(self, image: str | None, file: Path) -> str | None:
         if image is None:

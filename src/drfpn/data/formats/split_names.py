@@ -10,6 +10,9 @@ SYNONYMS = {
 }
 """Names of each split, in lower case."""
 
+OTHERS = "others"
+"""Split of the images that a file of annotations with splits puts into none of them."""
+
 _CANONICAL = {synonym: split for split, synonyms in SYNONYMS.items() for synonym in synonyms}
 
 

@@ -17,7 +17,9 @@ _TRACES = {
     "labelTxt*": ("DOTA", "images/ and labelTxt/, or both in a folder for each split"),
     "annotations.xml": ("CVAT", "it in the folder, with images/"),
     "*.tfrecord*": ("TFRecord", "image files with annotations in COCO, VOC or YOLO format"),
-    "via_*.json": ("a project of VIA", "its export in COCO format"),
+    "via*.json": ("a project of VIA", "its export in COCO format"),
+    "ann/*.json": ("Supervisely", "its export in COCO format"),
+    "ImageSets": ("Pascal VOC", "the folder that holds it"),
 }
 """Pattern of a file: its format, and what that is read from."""
 

@@ -11,7 +11,15 @@ import numpy as np
 from drfpn.data.annotation_builder import AnnotationBuilder
 from drfpn.data.annotations import Annotations
 from drfpn.data.formats.pairing import ImageChooser, unannotated_images
-from drfpn.data.formats.voc_files import VocEntry, VocFolders, VocSource, list_folder, voc_sources
+from drfpn.data.formats.voc_files import (
+    ROOT_TAG,
+    VocEntry,
+    VocFolders,
+    VocSource,
+    list_folder,
+    local_tag,
+    voc_sources,
+)
 from drfpn.data.progress import ProgressCallback
 from drfpn.data.validation.issues import Issue, IssueHandler, raise_issue
 from drfpn.utils.errors import UserError, did_you_mean
@@ -152,9 +160,19 @@ def _parse_all(folders: Iterable[VocFolders], on_issue: IssueHandler, progress: 
         if progress is not None:
             progress(done, len(files))
         try:
-            trees[file] = ElementTree.parse(file).getroot()
+            tree = ElementTree.parse(file).getroot()
+        except OSError as error:
+            on_issue(Issue("not-voc", str(file), f"it cannot be read ({error.strerror})", "a VOC annotation"))
+            continue
         except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two: of its encoding
             on_issue(Issue("not-voc", str(file), f"it is not XML ({error})", "a VOC annotation"))
+            continue
+        for node in tree.iter():
+            node.tag = local_tag(node)
+        if tree.tag != ROOT_TAG:
+            on_issue(Issue("not-voc", str(file), f"its root is <{tree.tag}>", f"<{ROOT_TAG}>, as of a VOC annotation"))
+            continue
+        trees[file] = tree
     return trees
 
 
@@ -179,7 +197,12 @@ def _add_objects(
     source: str,
     on_issue: IssueHandler,
 ) -> None:
-    for number, node in enumerate(tree.findall("object"), start=1):
+    nodes = tree.findall("object")
+    unreached = _count_boxes(tree) - sum(map(_count_boxes, nodes))
+    if unreached:
+        observed = f"it has {unreached} <bndbox> outside of the <object> of its <{ROOT_TAG}>"
+        on_issue(Issue("bad-record", source, observed, "each in an <object> directly below the root"))
+    for number, node in enumerate(nodes, start=1):
         name = (node.findtext("name") or "").strip()
         location = f"{source}: object {number} ({name or 'without a name'})"
         if not name:
@@ -204,8 +227,12 @@ def _add_objects(
             box=[x, y, width, height],
             label=labels[name],
             area=width * height,
-            crowd=(node.findtext("difficult") or "").strip() == "1",
+            crowd=(node.findtext("difficult") or "").strip().lower() in ("1", "true"),
         )
+
+
+def _count_boxes(node: ElementTree.Element) -> int:
+    return sum(child.tag.lower() == "bndbox" for child in node.iter())
 
 
 def _left_edge(value: float) -> float:

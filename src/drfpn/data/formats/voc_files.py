@@ -12,6 +12,7 @@ from drfpn.data.formats.files import FileIndex, child, list_files, read_lines
 from drfpn.data.formats.folder_pairs import IMAGE_FOLDERS, find_folder_pairs
 from drfpn.data.image_formats import is_image_file, walk_files
 
+ROOT_TAG = "annotation"
 ANNOTATION_FOLDERS = ("Annotations", "annotation", "xmls", "xml", "labels")
 
 _CHECKED_FILES = 20
@@ -38,8 +39,8 @@ class VocFolders:
 
     def has(self, name: str) -> bool:
         """Return whether an image or XML file has this name, with or without its suffix."""
-        key = _without_suffix(name)
-        return any(index.match(key) is not None for index in (self.image_index, self.xml_index))
+        keys = {name, _without_suffix(name)}
+        return any(index.match(key) is not None for index in (self.image_index, self.xml_index) for key in keys)
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,19 @@ class VocSource:
     def entries(self) -> list[VocEntry]:
         """Return the images, in the order of the list or of their names."""
         if self.list_file is None:
-            return [self._entry(key) for key in self.folders.xml_index.files]
+            index = self.folders.xml_index
+            return [VocEntry(key, index.folder / names[0]) for key, names in index.files.items()]
         names, _ = read_list(self.list_file, self.folders.has)
         return list({entry.key: entry for entry in map(self._entry, names)}.values())
 
     def _entry(self, name: str) -> VocEntry:
-        key = _without_suffix(name)
         xml_files, images = self.folders.xml_index, self.folders.image_index
+        # The part behind a dot may belong to the name: the XML file of a.jpg.png is a.jpg.xml.
+        key = name if xml_files.match(name) is not None else _without_suffix(name)
         xml_key = xml_files.match(key)
         if xml_key is None and images.match_base(key) is not None:  # of two images it would be the wrong one
             xml_key = xml_files.match_base(key)
-        image = images.find(name) if name != key else None
+        image = images.find(name) if is_image_file(Path(name)) else None
         if xml_key is None:
             return VocEntry(images.match(key) or key, None, image)
         return VocEntry(xml_key, self.folders.annotations / xml_files.files[xml_key][0], image)
@@ -112,14 +115,20 @@ def _is_annotation(file: Path) -> bool:
             _, element = next(ElementTree.iterparse(content, events=("start",)))
     except (OSError, ElementTree.ParseError, LookupError, ValueError, StopIteration):
         return False
-    return bool(element.tag == "annotation")
+    return local_tag(element) == ROOT_TAG
+
+
+def local_tag(element: ElementTree.Element) -> str:
+    """Return the tag of an element without its namespace."""
+    return str(element.tag).rpartition("}")[2]
 
 
 def _is_paired(folders: VocFolders) -> bool:
     """Return whether images and XML files belong together: not if a folder only has data sets somewhere below it."""
     if folders.images != folders.annotations:
         return True
-    return any(key in folders.image_index.files for key in folders.xml_index.files)
+    images = folders.image_index
+    return any(key in images.files or images.find(key) is not None for key in folders.xml_index.files)
 
 
 def list_folder(root: Path) -> Path | None:

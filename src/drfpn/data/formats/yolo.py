@@ -129,7 +129,10 @@ def _read_all(
 def _read_text(file: Path) -> str | None:
     try:
         return file.read_text(encoding="utf-8-sig", errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if file.is_symlink():
+            target = os.readlink(file)
+            raise UserError(f"{file} is a link to '{target}', which does not exist, expected a label file.") from error
         return None
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}).") from error

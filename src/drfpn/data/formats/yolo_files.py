@@ -2,10 +2,14 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
-from drfpn.data.formats.files import FileFinder, fold, letters, list_files, read_lines
+from drfpn.data.formats.files import FileFinder, FileIndex, fold, letters, list_files, read_lines
+from drfpn.data.formats.split_names import is_split_name
 from drfpn.data.formats.yolo_yaml import YoloConfig
 from drfpn.data.image_formats import is_image_file
 from drfpn.data.validation.issues import Issue
@@ -18,6 +22,17 @@ NAME_FILES = ("classes.txt", "obj.names", "classes.names", "_darknet.labels", "l
 _IMAGE_FOLDERS = ("images", "jpegimages")
 # Label Studio puts such a prefix before the names of uploaded images.
 _PREFIX = re.compile(r"[0-9a-f]{8}[-_](.+)")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where label files may be: below ``labels``, with the paths that the images have below ``images``."""
+
+    images: Path
+    labels: Path
+
+    def label(self, image: Path) -> Path:
+        return (self.labels / image.relative_to(self.images)).with_suffix(".txt")
 
 
 def list_images(config: YoloConfig, split: str) -> tuple[Path, list[Path]]:
@@ -52,36 +67,39 @@ def list_images(config: YoloConfig, split: str) -> tuple[Path, list[Path]]:
 def find_labels(config: YoloConfig, images: list[Path]) -> tuple[list[Path], list[Issue]]:
     """Return the path of the label file of each image, and issues of label files that do not fit the images.
 
-    The paths are by the first rule with which any of the files exists. Of ``a/images/b/c.jpg`` that is
-    ``a/labels/b/c.txt`` (the last folder called ``images`` or ``JPEGImages`` is replaced). Images that are in no such
-    folder have theirs in ``labels/`` of the data set, with the same relative path, or in their own folder. Where there
-    is no such file, the only one that differs in letter case or Unicode form is taken.
+    The paths are, for each folder of images, by the first rule with which any of the files exists. Of
+    ``a/images/b/c.jpg`` that is ``a/labels/b/c.txt`` (the last folder called ``images`` or ``JPEGImages`` is
+    replaced). Images that are in no such folder have theirs in ``labels/`` of the data set, with the same relative
+    path, or in their own folder. Where there is no such file, the only one that differs in letter case or Unicode form
+    is taken.
 
     Args:
         config: configuration of the data set.
         images: paths of the images.
     """
     finder = FileFinder()
-    rules = (
-        lambda image: _label_in_known_folder(image, config),
-        label_in_labels_folder,
-        lambda image: _label_below_root(image, config.root),
-        lambda image: image.with_suffix(".txt"),
-    )
-    chosen: tuple[list[Path], list[Path | None]] | None = None
-    for rule in rules:
-        labels = [label for image in images if (label := rule(image)) is not None]
-        if len(labels) != len(images):
-            continue
-        existing_labels = [finder.find(label) for label in labels]
-        if chosen is None or any(existing_labels):
-            chosen = labels, existing_labels
-        if any(existing_labels):
-            break
-    assert chosen is not None  # the last rule is for any image
-    labels, existing_labels = chosen
-    issues = [*_shared_labels(images, existing_labels), *_unmatched_labels(images, labels, existing_labels, finder)]
-    return [path or label for label, path in zip(labels, existing_labels, strict=True)], issues
+    by_folder: dict[Path, list[Path]] = defaultdict(list)
+    for image in dict.fromkeys(images):
+        by_folder[image.parent].append(image)
+    places = {folder: _places(folder, config) for folder in by_folder}
+    on_disk = {
+        folder: [[finder.find(place.label(image)) for image in members] for place in places[folder]]
+        for folder, members in by_folder.items()
+    }
+    are_beside = not any(any(files) for folder in by_folder for files in on_disk[folder][:-1])
+    labels: dict[Path, Path] = {}
+    existing: dict[Path, Path | None] = {}
+    for folder, members in by_folder.items():
+        chosen = next((number for number, files in enumerate(on_disk[folder]) if any(files)), 0)
+        is_last = chosen == len(places[folder]) - 1
+        if is_last and not (are_beside or any(map(has_label_line, filter(None, on_disk[folder][chosen])))):
+            chosen = 0  # text beside the images that is something else
+        labels |= {image: places[folder][chosen].label(image) for image in members}
+        existing |= zip(members, on_disk[folder][chosen], strict=True)
+    issues = [*_shared_labels(existing), *_unmatched_labels(labels, existing, finder)]
+    if not issues:
+        issues = list(_misplaced_labels(labels, existing, places, finder))
+    return [existing[image] or labels[image] for image in images], issues
 
 
 def label_in_labels_folder(image: Path) -> Path | None:
@@ -97,6 +115,17 @@ def label_in_labels_folder(image: Path) -> Path | None:
 def is_label_file(path: Path) -> bool:
     """Return whether a path is that of a .txt file that does not have the name of a list of classes."""
     return path.suffix.lower() == ".txt" and path.name.lower() not in NAME_FILES
+
+
+def has_label_line(file: Path) -> bool:
+    """Return whether a file begins with a class id and four numbers or more."""
+    try:
+        with file.open(encoding="utf-8-sig", errors="replace") as content:
+            words = next(filter(None, (line.split() for line in islice(content, 5))), [])
+        numbers = [float(word) for word in words]
+    except (OSError, ValueError):
+        return False
+    return len(numbers) >= 5 and numbers[0].is_integer()
 
 
 def listed_path(line: str, list_file: Path, root: Path, finder: FileFinder) -> Path:
@@ -116,6 +145,9 @@ def listed_path(line: str, list_file: Path, root: Path, finder: FileFinder) -> P
     known = {"data", root.name, list_file.parent.name}
     starts = [0, *(position + 1 for position, part in enumerate(parts[:-1]) if part in known)]
     candidates = [beside, root / line]
+    # Any other folders before those of the data set may be left out, but not one of a split.
+    named = next((number for number, part in enumerate(parts) if is_split_name(part)), len(parts))
+    starts += [start for start in range(1, min(named + 1, len(parts) - 1)) if start not in starts]
     candidates += [folder.joinpath(*parts[start:]) for start in starts for folder in (list_file.parent, root)]
     for candidate in candidates:
         if candidate.exists():
@@ -123,39 +155,40 @@ def listed_path(line: str, list_file: Path, root: Path, finder: FileFinder) -> P
     return next((path for candidate in candidates if (path := finder.find(candidate)) is not None), beside)
 
 
-def _label_in_known_folder(image: Path, config: YoloConfig) -> Path | None:
-    for images, labels in config.label_folders.items():
-        if image.is_relative_to(images):
-            return (labels / image.relative_to(images)).with_suffix(".txt")
-    return None
+def _places(folder: Path, config: YoloConfig) -> list[_Place]:
+    """Return where the label files of the images in a folder may be, in the order of preference."""
+    places = [_Place(*pair) for pair in config.label_folders.items() if folder.is_relative_to(pair[0])]
+    label = label_in_labels_folder(folder / "image")
+    if label is not None:
+        depth = max(position for position, part in enumerate(folder.parts) if part.lower() in _IMAGE_FOLDERS)
+        places.append(_Place(Path(*folder.parts[: depth + 1]), Path(*label.parts[: depth + 1])))
+    if folder.is_relative_to(config.root):
+        places.append(_Place(config.root, config.root / LABEL_FOLDER))
+    return [*places, _Place(folder, folder)]
 
 
-def _label_below_root(image: Path, root: Path) -> Path | None:
-    return (root / LABEL_FOLDER / image.relative_to(root)).with_suffix(".txt") if image.is_relative_to(root) else None
-
-
-def _shared_labels(images: list[Path], existing_labels: list[Path | None]) -> Iterator[Issue]:
+def _shared_labels(existing: Mapping[Path, Path | None]) -> Iterator[Issue]:
     """Yield an issue for each label file that several images have."""
     owners: dict[Path, Path] = {}
-    for image, label in zip(images, existing_labels, strict=True):
+    for image, label in existing.items():
         if label is not None and (owner := owners.setdefault(label, image)) != image:
             names = f"'{owner.name}' and '{image.name}'"
             yield Issue("image-ambiguous", str(label), f"it belongs to both {names}", "a label file for one image")
 
 
 def _unmatched_labels(
-    images: list[Path], labels: list[Path], existing_labels: list[Path | None], finder: FileFinder
+    labels: Mapping[Path, Path], existing: Mapping[Path, Path | None], finder: FileFinder
 ) -> Iterator[Issue]:
     """Yield an issue for each label file without an image whose name resembles that of an image without labels."""
-    used = set(existing_labels)
+    used = set(existing.values())
     missing: dict[Path, list[tuple[Path, Path]]] = defaultdict(list)
-    for image, label, path in zip(images, labels, existing_labels, strict=True):
+    for image, path in existing.items():
         if path is None:
-            missing[label.parent].append((image, label))
+            missing[labels[image].parent].append((image, labels[image]))
     for folder, pairs in missing.items():
         unused: dict[str, list[Path]] = defaultdict(list)
-        existing = finder.find(folder)
-        for file in existing.iterdir() if existing is not None and existing.is_dir() else ():
+        on_disk = finder.find(folder)
+        for file in on_disk.iterdir() if on_disk is not None and on_disk.is_dir() else ():
             if is_label_file(file) and file not in used:
                 prefix = _PREFIX.fullmatch(fold(file.stem))
                 for name in {letters(file.stem), letters(prefix[1]) if prefix else ""} - {""}:
@@ -166,6 +199,48 @@ def _unmatched_labels(
                     f"it belongs to no image, and '{image.name}' has no annotation file: only their spelling differs"
                 )
                 yield Issue("label-name-differs", str(file), observed, f"the name '{label.name}', or no such file")
+
+
+def _misplaced_labels(
+    labels: Mapping[Path, Path],
+    existing: Mapping[Path, Path | None],
+    places: Mapping[Path, list[_Place]],
+    finder: FileFinder,
+) -> Iterator[Issue]:
+    """Yield an issue for each label file in another folder, of an image that would count as without objects."""
+    used = set(existing.values())
+
+    @cache
+    def unused_labels(folder: Path) -> dict[str, list[Path]]:
+        by_stem: dict[str, list[Path]] = defaultdict(list)
+        for file in list_files(folder, is_label_file):
+            if file not in used:
+                by_stem[fold(file.stem)].append(file)
+        return by_stem
+
+    @cache
+    def images_below(folder: Path) -> FileIndex:
+        return FileIndex(folder, list_files(folder, is_image_file))
+
+    def is_of_another_image(file: Path, own_places: list[_Place]) -> bool:
+        pairs = [(place.images, place.labels) for place in own_places if file.is_relative_to(place.labels)]
+        keys = [(images, file.relative_to(folder).with_suffix("").as_posix()) for images, folder in pairs]
+        return any(images_below(images).match(key) is not None for images, key in keys)
+
+    for image, path in existing.items():
+        if path is not None:
+            continue
+        own_places = places[image.parent]
+        elsewhere = {file for place in own_places if (file := finder.find(place.label(image))) is not None}
+        for place in own_places[:-1]:
+            same_name = unused_labels(place.labels).get(fold(image.stem), [])
+            elsewhere |= {file for file in same_name if not is_of_another_image(file, own_places)}
+        for file in sorted(elsewhere - used):
+            if has_label_line(file):
+                observed = (
+                    f"it belongs to no image, and '{image.name}' has no annotation file: only their folders differ"
+                )
+                yield Issue("label-name-differs", str(file), observed, f"'{labels[image]}', or no such file")
 
 
 def _common_folder(folders: list[Path]) -> Path:

@@ -1,13 +1,13 @@
 """YOLO data sets without a YAML file: classes.txt or darknet's obj.data, and folders of images and labels."""
 
 from collections.abc import Iterable
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
-from drfpn.data.formats.files import FileFinder, child, read_lines
+from drfpn.data.formats.files import FileFinder, child, read_lines, read_text, split_lines
 from drfpn.data.formats.folder_pairs import find_folder_pairs
 from drfpn.data.formats.split_names import canonical_split
-from drfpn.data.formats.yolo_files import LABEL_FOLDER, NAME_FILES, is_label_file, listed_path
+from drfpn.data.formats.yolo_files import LABEL_FOLDER, NAME_FILES, has_label_line, is_label_file, listed_path
 from drfpn.data.formats.yolo_yaml import YoloConfig, is_yolo_yaml
 from drfpn.data.image_formats import is_image_file, walk_files
 from drfpn.utils.errors import UserError
@@ -52,34 +52,29 @@ def read_yolo_folder(root: Path) -> YoloConfig | None:
 
 def holds_yolo_labels(folder: Path) -> bool:
     """Return whether a folder or its subfolders hold label files, judged by some of the .txt files."""
-    return any(map(_has_label_line, islice(filter(is_label_file, walk_files(folder)), _CHECKED_FILES)))
-
-
-def _has_label_line(file: Path) -> bool:
-    """Return whether a file begins with a class id and four numbers or more."""
-    try:
-        with file.open(encoding="utf-8-sig", errors="replace") as content:
-            words = next(filter(None, (line.split() for line in islice(content, 5))), [])
-        numbers = [float(word) for word in words]
-    except (OSError, ValueError):
-        return False
-    return len(numbers) >= 5 and numbers[0].is_integer()
+    return any(map(has_label_line, islice(filter(is_label_file, walk_files(folder)), _CHECKED_FILES)))
 
 
 def _find_names(folders: Iterable[Path]) -> Path | None:
     """Return the first file with names of classes; all that are there must be equal."""
     files = [folder / name for name in NAME_FILES for folder in dict.fromkeys(folders) if (folder / name).is_file()]
     for file in files[1:]:
-        if read_lines(file) != read_lines(files[0]):
+        if _read_names(file) != _read_names(files[0]):
             raise UserError(f"{file} and {files[0]} hold different names of classes, expected one such file.")
     return files[0] if files else None
 
 
 def _read_names(file: Path) -> tuple[str, ...]:
-    names = tuple(read_lines(file))
+    """Return the names of the classes; the number of a line is the id of its class."""
+    names = split_lines(read_text(file))
+    trailing = sum(1 for _ in takewhile(lambda name: not name, reversed(names)))
+    names = names[: len(names) - trailing]
     if not names:
         raise UserError(f"{file} is empty, expected the names of the classes, one a line.")
-    return names
+    if "" in names:
+        line = names.index("") + 1
+        raise UserError(f"{file}: line {line} is empty, expected the name of class {line - 1}, or no such line.")
+    return tuple(names)
 
 
 def _read_darknet(root: Path) -> YoloConfig | None:
@@ -101,5 +96,8 @@ def _read_darknet(root: Path) -> YoloConfig | None:
 
 
 def _read_values(file: Path) -> dict[str, str]:
-    pairs = (line.split("=", 1) for line in read_lines(file) if "=" in line)
+    try:
+        pairs = [line.split("=", 1) for line in read_lines(file) if "=" in line]
+    except UserError:  # some other file with this suffix
+        return {}
     return {key.strip(): value.strip() for key, value in pairs}

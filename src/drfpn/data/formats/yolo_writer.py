@@ -7,7 +7,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from drfpn.data.formats.base_writer import DatasetWriter, Splits, image_name, unique_name
+from drfpn.data.formats.base_writer import DatasetWriter, Splits
 from drfpn.data.formats.yolo_files import label_in_labels_folder
 from drfpn.data.formats.yolo_keypoints import KeypointEvidence
 from drfpn.data.masks.polygons import to_polygon
@@ -34,10 +34,9 @@ class YoloWriter(DatasetWriter):
         masks = masks and any(annotations.segmentations is not None for annotations in splits.values())
         super().__init__(folder, splits, masks=masks)
         self._names = {}
-        for split, annotations in splits.items():
+        for split in splits:
             used: set[str] = set()
-            names = map(image_name, annotations.file_names.tolist())
-            self._names[split] = [unique_name(name, used, by_stem=True) for name in names]
+            self._names[split] = self.unique_names(split, used, by_stem=True)
             (folder / "labels" / split).mkdir(parents=True)
         self._evidence = {split: KeypointEvidence() for split in splits}
 

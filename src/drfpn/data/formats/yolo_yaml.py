@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from drfpn.data.formats.files import FileFinder
+from drfpn.data.formats.split_names import is_split_name
 from drfpn.utils.errors import UserError, did_you_mean
 
 SPLITS = ("train", "val", "test")
@@ -39,8 +41,10 @@ def read_yolo_config(file: Path) -> YoloConfig:
     """Read the YAML file of a data set as Ultralytics' tools write it.
 
     - ``path`` may be absolute, relative to the file (else to the working folder), or missing: the file's own folder.
+      That is taken too where there is no such folder, but the images are beside the file.
     - ``train``, ``val`` and ``test`` are each a folder, a .txt file or a list of them. ``../train/images`` is also
-      searched as ``train/images``, since exports of labeling services are written so.
+      searched as ``train/images``, since exports of labeling services are written so, and a path of another computer
+      without its first folders. Letter case and Unicode form may differ.
     - ``names`` is a list, or a dict with keys 0..K-1; without it there must be ``nc``, and the names are class_0, ...
     - Any other key whose value is such a folder or .txt file on disk is a split too.
     - ``kpt_shape`` is [K, D]: after each box there are K keypoints of D values, 2 or 3, which are not read. ``task``,
@@ -55,7 +59,7 @@ def read_yolo_config(file: Path) -> YoloConfig:
     """
     data = _load(file)
     classes = _classes(file, data)
-    root = _root(file, data.get("path"))
+    root = _root(file, data)
     sources = {split: _sources(root, data[split], f"{file}: {split}") for split in SPLITS if _is_set(data.get(split))}
     sources |= _other_splits(root, data)
     if not sources:
@@ -126,7 +130,8 @@ def _keypoints(file: Path, value: Any) -> tuple[int, int] | None:
     return numbers[0], numbers[1]
 
 
-def _root(file: Path, value: Any) -> Path:
+def _root(file: Path, data: dict[str, Any]) -> Path:
+    value = data.get("path")
     if not _is_set(value):
         return file.parent
     if not isinstance(value, str):
@@ -135,6 +140,9 @@ def _root(file: Path, value: Any) -> Path:
     for folder in (beside, Path(value)):
         if folder.is_dir():
             return folder
+    values = [part for split in SPLITS for part in _as_list(data.get(split)) if isinstance(part, str) and _is_set(part)]
+    if any(_source(file.parent, part).exists() for part in values):  # the path of another computer
+        return file.parent
     raise UserError(
         f"{file}: 'path' is '{value}', and there is no such folder (a relative path starts from the file), "
         "expected the folder of the data set ('download' is never followed)."
@@ -166,7 +174,25 @@ def _source(root: Path, value: str) -> Path:
     inside = root / value.removeprefix("../")
     if path.exists() and inside.exists() and not path.samefile(inside):
         raise UserError(f"'{value}' may be {path.resolve()} or {inside.resolve()}, expected a path that is only one.")
-    return inside if inside.exists() else path
+    if inside.exists():
+        return inside
+    return FileFinder().find(path) or _without_foreign_folders(root, value) or path
+
+
+def _without_foreign_folders(root: Path, value: str) -> Path | None:
+    """Return what a path of another computer means in ``root``: without its first folders, if none is a split."""
+    parts = value.replace("\\", "/").split("/")
+    for start in range(1, len(parts)):
+        if is_split_name(parts[start - 1]):
+            return None
+        path = root.joinpath(*parts[start:])
+        if parts[start] not in ("", ".", "..") and path.exists():
+            return path
+    return None
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _is_set(value: Any) -> bool:

@@ -19,6 +19,7 @@ from drfpn.data.validation.duplicates import Fingerprint, ImageRef, duplicate_is
 from drfpn.data.validation.image_files import check_images
 from drfpn.data.validation.issues import IMAGE_KINDS, RECORD_KINDS, Issue
 from drfpn.data.validation.masks import MASK_KINDS, mask_issues
+from drfpn.data.validation.other_formats import other_format_issue
 from drfpn.data.validation.outlook import Conclusion, conclude
 from drfpn.data.validation.unused_files import unused_files
 from drfpn.utils.errors import UserError, message_of
@@ -38,7 +39,7 @@ SKIPPABLE = RECORD_KINDS | IMAGE_KINDS | set(BOX_KINDS) | set(MASK_KINDS) | {"im
 ISSUE_KINDS: dict[str, tuple[Severity, str]] = {
     "annotations-missing": ("error", "An annotation file is not where the layout of the folder has it."),
     "not-coco": ("error", "A file of annotations is not in COCO's instances format."),
-    "not-voc": ("error", "An annotation of the VOC folder is not XML."),
+    "not-voc": ("error", "An annotation of the VOC folder is not one of VOC."),
     "not-annotations": ("error", "A file of annotations is not in the format that its name or layout says."),
     "bad-record": ("error", "A record lacks a value or has one of the wrong type."),
     "no-images": ("error", "A split has no images."),
@@ -56,7 +57,7 @@ ISSUE_KINDS: dict[str, tuple[Severity, str]] = {
     "image-missing": ("error", "An annotated image is not on disk; training stops when it reaches it."),
     "image-undecodable": ("error", "An image is damaged; training stops when it reaches it."),
     "split-missing": ("error", "There is no split to train on, or none to evaluate on."),
-    "label-name-differs": ("error", "An annotation file is not spelled as its image, which counts as without objects."),
+    "label-name-differs": ("error", "An annotation file is not named or placed as its image, so it is not used."),
     "listed-image-missing": ("error", "A list of a split names an image that the data set does not have."),
     "labels-ambiguous": ("error", "YOLO's lines may be polygons or boxes with keypoints; the YAML file should say."),
     "not-labelme": ("error", "An annotation of LabelMe is not JSON."),
@@ -81,6 +82,7 @@ ISSUE_KINDS: dict[str, tuple[Severity, str]] = {
     "left-out-images": ("warning", "Images of a file of annotations are left out."),
     "left-out-shapes": ("warning", "Shapes that are no objects with a box are left out."),
     "same-class-name": ("warning", "Categories with one name are read as one class."),
+    "empty-class-name": ("warning", "The name of a class is empty or has spaces only."),
     "similar-class-name": ("warning", "Names of classes differ in letter case or spaces only: often one class."),
     "unnamed-classes": ("warning", "Classes have numbers only, which become their names."),
     "classes-matched": ("warning", "The splits have other ids or another order of classes: they are matched by name."),
@@ -88,12 +90,18 @@ ISSUE_KINDS: dict[str, tuple[Severity, str]] = {
     "single-object-crowd": ("warning", "Crowds look like single objects (CVAT's brush): `crowd='object'` uses them."),
     "implausible-area": ("warning", "Areas cannot be those of the objects; those of the masks or boxes are used."),
     "rotated-box": ("warning", "CVAT's boxes are rotated, which COCO's format cannot say: they are misplaced."),
+    "other-format": ("warning", "Images are also annotated in another format, differently: those files are not read."),
+    "box-differs": ("warning", "Boxes contradict the masks of their objects: they are elsewhere or not x, y, w, h."),
+    "repeated-object": ("warning", "Objects are annotated twice, with the same box and class."),
+    "two-classes": ("warning", "Objects of two classes have the very same box: often one object with two labels."),
     "image-name-differs": ("warning", "A file states another image than the one of its own name, which is used."),
+    "shapes-far-apart": ("warning", "Rectangles of LabelMe with the same group are one object but do not overlap."),
     "shape-without-area": ("warning", "A point or line of LabelMe has no box: it is left out."),
     "repeated-line": ("warning", "A line of a YOLO label file is repeated: the second one is left out."),
     "tiny-box": ("warning", "A box is at most 1 px wide or high: often a mistake in annotating."),
     "exif-rotated": ("warning", "An image is stored rotated; tools that ignore EXIF misplace its boxes."),
     "class-without-objects": ("warning", "A class has no object in a split: nothing to learn or to evaluate."),
+    "objects-missing": ("warning", "Images have no list of objects, not even an empty one: they are background."),
     "image-without-objects": ("warning", "An image has no object: it is used as background."),
     "image-in-two-splits": ("warning", "An image is in two splits, so the evaluation is not independent."),
     "duplicate-image": ("warning", "An image is in a split twice: it counts twice, perhaps with other objects."),
@@ -308,6 +316,8 @@ def _conclude(data: str, splits: dict[str, Annotations], issues: list[IssueSumma
 
 def _object_issues(split: str, annotations: Annotations) -> Iterator[Issue]:
     yield from box_issues(annotations)
+    if (other := other_format_issue(annotations)) is not None:
+        yield other
     if (convention := box_convention_issue(annotations)) is not None:
         yield convention
     yield from mask_issues(annotations)

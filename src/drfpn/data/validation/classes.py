@@ -1,4 +1,4 @@
-"""Checks of the classes of a data set: names that are nearly the same, and splits with other classes."""
+"""Checks of the classes of a data set: names that are empty or nearly the same, and splits with other classes."""
 
 from collections.abc import Iterator, Mapping
 from itertools import combinations
@@ -35,13 +35,16 @@ def class_issues(splits: Mapping[str, Annotations]) -> Iterator[Issue]:
 
 
 def similar_name_issues(annotations: Annotations) -> Iterator[Issue]:
-    """Yield an issue for each class whose name is that of an earlier one but for letter case and spaces.
+    """Yield an issue for each class whose name is empty, or that of an earlier one but for letter case and spaces.
 
     Args:
         annotations: of a split.
     """
     first: dict[str, str] = {}
     for name in annotations.classes:
+        if not name.strip():
+            observed = f"the name of a class is {name!r}"
+            yield Issue("empty-class-name", str(annotations.source), observed, "a name for each class")
         other = first.setdefault(_folded(name), name)
         if other != name:
             observed = f"the classes {other!r} and {name!r} differ in letter case or spaces only"

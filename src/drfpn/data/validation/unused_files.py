@@ -134,9 +134,8 @@ def _unused_labels(inventory: _Inventory, labels: Mapping[str, Path]) -> Iterato
     for path in unused.values():
         near = bare.get(_spelling(path.name), [])
         if len(near) == 1:
-            observed = (
-                f"it belongs to no image, and '{near[0].name}' has no annotation file: only their spelling differs"
-            )
+            difference = "folders differ" if near[0].stem == path.stem else "spelling differs"
+            observed = f"it belongs to no image, and '{near[0].name}' has no annotation file: only their {difference}"
             yield Issue("label-name-differs", str(path), observed, _LABEL)
             continue
         if path.stem in stems:

@@ -1,4 +1,4 @@
-"""Command line in a process that ends with its parent: ``python -m drfpn.ablations.child ARGUMENTS``."""
+"""Command line in a process that ends with its parent: ``python -m drfpn.utils.child ARGUMENTS``."""
 
 import ctypes
 import os
