@@ -53,6 +53,7 @@ def test_crowds_are_evaluated_as_objects_on_request(drfpn, one_file) -> None:
     evaluate = ("eval", results(one_file), "--data", one_file, "--split", "all", "--images", "photos", "--json")
     ignored = drfpn(*evaluate)
     assert json.loads(ignored.out)["box"]["AP"] == pytest.approx(1)
-    assert "3 of 6 objects are crowds" in ignored.err
+    assert "3 of 6 objects are crowds (iscrowd)" in ignored.err
+    assert "--crowd object uses them" in ignored.err
     assert json.loads(drfpn(*evaluate, "--crowd", "object").out)["box"]["AP"] == pytest.approx(0.505, abs=0.001)
     assert drfpn(*evaluate, "--crowd", "objects").code == 2

@@ -1,5 +1,6 @@
 """``drfpn eval``: COCO metrics of a detector or of a results file."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,8 @@ from drfpn.utils.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from drfpn.data import DetectionDataset
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -116,13 +119,12 @@ def _read_results(
     from drfpn.data import open_dataset
     from drfpn.evaluation.joining import join_by_name
     from drfpn.evaluation.results import read_results
-    from drfpn.utils.console import say
 
     results = read_results(file)
     masks = any(isinstance(row, dict) and row.get("segmentation") for row in results)
-    options: dict[str, Any] = {"on_bad": on_bad, "images": images, "crowd": crowd or "ignore", "warn": say}
+    options: dict[str, Any] = {"on_bad": on_bad, "images": images, "crowd": crowd or "ignore", "warn": logger.warning}
     dataset = open_dataset(data, split, masks=masks and not format_only, **options)
-    results = join_by_name(file, results, dataset, split, warn=say)
+    results = join_by_name(file, results, dataset, split, warn=logger.warning)
     return dataset, _checked_results(file, results, dataset.ground_truth(), masks=masks), masks
 
 
@@ -155,7 +157,6 @@ def _detect(
     from drfpn.evaluation import detect
     from drfpn.evaluation.results import check_results
     from drfpn.inference.tiling import TiledDetector
-    from drfpn.utils.console import say
 
     target_device = choose_device(device)
     model, classes, masks, trained_crowd = _load(run, target_device)
@@ -164,7 +165,7 @@ def _detect(
         model = TiledDetector(model, **tiling)
         options["batch_size"] = 1  # images are large, and their tiles fill a batch
     reading: dict[str, Any] = {"on_bad": on_bad, "images": images, "crowd": crowd or trained_crowd, "classes": classes}
-    dataset = open_dataset(data, split, masks=masks and not format_only, warn=say, **reading)
+    dataset = open_dataset(data, split, masks=masks and not format_only, warn=logger.warning, **reading)
     results = detect(model, dataset, category_ids=dataset.category_ids, **options)
     if format_only:
         results = check_results(run, results, dataset.ground_truth(), masks=masks)

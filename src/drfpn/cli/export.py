@@ -1,5 +1,6 @@
 """``drfpn export``: ONNX, OpenVINO, torch.export and a page for the browser."""
 
+import logging
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,8 @@ from drfpn.utils.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from drfpn.detectors.base import CanDetect, DetectionModel
     from drfpn.export import OutputDifferences
+
+logger = logging.getLogger(__name__)
 
 _SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2", "web": ""}
 """Suffix of the files of a format; ``web`` is a folder."""
@@ -68,10 +71,10 @@ def export(
     _check(format_, out, data, int8, grid_sample)
     model, card = load_detector(run)
     options: dict[str, Any] = {"masks": card.config.masks, "crowd": card.config.crowd, "classes": card.classes}
-    dataset = None if data is None else open_dataset(data, split, warn=say, **options)
+    dataset = None if data is None else open_dataset(data, split, warn=logger.warning, **options)
     file = _file(run, out, format_, int8)
     say(f"exporting {card.config.model}, which may take some minutes")
-    calibration = open_dataset(str(data), "train", warn=say) if int8 else None
+    calibration = open_dataset(str(data), "train", warn=logger.warning) if int8 else None
     onnx_options = {} if grid_sample else {"grid_sample": False}
     _write(model, file, export_metadata(model, card), format_, calibration, onnx_options)
     exported = load_exported(file)

@@ -149,8 +149,7 @@ def test_an_invalid_segmentation_raises_is_dropped_and_is_reported(folder: Any, 
     lines: list[str] = []
     dataset = open_dataset(data, masks=True, on_bad="skip", warn=lines.append)
     assert [len(dataset[i][1]["masks"]) for i in range(3)] == [1, 0, 0]
-    assert len(lines) == 1
-    assert "dropped 1 object (" in lines[0]
+    assert ["dropped 1 object (" in line for line in lines if "dropped" in line] == [True]
     assert len(open_dataset(data)[2][1]["boxes"]) == 1  # does not matter without masks
     issue = next(issue for issue in check_dataset(data, ["train"]) if issue.kind == kind)
     assert issue.severity == ("warning" if kind == "mask-missing" else "error")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from drfpn.data.masks.rle import rle_to_box, to_rle
+from drfpn.data.masks.rle import find_rle_fault, rle_to_box, to_rle
 
 _TOLERANCE = 2.0
 """Pixels by which boxes may differ from those of their masks: tools round, and some count from 1."""
@@ -18,6 +18,8 @@ def mask_box(segmentation: Any) -> list[float] | None:
     """
     try:
         if isinstance(segmentation, dict):
+            if find_rle_fault(segmentation, *segmentation["size"]) is not None:
+                return None
             return rle_to_box(to_rle(segmentation, *segmentation["size"]))
         xs = [x for polygon in segmentation for x in polygon[::2]]
         ys = [y for polygon in segmentation for y in polygon[1::2]]

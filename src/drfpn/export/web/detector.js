@@ -37,7 +37,8 @@ export async function loadDetector(description = "detector.json", provider = "wa
   const info = await (await fetchFile(address)).json();
   const model = await (await fetchFile(new URL(info.file, address))).arrayBuffer();
   const ort = await loadRuntime(provider);
-  const session = await ort.InferenceSession.create(new Uint8Array(model), { executionProviders: [provider] });
+  const options = { executionProviders: [provider], logSeverityLevel: 3 }; // errors, no warnings of the optimizer
+  const session = await ort.InferenceSession.create(new Uint8Array(model), options);
   return new Detector(ort, session, info);
 }
 
