@@ -43,10 +43,10 @@ def cvat_layout(file: Path, root: Path | None = None) -> FileLayout:
     subsets = dict.fromkeys(image.get("subset", "") for image in _images(file))
     files = {}
     for split, subset in name_splits(subset for subset in subsets if subset).items():
-        read = partial(_read_subset, subset=subset)
+        read = partial(parse_cvat, subset=subset)
         files[split] = SplitFile(file, (images / subset, images), file.parent, read, _first_names)
     if "" in subsets and files:
-        read = partial(_read_subset, subset="")
+        read = partial(parse_cvat, subset="")
         files[OTHERS] = SplitFile(file, (images,), file.parent, read, _first_names)
     if not files:
         files = {"all": SplitFile(file, (images,), file.parent, parse_cvat, _first_names)}
@@ -120,19 +120,6 @@ def parse_cvat(
         observed = ", ".join(f"{count} <{tag}>" for tag, count in left_out.items()) + " are no objects with a box"
         on_issue(Issue("left-out-shapes", str(file), observed, "boxes, polygons, masks or ellipses", fatal=False))
     return records.annotations(image_root)
-
-
-def _read_subset(
-    file: Path,
-    image_root: Path,
-    on_issue: IssueHandler,
-    progress: ProgressCallback | None = None,
-    /,
-    *,
-    segmentations: bool = True,
-    subset: str,
-) -> Annotations | None:
-    return parse_cvat(file, image_root, on_issue, progress, segmentations=segmentations, subset=subset)
 
 
 def _record(shape: ElementTree.Element, height: int, width: int) -> dict[str, Any]:

@@ -56,6 +56,10 @@ class FileIndex:
         self._bases = _by(lambda key: fold(base_name(key)), self.files)
         self._letters = _by(letters, self.files)
 
+    def paths(self) -> list[Path]:
+        """Return the paths of all files."""
+        return [self.folder / name for names in self.files.values() for name in names]
+
     def match(self, key: str) -> str | None:
         """Return the key that equals ``key``, or else the only one that differs in letter case or Unicode form."""
         return key if key in self.files else _only(self._folded.get(fold(key)))

@@ -45,9 +45,9 @@ def image_folder_layout(file: Path, root: Path | None = None) -> FileLayout:
     folders = dict.fromkeys(map(_first_folder, _names(file)))
     split_folders = [folder for folder in folders if is_split_name(folder)]
     names = name_splits(split_folders)
-    files = {split: _split_file(file, partial(_read_part, folder=folder)) for split, folder in names.items()}
+    files = {split: _split_file(file, partial(parse_image_folder, folder=folder)) for split, folder in names.items()}
     if files and len(split_folders) < len(folders):
-        files[OTHERS] = _split_file(file, partial(_read_part, not_in=frozenset(split_folders)))
+        files[OTHERS] = _split_file(file, partial(parse_image_folder, not_in=frozenset(split_folders)))
     if not files:
         only = file.resolve().parent.name
         files = {split: _split_file(file) for split in name_splits([only if is_split_name(only) else "all"])}
@@ -119,22 +119,6 @@ def parse_image_folder(
             index, {**record, "image_id": number, "category_id": category if known is None else known[0]}
         )
     return records.annotations(image_root)
-
-
-def _read_part(
-    file: Path,
-    image_root: Path,
-    on_issue: IssueHandler,
-    progress: ProgressCallback | None = None,
-    /,
-    *,
-    segmentations: bool = True,
-    folder: str | None = None,
-    not_in: Collection[str] = (),
-) -> Annotations | None:
-    return parse_image_folder(
-        file, image_root, on_issue, progress, segmentations=segmentations, folder=folder, not_in=not_in
-    )
 
 
 def _split_file(file: Path, read: Reader = parse_image_folder) -> SplitFile:

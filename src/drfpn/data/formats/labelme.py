@@ -5,7 +5,6 @@ import os
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,12 @@ import numpy as np
 
 from drfpn.data.annotation_builder import AnnotationBuilder
 from drfpn.data.annotations import Annotations
-from drfpn.data.formats.files import FileIndex, base_name, list_files
+from drfpn.data.formats.files import base_name
+from drfpn.data.formats.folder_pairs import FolderPair
 from drfpn.data.formats.labelme_shapes import label_of, read_shapes
 from drfpn.data.formats.pairing import ImageChooser, unannotated_images
-from drfpn.data.image_formats import is_image_file
 from drfpn.data.progress import ProgressCallback
 from drfpn.data.validation.issues import Issue, IssueHandler
-
-
-@dataclass(frozen=True)
-class LabelMeFolders:
-    """The folders of images and of JSON files of a split, which may be the same one; both may have subfolders."""
-
-    images: Path
-    annotations: Path
-
-    @cached_property
-    def image_index(self) -> FileIndex:
-        """The images."""
-        return FileIndex(self.images, list_files(self.images, is_image_file))
-
-    @cached_property
-    def json_index(self) -> FileIndex:
-        """The JSON files."""
-        return FileIndex(self.annotations, list_files(self.annotations, is_json_file))
 
 
 @dataclass(frozen=True)
@@ -54,7 +35,7 @@ def is_json_file(path: Path) -> bool:
 
 
 def parse_labelme(
-    sources: Mapping[str, LabelMeFolders],
+    sources: Mapping[str, FolderPair],
     split: str,
     on_issue: IssueHandler,
     progress: ProgressCallback | None = None,
@@ -118,10 +99,10 @@ def parse_labelme(
 
 
 def _read_all(
-    sources: Mapping[str, LabelMeFolders], on_issue: IssueHandler, progress: ProgressCallback | None
+    sources: Mapping[str, FolderPair], on_issue: IssueHandler, progress: ProgressCallback | None
 ) -> dict[Path, list[_Record]]:
     """Return the records of each folder of JSON files."""
-    indices = {folders.annotations: folders.json_index for folders in sources.values()}
+    indices = {folders.annotations: folders.annotation_index for folders in sources.values()}
     total, done = sum(len(index.files) for index in indices.values()), 0
     records: dict[Path, list[_Record]] = {folder: [] for folder in indices}
     for folder, index in indices.items():
@@ -163,11 +144,9 @@ def _size(value: dict[str, Any]) -> tuple[int, int]:
     return 0, 0
 
 
-def _choose_images(
-    folders: LabelMeFolders, records: list[_Record], on_issue: IssueHandler
-) -> list[tuple[_Record, str]]:
+def _choose_images(folders: FolderPair, records: list[_Record], on_issue: IssueHandler) -> list[tuple[_Record, str]]:
     """Return the records with the paths of their images; without those whose image cannot be told."""
-    chooser = ImageChooser(folders.image_index, folders.json_index, "imagePath", on_issue)
+    chooser = ImageChooser(folders.image_index, folders.annotation_index, "imagePath", on_issue)
     chosen = []
     for record in records:
         image = chooser.choose(record.key, record.file, _stated_image(folders, record))
@@ -178,7 +157,7 @@ def _choose_images(
     return chosen
 
 
-def _stated_image(folders: LabelMeFolders, record: _Record) -> str | None:
+def _stated_image(folders: FolderPair, record: _Record) -> str | None:
     """Return ``imagePath``, which starts from the JSON file, as a path from the folder of images, or as a name."""
     stated = record.value.get("imagePath")
     if not isinstance(stated, str) or not stated.strip():

@@ -2,26 +2,23 @@
 
 import json
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from drfpn.data.annotations import Annotations
 from drfpn.data.formats.base_layout import Layout
-from drfpn.data.formats.folder_pairs import find_folder_pairs
-from drfpn.data.formats.labelme import LabelMeFolders, is_json_file, parse_labelme
-from drfpn.data.image_formats import walk_files
+from drfpn.data.formats.folder_pairs import FolderPair, find_folder_pairs
+from drfpn.data.formats.labelme import is_json_file, parse_labelme
 from drfpn.data.progress import ProgressCallback
 from drfpn.data.validation.issues import IssueHandler
 
 ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "json", "jsons", "labelme")
-_CHECKED_FILES = 20
 
 
 @dataclass(frozen=True)
 class LabelMeLayout(Layout):
     """LabelMe's layout: a JSON file for each image, in its folder or in another one."""
 
-    sources: dict[str, LabelMeFolders]
+    sources: dict[str, FolderPair]
     """The folders of each split."""
 
     def image_folders(self, split: str) -> tuple[Path, ...]:
@@ -30,8 +27,7 @@ class LabelMeLayout(Layout):
 
     def label_files(self, split: str) -> tuple[Path, ...]:
         """Return the JSON files of a split."""
-        index = self.sources[split].json_index
-        return tuple(index.folder / name for names in index.files.values() for name in names)
+        return tuple(self.sources[split].annotation_index.paths())
 
     def parse(
         self,
@@ -47,14 +43,8 @@ class LabelMeLayout(Layout):
 
 def find_labelme_layout(root: Path) -> Layout | None:
     """Return the layout of a folder in LabelMe's format; ``None`` if it is none."""
-    pairs = find_folder_pairs(root, ANNOTATION_FOLDERS, _holds_labelme)
-    sources = {split: LabelMeFolders(pair.images, pair.annotations) for split, pair in pairs.items()}
+    sources = find_folder_pairs(root, ANNOTATION_FOLDERS, is_json_file, _is_annotation)
     return LabelMeLayout(root, tuple(sources), sources) if sources else None
-
-
-def _holds_labelme(folder: Path) -> bool:
-    """Return whether a folder or its subfolders hold annotations of LabelMe, judged by some of the JSON files."""
-    return any(map(_is_annotation, islice(filter(is_json_file, walk_files(folder)), _CHECKED_FILES)))
 
 
 def _is_annotation(file: Path) -> bool:

@@ -10,11 +10,11 @@ import numpy as np
 
 from drfpn.data.annotation_builder import AnnotationBuilder
 from drfpn.data.annotations import Annotations
+from drfpn.data.formats.folder_pairs import FolderPair
 from drfpn.data.formats.pairing import ImageChooser, unannotated_images
 from drfpn.data.formats.voc_files import (
     ROOT_TAG,
     VocEntry,
-    VocFolders,
     VocSource,
     list_folder,
     local_tag,
@@ -116,7 +116,7 @@ def _choose_images(
 ) -> list[tuple[VocEntry, str]]:
     """Return the entries with the paths of their images; without those whose image cannot be told."""
     folders = source.folders
-    chooser = ImageChooser(folders.image_index, folders.xml_index, "<filename>", on_issue)
+    chooser = ImageChooser(folders.image_index, folders.annotation_index, "<filename>", on_issue)
     images = []
     for entry in entries:
         tree = trees.get(entry.xml) if entry.xml is not None else None
@@ -134,7 +134,7 @@ def _choose_images(
 
 def _report_missing(source: VocSource, entry: VocEntry, on_issue: IssueHandler) -> None:
     file = _xml_file(source, entry)
-    similar = source.folders.xml_index.match_letters(entry.key)
+    similar = source.folders.annotation_index.match_letters(entry.key)
     observed = "there is no such file" + (f", only '{similar}.xml'" if similar is not None else "")
     expected = f"an annotation of the image that {source.list_file.name if source.list_file else 'a list'} lists"
     on_issue(Issue("annotations-missing", str(file), observed, expected))
@@ -151,11 +151,9 @@ def _image_ids(sources: Mapping[str, VocSource], entries: Mapping[str, list[VocE
     return {key: image_id for image_id, key in enumerate(sorted(keys), start=1)}
 
 
-def _parse_all(folders: Iterable[VocFolders], on_issue: IssueHandler, progress: ProgressCallback | None) -> Trees:
+def _parse_all(folders: Iterable[FolderPair], on_issue: IssueHandler, progress: ProgressCallback | None) -> Trees:
     trees: Trees = {}
-    files = dict.fromkeys(
-        folder.annotations / name for folder in folders for names in folder.xml_index.files.values() for name in names
-    )
+    files = dict.fromkeys(file for pair in folders for file in pair.annotation_index.paths())
     for done, file in enumerate(files, start=1):
         if progress is not None:
             progress(done, len(files))

@@ -3,44 +3,19 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
-from drfpn.data.formats.files import FileIndex, child, list_files, read_lines
-from drfpn.data.formats.folder_pairs import IMAGE_FOLDERS, find_folder_pairs
-from drfpn.data.image_formats import is_image_file, walk_files
+from drfpn.data.formats.files import child, read_lines
+from drfpn.data.formats.folder_pairs import IMAGE_FOLDERS, FolderPair, find_folder_pairs
+from drfpn.data.image_formats import is_image_file
 
 ROOT_TAG = "annotation"
 ANNOTATION_FOLDERS = ("Annotations", "annotation", "xmls", "xml", "labels")
 
-_CHECKED_FILES = 20
 _FLAGGED = re.compile(r"(.+?)\s+(-1|0|1)")
 _LISTS_OF_VOC = ("train", "val", "trainval", "test")
-
-
-@dataclass(frozen=True)
-class VocFolders:
-    """The folders of images and of XML files, which may be the same one; both may have subfolders."""
-
-    images: Path
-    annotations: Path
-
-    @cached_property
-    def image_index(self) -> FileIndex:
-        """The images."""
-        return FileIndex(self.images, list_files(self.images, is_image_file))
-
-    @cached_property
-    def xml_index(self) -> FileIndex:
-        """The XML files."""
-        return FileIndex(self.annotations, list_files(self.annotations, is_xml_file))
-
-    def has(self, name: str) -> bool:
-        """Return whether an image or XML file has this name, with or without its suffix."""
-        keys = {name, _without_suffix(name)}
-        return any(index.match(key) is not None for index in (self.image_index, self.xml_index) for key in keys)
 
 
 @dataclass(frozen=True)
@@ -58,20 +33,20 @@ class VocEntry:
 class VocSource:
     """What a split is read from."""
 
-    folders: VocFolders
+    folders: FolderPair
     list_file: Path | None = None
     """Lists the images; ``None`` if the split holds every XML file of its folder."""
 
     def entries(self) -> list[VocEntry]:
         """Return the images, in the order of the list or of their names."""
         if self.list_file is None:
-            index = self.folders.xml_index
+            index = self.folders.annotation_index
             return [VocEntry(key, index.folder / names[0]) for key, names in index.files.items()]
-        names, _ = read_list(self.list_file, self.folders.has)
+        names, _ = read_list(self.list_file, partial(_has_file, self.folders))
         return list({entry.key: entry for entry in map(self._entry, names)}.values())
 
     def _entry(self, name: str) -> VocEntry:
-        xml_files, images = self.folders.xml_index, self.folders.image_index
+        xml_files, images = self.folders.annotation_index, self.folders.image_index
         # The part behind a dot may belong to the name: the XML file of a.jpg.png is a.jpg.xml.
         key = name if xml_files.match(name) is not None else _without_suffix(name)
         xml_key = xml_files.match(key)
@@ -96,17 +71,19 @@ def voc_sources(root: Path) -> dict[str, VocSource]:
     """
     lists = list_folder(root)
     if lists is None:
-        pairs = find_folder_pairs(root, ANNOTATION_FOLDERS, _holds_voc)
-        sources = {split: VocSource(VocFolders(pair.images, pair.annotations)) for split, pair in pairs.items()}
-        return {split: source for split, source in sources.items() if _is_paired(source.folders)}
+        pairs = find_folder_pairs(root, ANNOTATION_FOLDERS, is_xml_file, _is_annotation)
+        return {split: VocSource(folders) for split, folders in pairs.items() if _is_paired(folders)}
     images, annotations = child(root, IMAGE_FOLDERS), child(root, ANNOTATION_FOLDERS)
-    folders = VocFolders(images or root / "JPEGImages", annotations or root / "Annotations")
-    return {split: VocSource(folders, file) for split, file in split_lists(lists, folders.has).items()}
+    folders = FolderPair(images or root / "JPEGImages", annotations or root / "Annotations", is_xml_file)
+    has_file = partial(_has_file, folders)
+    return {split: VocSource(folders, file) for split, file in split_lists(lists, has_file).items()}
 
 
-def _holds_voc(folder: Path) -> bool:
-    """Return whether a folder holds XML files of VOC's format, judged by some of them."""
-    return any(map(_is_annotation, islice(filter(is_xml_file, walk_files(folder)), _CHECKED_FILES)))
+def _has_file(folders: FolderPair, name: str) -> bool:
+    """Return whether an image or XML file has this name, with or without its suffix."""
+    keys = {name, _without_suffix(name)}
+    indices = folders.image_index, folders.annotation_index
+    return any(index.match(key) is not None for index in indices for key in keys)
 
 
 def _is_annotation(file: Path) -> bool:
@@ -123,12 +100,12 @@ def local_tag(element: ElementTree.Element) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
-def _is_paired(folders: VocFolders) -> bool:
+def _is_paired(folders: FolderPair) -> bool:
     """Return whether images and XML files belong together: not if a folder only has data sets somewhere below it."""
     if folders.images != folders.annotations:
         return True
     images = folders.image_index
-    return any(key in images.files or images.find(key) is not None for key in folders.xml_index.files)
+    return any(key in images.files or images.find(key) is not None for key in folders.annotation_index.files)
 
 
 def list_folder(root: Path) -> Path | None:

@@ -24,9 +24,7 @@ class VocLayout(Layout):
 
     def label_files(self, split: str) -> tuple[Path, ...]:
         """Return the XML files in the folder of a split, which lists of splits share."""
-        folders = self.sources[split].folders
-        names = (name for names in folders.xml_index.files.values() for name in names)
-        return tuple(folders.annotations / name for name in names)
+        return tuple(self.sources[split].folders.annotation_index.paths())
 
     def parse(
         self,

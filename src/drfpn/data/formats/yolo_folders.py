@@ -1,7 +1,7 @@
 """YOLO data sets without a YAML file: classes.txt or darknet's obj.data, and folders of images and labels."""
 
 from collections.abc import Iterable
-from itertools import islice, takewhile
+from itertools import takewhile
 from pathlib import Path
 
 from drfpn.data.formats.files import FileFinder, child, read_lines, read_text, split_lines
@@ -12,7 +12,6 @@ from drfpn.data.formats.yolo_yaml import YoloConfig, is_yolo_yaml
 from drfpn.data.image_formats import is_image_file, walk_files
 from drfpn.utils.errors import UserError
 
-_CHECKED_FILES = 20
 _DARKNET_SPLITS = ("train", "valid", "val", "test")
 
 
@@ -32,7 +31,7 @@ def read_yolo_folder(root: Path) -> YoloConfig | None:
     config = _read_darknet(root)
     if config is not None:
         return config
-    pairs = find_folder_pairs(root, (LABEL_FOLDER, "label"), holds_yolo_labels)
+    pairs = find_folder_pairs(root, (LABEL_FOLDER, "label"), is_label_file, has_label_line)
     if not any(any(map(is_image_file, walk_files(pair.images))) for pair in pairs.values()):
         return None
     folders = [root, *(pair.annotations for pair in pairs.values()), *(pair.images for pair in pairs.values())]
@@ -48,11 +47,6 @@ def read_yolo_folder(root: Path) -> YoloConfig | None:
     sources: dict[str, tuple[Path, ...]] = {split: (pair.images,) for split, pair in pairs.items()}
     label_folders = {pair.images: pair.annotations for pair in pairs.values()}
     return YoloConfig(file, root, _read_names(file), sources, label_folders=label_folders)
-
-
-def holds_yolo_labels(folder: Path) -> bool:
-    """Return whether a folder or its subfolders hold label files, judged by some of the .txt files."""
-    return any(map(has_label_line, islice(filter(is_label_file, walk_files(folder)), _CHECKED_FILES)))
 
 
 def _find_names(folders: Iterable[Path]) -> Path | None:
