@@ -37,20 +37,14 @@ format: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev,lite0]"
 	@touch $@
 
-# mmdetection in an environment of its own, on top of the packages of .venv.
-.venv-mmdet/ready: .venv/ready
-	$(PYTHON) -m venv .venv-mmdet
+# mmdetection and Ray in environments of their own, on top of the packages of .venv.
+.venv-mmdet/ready: EXTRA = mmdet-test
+.venv-ray/ready: EXTRA = ray
+.venv-%/ready: .venv/ready
+	$(PYTHON) -m venv .venv-$*
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
-		"$$(.venv-mmdet/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/drfpn-venv.pth"
-	.venv-mmdet/bin/pip install --quiet --disable-pip-version-check -e ".[mmdet-test]"
-	@touch $@
-
-# Ray in an environment of its own, on top of the packages of .venv.
-.venv-ray/ready: .venv/ready
-	$(PYTHON) -m venv .venv-ray
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
-		"$$(.venv-ray/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/drfpn-venv.pth"
-	.venv-ray/bin/pip install --quiet --disable-pip-version-check -e ".[ray]"
+		"$$(.venv-$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/drfpn-venv.pth"
+	.venv-$*/bin/pip install --quiet --disable-pip-version-check -e ".[$(EXTRA)]"
 	@touch $@
 
 clean:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from drfpn.ablations.plan import PlannedRun
-from drfpn.utils.io import write_atomically
+from drfpn.utils.io import read_last_line, write_atomically
 
 
 class TrainingJob(ABC):
@@ -47,9 +47,7 @@ class TrainingJob(ABC):
 
     def last_line(self) -> str:
         """Return the last line of the log, which is the error message if the training failed."""
-        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
-        lines = text.splitlines()
-        return lines[-1].removeprefix("drfpn: ") if lines else "it printed nothing"
+        return read_last_line(self.log)
 
 
 def log_file(folder: Path) -> Path:

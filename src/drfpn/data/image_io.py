@@ -97,8 +97,9 @@ def load_with_remarks(source: ImageSource) -> tuple[Tensor, list[Remark]]:
     """
     remarks: list[Remark] = []
     with _open(source) as image:
+        has_pages = image.format in _PAGED_FORMATS
         pixels = convert_pil(image, remarks)
-    pages = count_pages(source)
+    pages = _count_pages(source) if has_pages else 1
     if pages > 1:
         remarks.append(Remark("several-pages", f"it has {pages} pages or frames, of which only the first is used"))
     return pixels, remarks
@@ -267,14 +268,15 @@ def _pixel_limit() -> int | None:
     return int(text)
 
 
-def count_pages(source: ImageSource) -> int:
-    """Return the number of pages or frames, without the thumbnails and the reduced copies of a TIFF file."""
+def _count_pages(source: ImageSource) -> int:
+    """Return the number of pages or frames, without the thumbnails and the reduced copies of a TIFF file.
+
+    The file is opened again: decoding has moved on, and another page may be damaged although the first is not.
+    """
     if not isinstance(source, str | os.PathLike):
         source.seek(0)
     try:
         with _open(source) as image:
-            if image.format not in _PAGED_FORMATS:
-                return 1
             frames = int(getattr(image, "n_frames", 1))
             if not isinstance(image, TiffImageFile) or frames == 1:
                 return frames

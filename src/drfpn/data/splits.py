@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from drfpn.data.annotations import Annotations
 from drfpn.data.formats.layouts import find_layout
 from drfpn.data.formats.listed_layout import NAMES, ListedLayout, list_folder, require_listable, source_split
-from drfpn.data.progress import ProgressFactory
+from drfpn.data.progress import ProgressFactory, no_progress
 from drfpn.data.stratification import ImageGroup, stratify
 from drfpn.data.validation.duplicates import Fingerprint, group_similar_images
 from drfpn.data.validation.image_files import check_images
@@ -72,7 +71,7 @@ def split_dataset(
         UserError: there is no such data set, it is split already, or it has too few images.
     """
     fractions = _check_fractions(val, test)
-    progress_bar = progress_bar or (lambda title: nullcontext(lambda done, total: None))
+    progress_bar = progress_bar or no_progress
     annotations, folder = _read(data, images, force, progress_bar, has_test=test > 0)
     fingerprints: list[Fingerprint | None] = [None] * len(annotations)
     if group_similar:

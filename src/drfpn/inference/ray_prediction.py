@@ -10,7 +10,7 @@ from drfpn.inference.summary import PredictionSummary
 from drfpn.training.interrupt import InterruptHandler
 from drfpn.utils.console import bar
 from drfpn.utils.errors import Interrupted, UserError
-from drfpn.utils.io import make_folder
+from drfpn.utils.io import make_folder, read_last_line
 from drfpn.utils.ray_jobs import RayJob, cluster_size, gpus_for, run_command
 from drfpn.utils.shard import Shard
 
@@ -63,7 +63,7 @@ def predict_on_ray(
                     del running[shard]
                     progress.advance(f"shard {shard}")
                     if exit_code:
-                        failed[shard] = job.error or _last_line(logs[shard])
+                        failed[shard] = job.error or read_last_line(logs[shard])
         finally:
             for job in running.values():
                 job.stop()
@@ -75,9 +75,3 @@ def predict_on_ray(
         for shard, message in failed.items():
             raise UserError(f"{len(failed)} of {count} shards failed; shard {shard}: {message}") from error
         raise
-
-
-def _last_line(log: Path) -> str:
-    """Return the last line of a log, which is the error message if the command failed."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    return lines[-1].removeprefix("drfpn: ") if lines else "it printed nothing"

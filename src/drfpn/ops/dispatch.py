@@ -4,7 +4,7 @@ Operators ask these functions as ``dispatch.use_cpu_kernels(...)``, so that a te
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -14,24 +14,23 @@ _CALL_EVERY_LAYER = ContextVar("call_every_layer", default=False)
 _AVOID_GRID_SAMPLE = ContextVar("avoid_grid_sample", default=False)
 
 
-@contextmanager
-def call_every_layer() -> Iterator[None]:
+def call_every_layer() -> AbstractContextManager[None]:
     """Return a context in which blocks call each of their layers instead of fusing some, so that hooks on them run."""
-    token = _CALL_EVERY_LAYER.set(True)
-    try:
-        yield
-    finally:
-        _CALL_EVERY_LAYER.reset(token)
+    return _enabled(_CALL_EVERY_LAYER)
+
+
+def avoid_grid_sample() -> AbstractContextManager[None]:
+    """Return a context in which maps are sampled by ``gather``, for runtimes without a correct ``grid_sample``."""
+    return _enabled(_AVOID_GRID_SAMPLE)
 
 
 @contextmanager
-def avoid_grid_sample() -> Iterator[None]:
-    """Return a context in which maps are sampled by ``gather``, for runtimes without a correct ``grid_sample``."""
-    token = _AVOID_GRID_SAMPLE.set(True)
+def _enabled(switch: ContextVar[bool]) -> Iterator[None]:
+    token = switch.set(True)
     try:
         yield
     finally:
-        _AVOID_GRID_SAMPLE.reset(token)
+        switch.reset(token)
 
 
 def use_gather(device: torch.device) -> bool:

@@ -72,3 +72,13 @@ def write_json(file: Path, value: Any, *, indent: int | None = 2) -> None:
         indent: spaces of indentation; ``None`` writes a single line.
     """
     write_atomically(file, (json.dumps(value, indent=indent) + "\n").encode())
+
+
+def read_last_line(log: Path) -> str:
+    """Return the last line of the log of a command of this library, which is the error message if it failed.
+
+    Args:
+        log: file with its output; it may be missing.
+    """
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return lines[-1].removeprefix("drfpn: ") if lines else "it printed nothing"

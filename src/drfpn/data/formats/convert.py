@@ -29,7 +29,7 @@ from drfpn.data.formats.yolo_writer import YoloWriter
 from drfpn.data.formats.yolo_yaml import SPLITS
 from drfpn.data.image_io import image_size
 from drfpn.data.masks.rle import encode
-from drfpn.data.progress import ProgressCallback, ProgressFactory
+from drfpn.data.progress import ProgressFactory, no_progress
 from drfpn.data.synthetic.shapes import LENGTHS, ShapesDataset
 from drfpn.data.validation.boxes import sanitize_boxes
 from drfpn.data.validation.image_files import image_size_issue
@@ -117,7 +117,7 @@ def convert(
     policy = check_on_bad(on_bad)
     if data == "shapes":
         require_no_images(images)
-    progress_bar = progress_bar or _no_progress
+    progress_bar = progress_bar or no_progress
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder, expected the name of a new one.")
     if data == "shapes":
@@ -238,11 +238,6 @@ def _require_size(annotations: Annotations, index: int) -> None:
     issue = image_size_issue(annotations, index, image_size(annotations.path(index)))
     if issue is not None:
         raise_issue(issue)
-
-
-@contextmanager
-def _no_progress(_: str) -> Iterator[ProgressCallback]:
-    yield lambda done, total: None
 
 
 @contextmanager

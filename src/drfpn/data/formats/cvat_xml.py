@@ -131,7 +131,7 @@ def _record(shape: ElementTree.Element, height: int, width: int) -> dict[str, An
         width: width of the image in pixels.
 
     Raises:
-        TypeError, ValueError: an attribute is missing or no number, or a mask does not fit the image.
+        TypeError, ValueError: an attribute is missing or not a number, or a mask does not fit the image.
     """
     if shape.tag == "polygon":
         points = [[float(value) for value in point.split(",")] for point in (shape.get("points") or "").split(";")]

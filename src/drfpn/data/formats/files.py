@@ -79,11 +79,31 @@ class FileIndex:
         return name if name in candidates else _only([other for other in candidates if fold(other) == fold(name)])
 
 
-class FileFinder:
-    """Finds files whose paths are written in other letter case or Unicode form; lists each folder once."""
+class FolderListings:
+    """The names in folders; each folder is listed once, so that many files cost few accesses."""
 
     def __init__(self) -> None:
-        self._names: dict[Path, dict[str, list[str]]] = {}
+        self._names: dict[str, dict[str, list[str]]] = {}
+
+    def names(self, folder: str) -> dict[str, list[str]]:
+        """Return the names in a folder by their folded form; empty if it cannot be listed.
+
+        Args:
+            folder: path of the folder.
+        """
+        if folder not in self._names:
+            try:
+                self._names[folder] = _by(fold, os.listdir(folder))
+            except OSError:  # missing, a file, or not readable
+                self._names[folder] = {}
+        return self._names[folder]
+
+
+class FileFinder:
+    """Finds files whose paths are written in other letter case or Unicode form."""
+
+    def __init__(self) -> None:
+        self._listings = FolderListings()
         self._folders: dict[Path, Path | None] = {}
 
     def find(self, path: Path) -> Path | None:
@@ -93,7 +113,7 @@ class FileFinder:
         parent = self._folder(path.parent)
         if parent is None:
             return None
-        names = self._list(parent).get(fold(path.name), [])
+        names = self._listings.names(str(parent)).get(fold(path.name), [])
         name = path.name if path.name in names else _only(names)
         return None if name is None else parent / name
 
@@ -101,14 +121,6 @@ class FileFinder:
         if path not in self._folders:
             self._folders[path] = path if path.is_dir() else self.find(path)
         return self._folders[path]
-
-    def _list(self, folder: Path) -> dict[str, list[str]]:
-        if folder not in self._names:
-            try:
-                self._names[folder] = _by(fold, os.listdir(folder))
-            except OSError:  # a file, or not readable
-                self._names[folder] = {}
-        return self._names[folder]
 
 
 def read_lines(file: Path) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
-from drfpn.data.formats.files import base_name, fold, list_files
+from drfpn.data.formats.files import FolderListings, base_name, fold, list_files
 from drfpn.data.formats.split_names import is_split_name
 from drfpn.data.image_formats import is_image_file, walk_files
 
@@ -19,7 +19,7 @@ class ImageFinder:
 
     A name that does not exist is tried with slashes for backslashes, with ``%20`` and the like decoded, without a
     leading ``./`` or ``/``, and without leading folders that are the folder itself; then with other letter case or
-    other Unicode normalization. Folders are listed once, so that many files cost few accesses.
+    other Unicode normalization.
 
     Args:
         root: the folder; it may be missing.
@@ -27,7 +27,7 @@ class ImageFinder:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._listings: dict[str, dict[str, list[str]]] = {}
+        self._listings = FolderListings()
 
     def exists(self, name: str) -> bool:
         """Return whether a file exists exactly as named.
@@ -89,16 +89,7 @@ class ImageFinder:
 
     def _names(self, folder: str) -> dict[str, list[str]]:
         """Return the names in a folder by their folded form; empty if it cannot be listed."""
-        if folder not in self._listings:
-            listing: dict[str, list[str]] = {}
-            try:
-                entries = os.listdir(self._root / folder)
-            except OSError:
-                entries = []
-            for entry in entries:
-                listing.setdefault(fold(entry), []).append(entry)
-            self._listings[folder] = listing
-        return self._listings[folder]
+        return self._listings.names(os.path.join(self._root, folder))
 
 
 def direct_or_below(folder: Path) -> list[Path]:
@@ -140,7 +131,7 @@ def choose_folder(folders: Iterable[Path], names: Iterable[str]) -> Path | None:
 
 
 def _variants(name: str, root: Path) -> set[str]:
-    """Return the relative paths that a name may stand for."""
+    """Return the relative paths that a name can mean."""
     variants = set[str]()
     for text in {name, unquote(name)}:
         for path in {text, text.replace("\\", "/")}:

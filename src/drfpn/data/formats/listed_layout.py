@@ -52,8 +52,9 @@ class ListedLayout(Layout):
         file = self._file(split)
         if annotations is None or not file.is_file():
             return annotations
+        images = _Images(annotations)
         names = list(dict.fromkeys(read_lines(file)))
-        indices = _find(names, annotations)
+        indices = list(map(images.find, names))
         for name, index in zip(names, indices, strict=True):
             if index is None:
                 observed = f"it lists '{name}', which is not an image of the data set"
@@ -62,7 +63,7 @@ class ListedLayout(Layout):
         if not listed:
             on_issue(Issue("no-images", str(file), "it lists no image of the data set", "one image a line"))
             return None
-        self._report_others(split, annotations, on_issue)
+        self._report_others(split, images, on_issue)
         return annotations.select_images(np.array(listed, dtype=np.int64))
 
     def _base_split(self, split: str) -> str:
@@ -71,21 +72,24 @@ class ListedLayout(Layout):
     def _file(self, split: str) -> Path:
         return self.folder / f"{split}.txt"
 
-    def _report_others(self, split: str, annotations: Annotations, on_issue: IssueHandler) -> None:
+    def _report_others(self, split: str, images: "_Images", on_issue: IssueHandler) -> None:
         """Report images that are in two lists, and with the first list those that are in none."""
         files = [self._file(name) for name in NAMES if self._file(name).is_file()]
-        lists = {file: {index for index in _find(read_lines(file), annotations) if index is not None} for file in files}
+        lists = {
+            file: {index for name in read_lines(file) if (index := images.find(name)) is not None} for file in files
+        }
         own = lists[self._file(split)]
         counts = Counter(index for indices in lists.values() for index in indices)
         for index in sorted(index for index in own if counts[index] > 1):
             others = [file.stem for file, indices in lists.items() if index in indices and file.stem != split]
             observed = f"it is in the lists of {split} and {others[0]}"
-            on_issue(Issue("image-in-two-splits", str(annotations.path(index)), observed, "one list", fatal=False))
+            path = str(images.annotations.path(index))
+            on_issue(Issue("image-in-two-splits", path, observed, "one list", fatal=False))
         if files[0] == self._file(split):
-            for index in range(len(annotations)):
+            for index in range(len(images.annotations)):
                 if index not in counts:
-                    observed = f"it is in no list of {self.folder}"
-                    on_issue(Issue("unlisted-image", str(annotations.path(index)), observed, "one list", fatal=False))
+                    path, observed = str(images.annotations.path(index)), f"it is in no list of {self.folder}"
+                    on_issue(Issue("unlisted-image", path, observed, "one list", fatal=False))
 
 
 def with_lists(layout: Layout) -> Layout:
@@ -149,12 +153,25 @@ def _listed_name(name: str) -> str:
     return name.strip().replace("\\", "/")
 
 
-def _find(names: list[str], annotations: Annotations) -> list[int | None]:
-    """Return the index of the image of each name, which may lack the suffix if only one image fits."""
-    by_name = {_listed_name(name): index for index, name in enumerate(annotations.file_names.tolist())}
-    stems = Counter(map(_without_suffix, by_name))
-    by_stem = {stem: by_name[name] for name in by_name if stems[stem := _without_suffix(name)] == 1}
-    return [by_name.get(name, by_stem.get(name)) for name in (name.replace("\\", "/") for name in names)]
+class _Images:
+    """The images of a data set by their names in lists.
+
+    Args:
+        annotations: of the split that is divided.
+    """
+
+    def __init__(self, annotations: Annotations) -> None:
+        self.annotations = annotations
+        self._by_name = {_listed_name(name): index for index, name in enumerate(annotations.file_names.tolist())}
+        stems = Counter(map(_without_suffix, self._by_name))
+        self._by_stem = {
+            stem: index for name, index in self._by_name.items() if stems[stem := _without_suffix(name)] == 1
+        }
+
+    def find(self, name: str) -> int | None:
+        """Return the index of the image of a name, which may lack the suffix if only one image fits."""
+        name = name.replace("\\", "/")
+        return self._by_name.get(name, self._by_stem.get(name))
 
 
 def _without_suffix(name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from drfpn.data.annotations import Annotations
 from drfpn.data.formats.base_layout import Layout, split_hint
 from drfpn.data.formats.layouts import find_layout
-from drfpn.data.progress import ProgressCallback, ProgressFactory
+from drfpn.data.progress import ProgressCallback, ProgressFactory, no_progress
 from drfpn.data.synthetic.shapes import LENGTHS
 from drfpn.data.validation.boxes import BOX_KINDS, box_convention_issue, box_issues, find_invalid_boxes
 from drfpn.data.validation.classes import class_issues
@@ -181,7 +181,7 @@ def check_dataset(
     """
 
     def progress_bar(title: str) -> AbstractContextManager[ProgressCallback]:
-        return nullcontext(progress if progress is not None and title == _DECODING else lambda done, total: None)
+        return no_progress(title) if progress is None or title != _DECODING else nullcontext(progress)
 
     return inspect_dataset(data, splits, progress_bar, images=images).issues
 
@@ -207,7 +207,7 @@ def inspect_dataset(
     if data == "shapes":  # generated, not stored
         text = "Training would use " + ", ".join(f"{length} images ({split})" for split, length in LENGTHS.items())
         return DatasetReport([], Conclusion(f"{text}.", {}, {}), {}, {})
-    progress_bar = progress_bar or (lambda title: nullcontext(lambda done, total: None))
+    progress_bar = progress_bar or no_progress
     layout = find_layout(data, images)
     collector = IssueCollector()
     parsed: dict[str, Annotations | None] = {}
